@@ -1,0 +1,107 @@
+//! Every condition type and reason that the operator reports.
+//!
+//! A `MailLaser` always has all three conditions, each with the generation it describes. They follow what
+//! GitOps tools read: `Reconciling` while the cluster may still get there by itself, `Stalled` when a person
+//! has to act, neither when all is well. `Ready` says whether the resource, as it is written now, is in force
+//! and serves.
+
+/// The types of conditions.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum ConditionType {
+    /// `True` when the pods run what the resource says and mail is accepted. Reasons when `True`:
+    /// [`Reason::Available`], [`Reason::PartlyAvailable`], [`Reason::ScaledToZero`]; when `False`: all that
+    /// `Reconciling` and `Stalled` have when `True`.
+    Ready,
+    /// `True` when the cluster is on its way to what the resource says and nobody has to act, or when what is
+    /// missing may still come. Reasons when `True`: [`Reason::RollingOut`], [`Reason::PartlyAvailable`],
+    /// [`Reason::Unavailable`], [`Reason::SecretNotFound`], [`Reason::ConfigMapNotFound`],
+    /// [`Reason::ServiceNotFound`], [`Reason::WaitingForDeletion`], [`Reason::RequestFailed`]; when `False`:
+    /// [`Reason::UpToDate`], [`Reason::Suspended`], and the reason of `Stalled` when that is `True`.
+    Reconciling,
+    /// `True` when a person has to act. Reasons when `True`: [`Reason::NameConflict`], [`Reason::InvalidSpec`],
+    /// [`Reason::InvalidConfiguration`], [`Reason::ProgressDeadlineExceeded`], [`Reason::Refused`]; when
+    /// `False`: [`Reason::NotStalled`].
+    Stalled,
+}
+
+impl ConditionType {
+    /// All types, in the order in which they are reported.
+    pub const ALL: [Self; 3] = [Self::Ready, Self::Reconciling, Self::Stalled];
+
+    /// As in the status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::Reconciling => "Reconciling",
+            Self::Stalled => "Stalled",
+        }
+    }
+}
+
+/// The reasons of conditions.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Reason {
+    /// All replicas are ready with what the resource says.
+    Available,
+    /// Everything runs what the resource says, but only some replicas are ready: the number was just changed,
+    /// or a pod is being replaced.
+    PartlyAvailable,
+    /// `spec.replicas` is 0, and no pod runs.
+    ScaledToZero,
+    /// Pods with what the resource says are being started, or older ones are still there.
+    RollingOut,
+    /// Everything runs what the resource says, but no replica is ready.
+    Unavailable,
+    /// A Secret, or a key in it, is missing. Running pods stay as they are.
+    SecretNotFound,
+    /// A ConfigMap, or a key in it, is missing. Running pods stay as they are.
+    ConfigMapNotFound,
+    /// The Service that `spec.webhook.serviceRef` names is missing. The pods run, and deliveries fail.
+    ServiceNotFound,
+    /// An object of a deleted resource of this name is still there; it goes by itself.
+    WaitingForDeletion,
+    /// The API server could not do what it was asked; it is tried again.
+    RequestFailed,
+    /// An object of this resource's name belongs to someone else, and is left untouched.
+    NameConflict,
+    /// The resource contradicts itself in a way that the schema refuses today: it was written before.
+    InvalidSpec,
+    /// The daemon refused its configuration (exit code 78); the message is what it said.
+    InvalidConfiguration,
+    /// The pods did not become ready in time.
+    ProgressDeadlineExceeded,
+    /// The API server refuses an object as it would have to be.
+    Refused,
+    /// Nothing is left to do.
+    UpToDate,
+    /// `spec.suspend` is true.
+    Suspended,
+    /// Nobody has to act.
+    NotStalled,
+}
+
+impl Reason {
+    /// As in the status, and in Events.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Available => "Available",
+            Self::PartlyAvailable => "PartlyAvailable",
+            Self::ScaledToZero => "ScaledToZero",
+            Self::RollingOut => "RollingOut",
+            Self::Unavailable => "Unavailable",
+            Self::SecretNotFound => "SecretNotFound",
+            Self::ConfigMapNotFound => "ConfigMapNotFound",
+            Self::ServiceNotFound => "ServiceNotFound",
+            Self::WaitingForDeletion => "WaitingForDeletion",
+            Self::RequestFailed => "RequestFailed",
+            Self::NameConflict => "NameConflict",
+            Self::InvalidSpec => "InvalidSpec",
+            Self::InvalidConfiguration => "InvalidConfiguration",
+            Self::ProgressDeadlineExceeded => "ProgressDeadlineExceeded",
+            Self::Refused => "Refused",
+            Self::UpToDate => "UpToDate",
+            Self::Suspended => "Suspended",
+            Self::NotStalled => "NotStalled",
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The Kubernetes API of MailLaser: types, and the schema that is made from them.
+//!
+//! ```
+//! use mail_laser_crds::{MailLaser, MailLaserSpec, ServiceRef, Webhook};
+//!
+//! let spec = MailLaserSpec {
+//!     target_emails: Some(vec!["support@example.com".to_owned()]),
+//!     webhook: Some(Webhook {
+//!         service_ref: Some(ServiceRef::new("receiver", 8080)),
+//!         ..Webhook::default()
+//!     }),
+//!     ..MailLaserSpec::default()
+//! };
+//! let support = MailLaser::new("support", spec);
+//! assert_eq!(support.spec.replicas, 1);
+//! ```
+//!
+//! There is no client and no async code here. Doc comments of the fields become the descriptions that
+//! `kubectl explain` prints; defaults, bounds and rules become the schema that the API server enforces.
+//! [`crd`] is the only way to the manifest: what `deploy/crd` holds, what the tests apply, and what the
+//! operator was written against are the same.
+
+// `KubeSchema` makes a private copy of each public type, with its visibility.
+#![allow(unreachable_pub)]
+
+pub mod conditions;
+mod env;
+mod mail_laser;
+mod pod_template;
+mod probes;
+mod references;
+mod schema;
+mod service;
+mod status;
+mod webhook;
+
+pub use env::{EnvVar, EnvVarSource, FieldRef, ResourceFieldRef, reserved_env_name};
+pub use mail_laser::{
+    Delivery, DeliveryMode, ImagePullPolicy, MailLaser, MailLaserSpec, NAME_LENGTH_MAX, Resources,
+};
+pub use pod_template::PodTemplate;
+pub use probes::{LivenessProbe, ProbeTiming, Probes, ReadinessProbe};
+pub use references::{
+    CaBundleSource, ConfigMapKeySelector, LocalReference, OptionalConfigMapKeySelector,
+    OptionalSecretKeySelector, SecretKeySelector, SecretSource,
+};
+pub use schema::crd;
+pub use service::{ExternalTrafficPolicy, Service, ServiceType};
+pub use status::MailLaserStatus;
+pub use webhook::{CircuitBreaker, Scheme, ServiceRef, Webhook};
+
+/// The API group of all kinds.
+pub const GROUP: &str = "mail-laser.dev";
+
+/// The label by which a `MailLaser`'s pods are selected; its value is the resource's name.
+pub const NAME_LABEL: &str = "mail-laser.dev/name";

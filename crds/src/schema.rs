@@ -1,0 +1,65 @@
+//! From the types to the CustomResourceDefinition that the API server gets.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+use serde_json::{Map, Value, json};
+
+use crate::MailLaser;
+
+/// Bounds for what has none of its own: fields of types that are Kubernetes' (affinity, tolerations). They
+/// are wide enough never to be met, and keep every value of the API finite.
+const STRING_LENGTH_MAX: u32 = 1024;
+const ITEMS_MAX: u32 = 128;
+const PROPERTIES_MAX: u32 = 128;
+/// What `metav1.Condition` permits.
+const CONDITION_MESSAGE_LENGTH_MAX: u32 = 32768;
+
+/// The CustomResourceDefinition of `MailLaser`, as it is in `deploy/crd`.
+///
+/// Three things differ from what the derive macro gives: no field is nullable (absent means default), every
+/// string, list and map is bounded, and `status` has a default, so that a resource that no operator has seen
+/// is not taken for settled.
+///
+/// # Errors
+/// When the types make a schema that is not one of a CustomResourceDefinition, which a test rules out.
+pub fn crd() -> Result<CustomResourceDefinition, serde_json::Error> {
+    let mut crd = serde_json::to_value(MailLaser::crd())?;
+    if let Some(schema) = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema") {
+        if let Some(message) =
+            schema.pointer_mut("/properties/status/properties/conditions/items/properties/message")
+        {
+            message["maxLength"] = CONDITION_MESSAGE_LENGTH_MAX.into();
+        }
+        if let Some(status) = schema.pointer_mut("/properties/status") {
+            status["default"] = json!({"observedGeneration": -1});
+        }
+        refine(schema);
+    }
+    serde_json::from_value(crd)
+}
+
+fn refine(schema: &mut Value) {
+    let Some(schema) = schema.as_object_mut() else { return };
+    schema.remove("nullable");
+    bound(schema);
+    if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+        properties.values_mut().for_each(refine);
+    }
+    for key in ["items", "additionalProperties"] {
+        if let Some(inner) = schema.get_mut(key) {
+            refine(inner);
+        }
+    }
+}
+
+fn bound(schema: &mut Map<String, Value>) {
+    let (key, max) = match schema.get("type").and_then(Value::as_str) {
+        Some("string") if !schema.contains_key("enum") && !schema.contains_key("format") => {
+            ("maxLength", STRING_LENGTH_MAX)
+        }
+        Some("array") => ("maxItems", ITEMS_MAX),
+        Some("object") if schema.contains_key("additionalProperties") => ("maxProperties", PROPERTIES_MAX),
+        _ => return,
+    };
+    schema.entry(key).or_insert_with(|| max.into());
+}
