@@ -3,7 +3,7 @@
 # Tests delete namespaces and restart things: nobody's cluster is touched without a yes.
 confirm_current() {
   local context answer
-  command -v kubectl >/dev/null || die "CLUSTER=current needs kubectl: install it from https://kubernetes.io/docs/tasks/tools"
+  type -P kubectl >/dev/null || die "CLUSTER=current needs kubectl: install it from https://kubernetes.io/docs/tasks/tools"
   context=$(command kubectl config current-context 2>/dev/null) ||
     die "CLUSTER=current, but kubectl has no current context: set one with kubectl config use-context"
   [ "${CLUSTER_CONFIRM:-}" != "$context" ] || return 0

@@ -19,7 +19,7 @@ up() {
 # What a running cluster must have been started from.
 recipe() {
   {
-    (cd "$RECIPE" && find cluster lib config manifests -type f | sort | xargs cat)
+    (cd "$RECIPE" && cat config/* manifests/* lib/components.sh lib/network.sh lib/pki.sh)
     cat "$CACHE"/*.sources
   } | sha256sum | cut -d' ' -f1
 }

@@ -23,7 +23,9 @@ write_certificates() {
 
 pki_up() {
   local user
-  (write_certificates) >"$STATE/log/openssl.log" 2>&1 || die "openssl made no certificates; see $STATE/log/openssl.log"
+  # In the background, because errexit does not hold on the left of ||.
+  (write_certificates) >"$STATE/log/openssl.log" 2>&1 &
+  wait $! || die "openssl made no certificates; see $STATE/log/openssl.log"
   for user in admin kubelet controller-manager scheduler proxy; do
     render kubeconfig.yaml "$STATE/$user.kubeconfig" USER="$user"
   done

@@ -1,0 +1,42 @@
+# Everything that a person or a machine runs here; `make` lists it.
+# CLUSTER=current uses the cluster of kubectl's current context, with images from REGISTRY=<host>/<path>.
+
+cluster := tests/cluster/cluster
+
+.PHONY: help demo test generate images cluster-up cluster-down lint unit e2e clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## from nothing to a mail at a webhook, on a real Kubernetes
+	@tests/demo
+
+test: ## everything that has to pass
+	@tests/all
+
+generate: ## write what is generated: deploy/crd/
+	cargo run --quiet --locked --package mail-laser-crds --bin crdgen >target/crd.yaml
+	mv target/crd.yaml deploy/crd/mail-laser.dev_maillasers.yaml
+
+images: ## build the images as OCI archives in target/images/
+	@images/build
+
+cluster-up: ## start the test cluster; prints its kubeconfig's path
+	@$(cluster) up
+
+cluster-down: ## stop the test cluster
+	@$(cluster) down
+
+lint: ## format and clippy, warnings are errors
+	cargo fmt --all --check
+	cargo clippy --workspace --locked --all-targets -- --deny warnings
+	cargo clippy --workspace --locked --test e2e -- --deny warnings
+
+unit: ## all tests that need no cluster
+	cargo test --workspace --locked
+
+e2e: ## the end-to-end tests on the test cluster; TEST=<part of a name> for some
+	@tests/end-to-end $(TEST)
+
+clean: ## remove what was built here; the cluster's components stay
+	cargo clean

@@ -1,0 +1,212 @@
+//! The cluster under test, and what disturbs it as a whole.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, ListParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use tokio::process::Command;
+
+use crate::{Metrics, Reach, wait_for};
+
+const OPERATOR_NAMESPACE: &str = "mail-laser-system";
+
+/// A connection to the cluster.
+#[derive(Clone)]
+pub struct Cluster {
+    client: Client,
+    is_ours: bool,
+}
+
+/// The root of the repository.
+#[must_use]
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"))
+}
+
+impl Cluster {
+    /// Connects to the test cluster, or with `CLUSTER=current` to that of kubectl's current context.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn connect() -> anyhow::Result<Self> {
+        crate::init_crypto();
+        let is_ours = env::var("CLUSTER").is_err();
+        let config = if is_ours { ours().await? } else { current().await? };
+        let client = Client::try_from(config)?;
+        client
+            .apiserver_version()
+            .await
+            .context("the cluster does not answer: start it with `make cluster-up`")?;
+        Ok(Self { client, is_ours })
+    }
+
+    /// The client.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Whether it is the cluster of `tests/cluster`, whose processes a test may stop and kill.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.is_ours
+    }
+
+    /// Runs a command of `tests/cluster/cluster`, and returns what it printed.
+    ///
+    /// # Errors
+    /// When it fails, or the cluster is not ours.
+    pub async fn script(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        ensure!(self.is_ours, "this needs the test cluster: its processes are the test's to touch");
+        let script = repository().join("tests/cluster/cluster");
+        let output = Command::new(&script)
+            .args(arguments)
+            .output()
+            .await
+            .context("the cluster script does not start")?;
+        if !output.status.success() {
+            bail!("cluster {} failed: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    }
+
+    /// Sends a signal to the main process of a pod's first container, past the kubelet.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub async fn signal(&self, namespace: &str, pod: &str, signal: &str) -> anyhow::Result<()> {
+        let process = self.script(&["pid", namespace, pod]).await?;
+        let status = Command::new("kill").args(["-s", signal, &process]).status().await?;
+        ensure!(status.success(), "kill -s {signal} {process} failed");
+        Ok(())
+    }
+
+    /// What the API server counts of itself.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn api_server_metrics(&self) -> anyhow::Result<Metrics> {
+        let request = http::Request::get("/metrics").body(Vec::new())?;
+        Ok(Metrics::parse(&self.client.request_text(request).await?))
+    }
+
+    /// The operator's running pod.
+    ///
+    /// # Errors
+    /// When there is none that is ready.
+    pub async fn operator_pod(&self) -> anyhow::Result<Pod> {
+        let pods: Api<Pod> = Api::namespaced(self.client(), OPERATOR_NAMESPACE);
+        let pods = pods.list(&ListParams::default()).await?;
+        pods.items
+            .into_iter()
+            .find(|pod| pod.metadata.deletion_timestamp.is_none() && crate::env::is_ready(pod))
+            .context("the operator has no ready pod")
+    }
+
+    /// The operator's last lines.
+    pub async fn operator_log(&self, lines: i64) -> String {
+        let pods: Api<Pod> = Api::namespaced(self.client(), OPERATOR_NAMESPACE);
+        let mut text = String::new();
+        for pod in pods.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default() {
+            text += &crate::env::tail(&pods, pod.metadata.name.as_deref().unwrap_or_default(), lines).await;
+        }
+        text
+    }
+
+    /// What the operator counts of itself.
+    ///
+    /// # Errors
+    /// When it has no port `metrics`, or does not answer.
+    pub async fn operator_metrics(&self) -> anyhow::Result<Metrics> {
+        let pod = self.operator_pod().await?;
+        let spec = pod.spec.as_ref().context("a pod without spec")?;
+        let ports = spec.containers.iter().filter_map(|container| container.ports.as_ref()).flatten();
+        let port = ports.into_iter().find(|port| port.name.as_deref() == Some("metrics"));
+        let port = port.context("the operator's pod has no port named metrics")?.container_port;
+        let reach = self.reach_pod(&pod, u16::try_from(port)?).await?;
+        scrape(&reach).await
+    }
+
+    /// Kills the operator's pod, and waits for the next one.
+    ///
+    /// # Errors
+    /// When there is none in time.
+    pub async fn restart_operator(&self) -> anyhow::Result<()> {
+        let pods: Api<Pod> = Api::namespaced(self.client(), OPERATOR_NAMESPACE);
+        let old = self.operator_pod().await?.metadata.name.context("a pod without name")?;
+        pods.delete(&old, &DeleteParams::default().grace_period(0)).await?;
+        self.operator_is_ready().await
+    }
+
+    /// Waits until the operator runs.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn operator_is_ready(&self) -> anyhow::Result<()> {
+        wait_for("the operator", Duration::from_secs(90), || self.operator_pod()).await?;
+        Ok(())
+    }
+
+    /// The operator's Deployments: what `kubectl apply -k deploy/` installed.
+    #[must_use]
+    pub fn operator_deployments(&self) -> Api<Deployment> {
+        Api::namespaced(self.client(), OPERATOR_NAMESPACE)
+    }
+
+    /// A way to a port of a pod.
+    ///
+    /// # Errors
+    /// When the pod has no address yet.
+    pub async fn reach_pod(&self, pod: &Pod, port: u16) -> anyhow::Result<Reach> {
+        if self.is_ours {
+            let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
+            return Reach::direct(ip.context("the pod has no address yet")?, port);
+        }
+        let (namespace, name) = (pod.metadata.namespace.as_deref(), pod.metadata.name.as_deref());
+        Reach::forward(namespace.unwrap_or_default(), &format!("pod/{}", name.unwrap_or_default()), port)
+            .await
+    }
+}
+
+/// `GET /metrics`.
+pub(crate) async fn scrape(reach: &Reach) -> anyhow::Result<Metrics> {
+    crate::init_crypto();
+    let url = format!("http://{}/metrics", reach.address());
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
+    Ok(Metrics::parse(&client.get(url).send().await?.error_for_status()?.text().await?))
+}
+
+async fn ours() -> anyhow::Result<Config> {
+    let folder = match env::var_os("CLUSTER_DIR") {
+        Some(folder) => PathBuf::from(folder),
+        None => cache_directory()?.join("mail-laser-cluster"),
+    };
+    let path = folder.join("state/admin.kubeconfig");
+    let file = Kubeconfig::read_from(&path)
+        .context("the test cluster does not run: start it with `make cluster-up`")?;
+    Ok(Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?)
+}
+
+fn cache_directory() -> anyhow::Result<PathBuf> {
+    match env::var_os("XDG_CACHE_HOME") {
+        Some(cache) => Ok(PathBuf::from(cache)),
+        None => Ok(PathBuf::from(env::var_os("HOME").context("HOME is not set")?).join(".cache")),
+    }
+}
+
+/// Tests delete namespaces and restart things: only with the context's name as a yes.
+async fn current() -> anyhow::Result<Config> {
+    let file = Kubeconfig::read()?;
+    let context = file.current_context.clone().context("kubectl has no current context")?;
+    ensure!(
+        env::var("CLUSTER_CONFIRM").is_ok_and(|confirmed| confirmed == context),
+        "CLUSTER=current: set CLUSTER_CONFIRM={context} to let the tests change that cluster"
+    );
+    Ok(Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?)
+}
