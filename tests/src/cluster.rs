@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
+use serde_json::Value;
 use tokio::process::Command;
 
 use crate::{Metrics, Reach, wait_for};
@@ -153,10 +153,30 @@ impl Cluster {
         Ok(())
     }
 
-    /// The operator's Deployments: what `kubectl apply -k deploy/` installed.
-    #[must_use]
-    pub fn operator_deployments(&self) -> Api<Deployment> {
-        Api::namespaced(self.client(), OPERATOR_NAMESPACE)
+    /// Every request of the operator but those about its Lease and the watches, as the audit log has them.
+    ///
+    /// # Errors
+    /// When the log cannot be read. A cluster that is not ours has none: empty.
+    pub async fn operator_requests(&self) -> anyhow::Result<Vec<String>> {
+        if !self.is_ours {
+            return Ok(Vec::new());
+        }
+        let log = tokio::fs::read_to_string(state()?.join("log/audit.log")).await.context("no audit log")?;
+        let requests = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|request| request["objectRef"]["resource"] != "leases" && request["verb"] != "watch");
+        Ok(requests.map(|request| format!("{} {}", request["verb"], request["requestURI"])).collect())
+    }
+
+    /// The namespaces of tests, those that are being deleted among them.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub async fn test_namespaces(&self) -> anyhow::Result<Vec<String>> {
+        let namespaces: Api<Namespace> = Api::all(self.client());
+        let list = namespaces.list(&ListParams::default().labels("mail-laser.dev/e2e")).await?;
+        Ok(list.items.into_iter().filter_map(|namespace| namespace.metadata.name).collect())
     }
 
     /// A way to a port of a pod.
@@ -183,14 +203,19 @@ pub(crate) async fn scrape(reach: &Reach) -> anyhow::Result<Metrics> {
 }
 
 async fn ours() -> anyhow::Result<Config> {
+    let path = state()?.join("admin.kubeconfig");
+    let file = Kubeconfig::read_from(&path)
+        .context("the test cluster does not run: start it with `make cluster-up`")?;
+    Ok(Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?)
+}
+
+/// Where `tests/cluster/cluster` keeps the running node.
+fn state() -> anyhow::Result<PathBuf> {
     let folder = match env::var_os("CLUSTER_DIR") {
         Some(folder) => PathBuf::from(folder),
         None => cache_directory()?.join("mail-laser-cluster"),
     };
-    let path = folder.join("state/admin.kubeconfig");
-    let file = Kubeconfig::read_from(&path)
-        .context("the test cluster does not run: start it with `make cluster-up`")?;
-    Ok(Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?)
+    Ok(folder.join("state"))
 }
 
 fn cache_directory() -> anyhow::Result<PathBuf> {

@@ -76,6 +76,19 @@ impl Webhook {
         .await
     }
 
+    /// Waits for whatever mail comes first.
+    ///
+    /// # Errors
+    /// When none comes in time.
+    pub async fn wait_for_any_mail(&self) -> anyhow::Result<()> {
+        wait_for("any mail at the webhook", DELIVERY_LIMIT, || async {
+            let counts = self.counts().await?;
+            anyhow::ensure!(counts.accepted > 0, "{counts:?}");
+            Ok(())
+        })
+        .await
+    }
+
     fn url(&self, path: &str) -> String {
         format!("http://{}/{path}", self.reach.address())
     }

@@ -1,1 +1,28 @@
-//! End-to-end tests.
+//! End-to-end tests on a real Kubernetes, one file per behaviour. `make e2e` runs them.
+
+mod circuit;
+mod disruption;
+mod drift;
+mod first_mail;
+mod hostile_smtp;
+mod name_conflict;
+mod printed_columns;
+mod refused_configuration;
+mod restart;
+mod samples;
+mod scale;
+mod secrets;
+mod service_links;
+mod steady_state;
+mod suspend;
+
+use mail_laser_e2e::{Env, Reach, Webhook, mail_laser};
+
+/// A webhook and a ready `MailLaser` named `inbox` that forwards to it; `spec` is appended to its spec.
+async fn inbox(env: &Env, spec: &str) -> anyhow::Result<(Webhook, Reach)> {
+    let webhook = env.deploy_webhook("webhook").await?;
+    env.apply(&format!("{}{spec}", mail_laser("inbox", "webhook"))).await?;
+    env.wait_ready("inbox").await?;
+    let smtp = env.reach_service("inbox", 25).await?;
+    Ok((webhook, smtp))
+}
