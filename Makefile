@@ -15,6 +15,7 @@ test: ## everything that has to pass
 	@tests/all
 
 generate: ## write what is generated: deploy/crd/
+	mkdir -p target
 	cargo run --quiet --locked --package mail-laser-crds --bin crdgen >target/crd.yaml
 	mv target/crd.yaml deploy/crd/mail-laser.dev_maillasers.yaml
 

@@ -1,10 +1,10 @@
 # The cluster's certificates and kubeconfigs. Sourced, never run.
 
-# certificate NAME SUBJECT [EXTENSION]
+# certificate NAME SUBJECT [EXTENSION] : without any extension openssl writes X.509 v1, which rustls refuses.
 certificate() {
   openssl req -newkey rsa:2048 -nodes -keyout "$1.key" -out "$1.csr" -subj "$2"
   openssl x509 -req -in "$1.csr" -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -out "$1.crt" \
-    ${3:+-extfile <(echo "$3")}
+    -extfile <(printf 'basicConstraints=CA:FALSE\n%s\n' "${3:-}")
 }
 
 write_certificates() {

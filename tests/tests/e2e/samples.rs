@@ -4,6 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
+use kube::Resource;
+use kube::api::{DynamicObject, TypeMeta};
+use kube::core::{ApiResource, GroupVersionKind};
 use mail_laser_e2e::{Env, documents, in_namespace, repository};
 
 #[tokio::test]
@@ -57,10 +60,10 @@ fn samples(folder: &str) -> anyhow::Result<Vec<PathBuf>> {
 async fn create(env: &Env, yaml: &str) -> anyhow::Result<()> {
     for mut document in documents(yaml)? {
         document["metadata"]["namespace"] = env.namespace().into();
-        let path = format!(
-            "/apis/mail-laser.dev/v1alpha1/namespaces/{}/maillasers?dryRun=All&fieldValidation=Strict",
-            env.namespace()
-        );
+        let types: TypeMeta = serde_json::from_value(document.clone())?;
+        let resource = ApiResource::from_gvk(&GroupVersionKind::try_from(&types)?);
+        let collection = DynamicObject::url_path(&resource, Some(env.namespace()));
+        let path = format!("{collection}?dryRun=All&fieldValidation=Strict");
         let request = http::Request::post(path)
             .header("content-type", "application/json")
             .body(serde_json::to_vec(&document)?)?;
