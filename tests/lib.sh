@@ -37,9 +37,11 @@ kubectl() { "$cluster" kubectl "$@"; }
 
 # Loads the images and installs deploy/, as a user would by `kubectl apply -k deploy/`.
 install_operator() {
-  local digest
+  local digest applied
   "$cluster" load "$images"/{mail-laser,mail-laser-operator,mail-laser-webhook-receiver}.tar
-  kubectl kustomize deploy/ | from_registry | kubectl apply -f - | grep -v ' unchanged$' || true
+  applied=$(kubectl kustomize deploy/ | from_registry | kubectl apply -f -)
+  grep -v ' unchanged$' <<<"$applied" || true
+  kubectl wait --for=condition=Established customresourcedefinition/maillasers.mail-laser.dev --timeout=30s >/dev/null
   # The tag stays while its content changes: the digest in the pod's annotations makes a new image a rollout.
   digest=$(sha256sum "$images/mail-laser-operator.tar" | cut -d' ' -f1)
   kubectl -n mail-laser-system patch deployment mail-laser-operator --type=merge --patch \

@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::Command;
 
+use anyhow::ensure;
 use mail_laser_e2e::repository;
 
 /// In two halves, so that this file does not hold them itself.
@@ -16,9 +17,9 @@ const NEVER: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
-fn no_file_holds_what_belongs_to_one_machine() {
+fn no_file_holds_what_belongs_to_one_machine() -> anyhow::Result<()> {
     let mut violations = Vec::new();
-    for path in files() {
+    for path in files()? {
         let Ok(text) = fs::read_to_string(repository().join(&path)) else { continue };
         for (number, line) in text.lines().enumerate() {
             for (first, second, what) in NEVER {
@@ -28,26 +29,27 @@ fn no_file_holds_what_belongs_to_one_machine() {
             }
         }
     }
-    assert!(violations.is_empty(), "{}", violations.join("\n"));
+    ensure!(violations.is_empty(), "{}", violations.join("\n"));
+    Ok(())
 }
 
 #[test]
-fn every_script_stops_at_its_first_error() {
-    for path in files() {
+fn every_script_stops_at_its_first_error() -> anyhow::Result<()> {
+    for path in files()? {
         let Ok(text) = fs::read_to_string(repository().join(&path)) else { continue };
         if text.starts_with("#!/usr/bin/env bash") {
-            assert!(text.contains("\nset -euo pipefail\n"), "{path} lacks set -euo pipefail");
+            ensure!(text.contains("\nset -euo pipefail\n"), "{path} lacks set -euo pipefail");
         }
     }
+    Ok(())
 }
 
 /// What is in version control, or would be with the next commit.
-fn files() -> Vec<String> {
+fn files() -> anyhow::Result<Vec<String>> {
     let output = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard"])
         .current_dir(repository())
-        .output()
-        .expect("git");
-    assert!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("paths in UTF-8").lines().map(str::to_owned).collect()
+        .output()?;
+    ensure!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?.lines().map(str::to_owned).collect())
 }
