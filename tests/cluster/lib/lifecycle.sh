@@ -5,6 +5,7 @@ up() {
   require_plain_paths
   install_packages
   exclusively
+  require_own_network
   build
   # A changed recipe, a reboot or old certificates: what is left is not worth repairing.
   if [ "$(cat "$STATE/recipe" 2>/dev/null)" != "$(recipe)" ] || ! network_is_up || ! pki_is_valid; then
@@ -72,6 +73,7 @@ load_own_images() {
 down() {
   require_this_machine
   exclusively
+  require_own_network
   [ -e "$STATE" ] || network_is_up || return 0
   say "stopping"
   tear_down

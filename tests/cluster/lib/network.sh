@@ -7,10 +7,19 @@ network_is_up() {
   [ -e "/run/netns/$NETNS" ] && ip link show "$LINK" >/dev/null 2>&1
 }
 
+# There is one node on a machine; that of another CLUSTER_DIR is not ours to take down.
+require_own_network() {
+  local owner
+  owner=$(cat "/sys/class/net/$LINK/ifalias" 2>/dev/null) || return 0
+  [ -z "$owner" ] || [ "$owner" = "$STATE" ] ||
+    die "the cluster of $owner runs on this machine: end it first, by \`cluster down\` with CLUSTER_DIR=${owner%/state}"
+}
+
 network_up() {
   local range
   ip netns add "$NETNS"
   ip link add "$LINK" type veth peer name eth0 netns "$NETNS"
+  ip link set "$LINK" alias "$STATE"
   ip addr add "$HOST_IP/24" dev "$LINK"
   ip link set "$LINK" up
   on_node ip link set lo up
