@@ -1,0 +1,324 @@
+//! Writes owned objects: the only place that changes anything but status.
+//!
+//! An absent object is created. One that is there is written only if [`crate::diff`] finds a reason, by
+//! server-side apply. One that is someone else's is never touched, and nothing is ever deleted to be made
+//! anew, because the address of a Service may be an MX record.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client, ResourceExt};
+use mail_laser_crds::conditions::Reason;
+use serde_json::{Value, json};
+
+use crate::caches::Caches;
+use crate::error::{RequestError, Verb};
+use crate::kinds::Kind;
+use crate::metrics::Metrics;
+use crate::ownership::{Ownership, ownership};
+use crate::problem::Problem;
+use crate::replacement::replacement;
+use crate::resources::labels::MANAGER;
+use crate::{diff, managed_fields};
+
+/// How often a write that depends on the version of an object is tried: the cluster's own controllers write
+/// to new objects all the time, a few times each.
+const CONFLICT_TRIES: u32 = 4;
+
+/// What came of an object.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It is as it should be.
+    InPlace(Box<DynamicObject>),
+    /// It is not, and another try would not help now.
+    Problem(Problem),
+}
+
+/// An object by kind, namespace and name.
+type Key = (Kind, String, String);
+
+/// An object that was written: what is in the cache is older until the cache has another version.
+struct Written {
+    cached_version: Option<String>,
+    live: DynamicObject,
+}
+
+/// Writes owned objects.
+pub struct Applier {
+    client: Client,
+    metrics: Metrics,
+    written: Mutex<HashMap<Key, Written>>,
+}
+
+impl Applier {
+    /// A writer that has written nothing yet.
+    pub fn new(client: Client, metrics: Metrics) -> Self {
+        Self { client, metrics, written: Mutex::default() }
+    }
+
+    /// The object as it is: what is cached, or what was written since.
+    pub fn live(&self, caches: &Caches, kind: Kind, namespace: &str, name: &str) -> Option<DynamicObject> {
+        let cached = caches.owned(kind, namespace, name);
+        let version = cached.as_ref().and_then(|object| object.resource_version());
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (kind, namespace.to_owned(), name.to_owned());
+        match written.get(&key) {
+            Some(entry) if entry.cached_version == version => Some(entry.live.clone()),
+            Some(_) => {
+                written.remove(&key);
+                cached.map(|object| (*object).clone())
+            }
+            None => cached.map(|object| (*object).clone()),
+        }
+    }
+
+    fn remember(&self, caches: &Caches, kind: Kind, live: &DynamicObject) {
+        let (namespace, name) = (live.namespace().unwrap_or_default(), live.name_any());
+        let cached_version =
+            caches.owned(kind, &namespace, &name).and_then(|object| object.resource_version());
+        // The watch may have been faster than the answer.
+        if cached_version == live.resource_version() {
+            return;
+        }
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.insert((kind, namespace, name), Written { cached_version, live: live.clone() });
+    }
+
+    /// Drops what is remembered of the objects of a resource that is gone.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        for kind in Kind::ALL {
+            written.remove(&(kind, namespace.to_owned(), name.to_owned()));
+        }
+    }
+
+    /// Makes the object be what `sent` says.
+    ///
+    /// # Errors
+    /// When a request fails in a way that another try may mend.
+    pub async fn apply(
+        &self,
+        caches: &Caches,
+        kind: Kind,
+        owner: &OwnerReference,
+        namespace: &str,
+        sent: &Value,
+    ) -> Result<Outcome, RequestError> {
+        let name = owner.name.as_str();
+        let target = Target { api: self.api(kind, namespace), kind, namespace, name };
+        let live = match self.live(caches, kind, namespace, name) {
+            Some(live) => live,
+            None => match self.create(&target, sent).await? {
+                Creation::Created(live) => {
+                    self.remember(caches, kind, &live);
+                    return Ok(Outcome::InPlace(live));
+                }
+                Creation::Refused(problem) => return Ok(Outcome::Problem(problem)),
+                Creation::Exists => target.get().await?,
+            },
+        };
+        let update = match ownership(&live.metadata, owner) {
+            Ownership::Foreign(whose) => {
+                return Ok(Outcome::Problem(conflict(kind, namespace, name, &whose)));
+            }
+            Ownership::Leaving => {
+                return Ok(Outcome::Problem(Problem::new(
+                    Reason::WaitingForDeletion,
+                    format!("{} {name} of an earlier MailLaser of this name is being deleted", kind.as_str()),
+                )));
+            }
+            Ownership::Orphan => Some("it has no controller".to_owned()),
+            Ownership::Ours => reason_to_write(sent, &live),
+        };
+        let Some(why) = update else { return Ok(Outcome::InPlace(Box::new(live))) };
+        tracing::info!(kind = kind.as_str(), namespace, name, why, "object differs");
+        let outcome = self.update(&target, sent, live).await?;
+        if let Outcome::InPlace(live) = &outcome {
+            self.remember(caches, kind, live);
+        }
+        Ok(outcome)
+    }
+
+    async fn create(&self, target: &Target<'_>, sent: &Value) -> Result<Creation, RequestError> {
+        let body: DynamicObject = match serde_json::from_value(sent.clone()) {
+            Ok(body) => body,
+            Err(error) => return Err(target.failed(Verb::Create, kube::Error::SerdeError(error))),
+        };
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        match target.api.create(&params, &body).await {
+            Ok(live) => {
+                self.metrics.wrote(target.kind, Verb::Create);
+                Ok(Creation::Created(Box::new(live)))
+            }
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(Creation::Exists),
+            Err(kube::Error::Api(status)) if status.is_invalid() => {
+                Ok(Creation::Refused(refused(target, &status.message)))
+            }
+            Err(error) => Err(target.failed(Verb::Create, error)),
+        }
+    }
+
+    async fn update(
+        &self,
+        target: &Target<'_>,
+        sent: &Value,
+        live: DynamicObject,
+    ) -> Result<Outcome, RequestError> {
+        if managed_fields::needs_migration(&to_value(&live)) {
+            self.migrate(target).await?;
+        }
+        let params = PatchParams::apply(MANAGER).force();
+        match target.api.patch(target.name, &params, &Patch::Apply(sent)).await {
+            Ok(live) => {
+                self.metrics.wrote(target.kind, Verb::Apply);
+                Ok(Outcome::InPlace(Box::new(live)))
+            }
+            Err(kube::Error::Api(status)) if status.is_invalid() => self.replace(target, sent).await,
+            Err(error) => Err(target.failed(Verb::Apply, error)),
+        }
+    }
+
+    /// See [`crate::managed_fields`]. What is cached has the operator's sets alone, so the object is read.
+    async fn migrate(&self, target: &Target<'_>) -> Result<(), RequestError> {
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let mut remaining = CONFLICT_TRIES;
+        loop {
+            remaining -= 1;
+            let live = to_value(&target.get().await?);
+            if !managed_fields::needs_migration(&live) {
+                return Ok(());
+            }
+            let patch = Patch::Merge(managed_fields::migration(&live));
+            match target.api.patch(target.name, &params, &patch).await {
+                Ok(_) => {
+                    self.metrics.wrote(target.kind, Verb::Patch);
+                    return Ok(());
+                }
+                Err(kube::Error::Api(status)) if status.is_conflict() && remaining > 0 => {}
+                Err(error) => return Err(target.failed(Verb::Patch, error)),
+            }
+        }
+    }
+
+    /// See [`crate::replacement`].
+    async fn replace(&self, target: &Target<'_>, sent: &Value) -> Result<Outcome, RequestError> {
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        let mut remaining = CONFLICT_TRIES;
+        loop {
+            remaining -= 1;
+            let live = to_value(&target.get().await?);
+            let body: DynamicObject = serde_json::from_value(replacement(target.kind, sent, &live))
+                .map_err(|error| target.failed(Verb::Update, kube::Error::SerdeError(error)))?;
+            match target.api.replace(target.name, &params, &body).await {
+                Ok(live) => {
+                    self.metrics.wrote(target.kind, Verb::Update);
+                    return Ok(Outcome::InPlace(Box::new(live)));
+                }
+                Err(kube::Error::Api(status)) if status.is_invalid() => {
+                    return Ok(Outcome::Problem(refused(target, &status.message)));
+                }
+                Err(kube::Error::Api(status)) if status.is_conflict() && remaining > 0 => {}
+                Err(error) => return Err(target.failed(Verb::Update, error)),
+            }
+        }
+    }
+
+    /// Deletes the object if it is there and the resource's.
+    ///
+    /// # Errors
+    /// When the request fails.
+    pub async fn delete(
+        &self,
+        caches: &Caches,
+        kind: Kind,
+        owner: &OwnerReference,
+        namespace: &str,
+    ) -> Result<(), RequestError> {
+        let name = owner.name.as_str();
+        let Some(live) = self.live(caches, kind, namespace, name) else { return Ok(()) };
+        if ownership(&live.metadata, owner) != Ownership::Ours {
+            return Ok(());
+        }
+        let target = Target { api: self.api(kind, namespace), kind, namespace, name };
+        let params = DeleteParams {
+            preconditions: Some(Preconditions { uid: live.uid(), resource_version: None }),
+            ..DeleteParams::background()
+        };
+        match target.api.delete(name, &params).await {
+            Ok(_) => {
+                self.metrics.wrote(kind, Verb::Delete);
+                Ok(())
+            }
+            // Someone was faster; what counts is that it is gone.
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+            Err(error) => Err(target.failed(Verb::Delete, error)),
+        }
+    }
+
+    fn api(&self, kind: Kind, namespace: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), namespace, &kind.api_resource())
+    }
+}
+
+enum Creation {
+    Created(Box<DynamicObject>),
+    Exists,
+    Refused(Problem),
+}
+
+/// The object that requests are about.
+struct Target<'a> {
+    api: Api<DynamicObject>,
+    kind: Kind,
+    namespace: &'a str,
+    name: &'a str,
+}
+
+impl Target<'_> {
+    async fn get(&self) -> Result<DynamicObject, RequestError> {
+        self.api.get(self.name).await.map_err(|error| self.failed(Verb::Get, error))
+    }
+
+    fn failed(&self, verb: Verb, error: kube::Error) -> RequestError {
+        RequestError::new(verb, self.kind.as_str(), self.namespace, self.name, error)
+    }
+}
+
+fn to_value(object: &DynamicObject) -> Value {
+    serde_json::to_value(object).unwrap_or_else(|_| json!({}))
+}
+
+fn reason_to_write(sent: &Value, live: &DynamicObject) -> Option<String> {
+    let live = to_value(live);
+    if let Some(path) = diff::changed(sent, &live) {
+        return Some(format!("{path} is not as it should be"));
+    }
+    managed_fields::ours(&live)
+        .find_map(|owned| diff::dropped(owned, sent))
+        .map(|path| format!("{path} is no longer wanted"))
+}
+
+fn conflict(kind: Kind, namespace: &str, name: &str, whose: &str) -> Problem {
+    let kind = kind.as_str();
+    Problem::new(
+        Reason::NameConflict,
+        format!(
+            "{kind} {name} in namespace {namespace} belongs to {whose} and is left untouched: delete or rename it, \
+             or give this MailLaser another name"
+        ),
+    )
+}
+
+fn refused(target: &Target<'_>, message: &str) -> Problem {
+    let (kind, name) = (target.kind.as_str(), target.name);
+    Problem::new(
+        Reason::Refused,
+        format!(
+            "the API server refuses the {kind} {name}: {message}. Correct the field of this MailLaser that it comes \
+             from; if it names a field that cannot change, delete the {kind} when its absence can be afforded, and \
+             it is made anew"
+        ),
+    )
+}

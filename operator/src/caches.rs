@@ -1,0 +1,302 @@
+//! What the operator knows of the cluster, and what wakes it.
+//!
+//! Each watch is a task of its own that keeps a store up to date and names the resources that a change
+//! concerns. Reconciliations read the stores, so that an unchanged resource costs no request.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::DynamicObject;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
+use kube::runtime::watcher::Event;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use mail_laser_crds::{MailLaser, NAME_LABEL};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::error::chain;
+use crate::kinds::Kind;
+use crate::references::{self, Holder};
+use crate::resources::labels::{MANAGED_BY, MANAGER};
+
+/// A `MailLaser` that may be unreadable: one bad object must not stop the watch of the others.
+pub type Guarded = DeserializeGuard<MailLaser>;
+
+/// How many wake-ups may wait. A full queue only makes the watches wait.
+const WAKE_UPS_MAX: usize = 1024;
+
+/// What is known of the cluster.
+pub struct Caches {
+    owned: HashMap<Kind, Store<DynamicObject>>,
+    pods: Store<Pod>,
+    secrets: Store<PartialObjectMeta<Secret>>,
+    config_maps: Store<PartialObjectMeta<ConfigMap>>,
+    services: Store<PartialObjectMeta<Service>>,
+}
+
+/// The watches, running.
+pub struct Watches {
+    /// The tasks. None ends by itself.
+    pub tasks: JoinSet<()>,
+    /// Resources that something happened to.
+    pub wake_ups: mpsc::Receiver<ObjectRef<Guarded>>,
+}
+
+impl Caches {
+    /// Starts all watches, in one namespace or in all. `resources` is the store of the resources themselves.
+    pub fn start(client: &Client, namespace: Option<&str>, resources: &Store<Guarded>) -> (Self, Watches) {
+        let (sender, wake_ups) = mpsc::channel(WAKE_UPS_MAX);
+        let mut starter = Starter { resources: resources.clone(), sender, tasks: JoinSet::new() };
+        let managed = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
+
+        let owned = Kind::ALL
+            .into_iter()
+            .map(|kind| {
+                let resource = kind.api_resource();
+                let api = match namespace {
+                    Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+                    None => Api::all_with(client.clone(), &resource),
+                };
+                let writer = Writer::new(resource);
+                let store = starter.start(api, managed.clone(), writer, trim_owned, |object, _| {
+                    controller(object.meta()).into_iter().collect()
+                });
+                (kind, store)
+            })
+            .collect();
+        let pods =
+            starter.start(api(client, namespace), managed, Writer::default(), trim_pod, |pod: &Pod, _| {
+                resource_of(pod).into_iter().collect()
+            });
+        let everything = watcher::Config::default();
+        let secrets = starter.start(
+            api(client, namespace),
+            everything.clone(),
+            Writer::default(),
+            trim_metadata,
+            |secret: &PartialObjectMeta<Secret>, resources| referring(resources, Holder::Secret, secret),
+        );
+        let config_maps = starter.start(
+            api(client, namespace),
+            everything.clone(),
+            Writer::default(),
+            trim_metadata,
+            |map: &PartialObjectMeta<ConfigMap>, resources| referring(resources, Holder::ConfigMap, map),
+        );
+        let services = starter.start(
+            api(client, namespace),
+            everything,
+            Writer::default(),
+            trim_metadata,
+            concerned_by_service,
+        );
+        let Starter { tasks, .. } = starter;
+        (Self { owned, pods, secrets, config_maps, services }, Watches { tasks, wake_ups })
+    }
+
+    /// Waits until everything that there is in the cluster is known.
+    pub async fn ready(&self) {
+        // A store is never ready when its watch is gone; then the operator is on its way out.
+        for store in self.owned.values() {
+            let _ = store.wait_until_ready().await;
+        }
+        let _ = self.pods.wait_until_ready().await;
+        let _ = self.secrets.wait_until_ready().await;
+        let _ = self.config_maps.wait_until_ready().await;
+        let _ = self.services.wait_until_ready().await;
+    }
+
+    /// An object of a kind that the operator owns, if it has the operator's label.
+    pub fn owned(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<DynamicObject>> {
+        let reference = ObjectRef::new_with(name, kind.api_resource()).within(namespace);
+        self.owned.get(&kind)?.get(&reference)
+    }
+
+    /// The pods of a resource.
+    pub fn pods(&self, namespace: &str, name: &str) -> Vec<Arc<Pod>> {
+        self.pods.state_filter(|pod| {
+            pod.metadata.namespace.as_deref() == Some(namespace)
+                && pod.labels().get(NAME_LABEL).map(String::as_str) == Some(name)
+        })
+    }
+
+    /// The version of a Secret or ConfigMap, if it exists.
+    pub fn version(&self, holder: Holder, namespace: &str, name: &str) -> Option<String> {
+        match holder {
+            Holder::Secret => self.secrets.get(&ObjectRef::new(name).within(namespace))?.resource_version(),
+            Holder::ConfigMap => {
+                self.config_maps.get(&ObjectRef::new(name).within(namespace))?.resource_version()
+            }
+        }
+    }
+
+    /// Whether a Service exists, whoever's it is.
+    pub fn service_exists(&self, namespace: &str, name: &str) -> bool {
+        self.services.get(&ObjectRef::new(name).within(namespace)).is_some()
+    }
+}
+
+struct Starter {
+    resources: Store<Guarded>,
+    sender: mpsc::Sender<ObjectRef<Guarded>>,
+    tasks: JoinSet<()>,
+}
+
+impl Starter {
+    fn start<K>(
+        &mut self,
+        api: Api<K>,
+        config: watcher::Config,
+        writer: Writer<K>,
+        trim: fn(&mut K),
+        concerned: fn(&K, &Store<Guarded>) -> Vec<ObjectRef<Guarded>>,
+    ) -> Store<K>
+    where
+        K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        K::DynamicType: Clone + Debug + Eq + Hash + Send + Sync + Unpin,
+    {
+        let store = writer.as_reader();
+        let url = api.resource_url().to_owned();
+        let events = watcher(api, config).default_backoff().modify(trim).reflect(writer);
+        self.tasks.spawn(forward(url, events, concerned, self.resources.clone(), self.sender.clone()));
+        store
+    }
+}
+
+/// Sends the resources that each event concerns.
+async fn forward<K>(
+    url: String,
+    events: impl Stream<Item = watcher::Result<Event<K>>>,
+    concerned: fn(&K, &Store<Guarded>) -> Vec<ObjectRef<Guarded>>,
+    resources: Store<Guarded>,
+    sender: mpsc::Sender<ObjectRef<Guarded>>,
+) {
+    let mut events = std::pin::pin!(events);
+    let mut listed = false;
+    while let Some(event) = events.next().await {
+        let references = match event {
+            Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => {
+                concerned(&object, &resources)
+            }
+            // A second list stands for a gap in the watch, and what was deleted in a gap has no event.
+            Ok(Event::InitDone) if listed => {
+                resources.state().iter().map(|resource| ObjectRef::from_obj(resource.as_ref())).collect()
+            }
+            Ok(Event::InitDone) => {
+                listed = true;
+                Vec::new()
+            }
+            Ok(Event::Init) => Vec::new(),
+            Err(error) => {
+                tracing::warn!(url, error = chain(&error), "watch interrupted, trying again");
+                Vec::new()
+            }
+        };
+        for reference in references {
+            if sender.send(reference).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// The `MailLaser` that controls an object.
+fn controller(meta: &ObjectMeta) -> Option<ObjectRef<Guarded>> {
+    let owner = meta.owner_references.as_ref()?.iter().find(|owner| owner.controller == Some(true))?;
+    ObjectRef::from_owner_ref(meta.namespace.as_deref(), owner, ())
+}
+
+fn resource_of(pod: &Pod) -> Option<ObjectRef<Guarded>> {
+    let name = pod.labels().get(NAME_LABEL)?;
+    Some(ObjectRef::new(name).within(pod.metadata.namespace.as_deref()?))
+}
+
+fn referring(
+    resources: &Store<Guarded>,
+    holder: Holder,
+    object: &impl ResourceExt,
+) -> Vec<ObjectRef<Guarded>> {
+    in_namespace(resources, object, |resource, name| references::refers_to(&resource.spec, holder, name))
+}
+
+/// Resources with a webhook that is this Service, and the one whose own Service it is or stands in the way of.
+fn concerned_by_service(
+    service: &PartialObjectMeta<Service>,
+    resources: &Store<Guarded>,
+) -> Vec<ObjectRef<Guarded>> {
+    in_namespace(resources, service, |resource, name| {
+        resource.metadata.name.as_deref() == Some(name) || references::service(&resource.spec) == Some(name)
+    })
+}
+
+fn in_namespace(
+    resources: &Store<Guarded>,
+    object: &impl ResourceExt,
+    concerned: impl Fn(&MailLaser, &str) -> bool,
+) -> Vec<ObjectRef<Guarded>> {
+    let (namespace, name) = (object.namespace(), object.name_any());
+    resources
+        .state_filter(|resource| {
+            resource.meta().namespace == namespace
+                && resource.0.as_ref().is_ok_and(|resource| concerned(resource, &name))
+        })
+        .iter()
+        .map(|resource| ObjectRef::from_obj(resource.as_ref()))
+        .collect()
+}
+
+/// Field sets of others are never looked at, and are most of an object.
+fn trim_owned(object: &mut DynamicObject) {
+    if let Some(fields) = &mut object.metadata.managed_fields {
+        fields.retain(|entry| entry.manager.as_deref() == Some(MANAGER));
+    }
+}
+
+/// What [`crate::workload`] looks at.
+fn trim_pod(pod: &mut Pod) {
+    pod.metadata = ObjectMeta {
+        name: pod.metadata.name.take(),
+        namespace: pod.metadata.namespace.take(),
+        labels: pod.metadata.labels.take(),
+        annotations: pod.metadata.annotations.take(),
+        resource_version: pod.metadata.resource_version.take(),
+        deletion_timestamp: pod.metadata.deletion_timestamp.take(),
+        ..ObjectMeta::default()
+    };
+    pod.spec = None;
+    if let Some(status) = pod.status.take() {
+        pod.status = Some(PodStatus {
+            conditions: status.conditions,
+            container_statuses: status.container_statuses,
+            ..PodStatus::default()
+        });
+    }
+}
+
+/// What is asked of these is whether they exist, and in which version.
+fn trim_metadata<K>(object: &mut PartialObjectMeta<K>) {
+    object.metadata = ObjectMeta {
+        name: object.metadata.name.take(),
+        namespace: object.metadata.namespace.take(),
+        resource_version: object.metadata.resource_version.take(),
+        ..ObjectMeta::default()
+    };
+}

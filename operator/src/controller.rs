@@ -1,0 +1,355 @@
+//! One reconciliation, from a resource to its objects and its status.
+//!
+//! The steps: guard (a resource that cannot be read) → validate (pure) → dereference (client) → build (pure)
+//! → apply (client) → status (pure, then client). Status is written whatever happened before, so that a
+//! person sees on the resource what is the matter.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::core::Resource;
+use kube::runtime::controller::Action;
+use kube::runtime::events::Recorder;
+use kube::{Api, Client, ResourceExt};
+use mail_laser_crds::conditions::Reason;
+use mail_laser_crds::{MailLaser, MailLaserStatus};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::apply::{Applier, Outcome};
+use crate::backoff;
+use crate::caches::{Caches, Guarded};
+use crate::dereference::Dereferencer;
+use crate::error::{ReconcileError, RequestError, Verb, chain};
+use crate::events::event;
+use crate::kinds::Kind;
+use crate::metrics::{Ending, Metrics};
+use crate::problem::Problem;
+use crate::resources::labels::MANAGER;
+use crate::resources::{deployment, pod_disruption_budget, service, service_account};
+use crate::status::{HostInForce, Situation, status};
+use crate::validate::{ValidatedMailLaser, validate};
+use crate::workload::observe;
+
+/// How long one reconciliation may take: several requests to an API server in trouble, but less than the
+/// operator has when it is told to stop.
+const RECONCILE_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// What all reconciliations share.
+pub struct Context {
+    client: Client,
+    image: String,
+    ipv6: bool,
+    caches: Caches,
+    metrics: Metrics,
+    recorder: Recorder,
+    dereferencer: Dereferencer,
+    applier: Applier,
+    /// How often each resource failed in a row, by namespace and name.
+    failures: Mutex<HashMap<(String, String), u32>>,
+    /// The status that was written last, by uid, with the version that the resource had in the cache then:
+    /// while the cache still has that version, its status is outdated.
+    statuses: Mutex<HashMap<String, (Option<String>, MailLaserStatus)>>,
+}
+
+impl Context {
+    /// What reconciliations share when they begin.
+    pub fn new(client: Client, image: String, ipv6: bool, caches: Caches, metrics: Metrics) -> Self {
+        Self {
+            image,
+            ipv6,
+            caches,
+            recorder: Recorder::new(client.clone(), MANAGER.into()),
+            dereferencer: Dereferencer::new(client.clone()),
+            applier: Applier::new(client.clone(), metrics.clone()),
+            metrics,
+            client,
+            failures: Mutex::default(),
+            statuses: Mutex::default(),
+        }
+    }
+
+    /// What is known of the cluster.
+    pub fn caches(&self) -> &Caches {
+        &self.caches
+    }
+
+    /// Drops what is remembered of a resource that is gone.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        self.applier.forget(namespace, name);
+        let key = (namespace.to_owned(), name.to_owned());
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    }
+
+    fn failed(&self, resource: &Guarded) -> u32 {
+        let key = (resource.namespace().unwrap_or_default(), resource.name_any());
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry(key).or_default();
+        *count = count.saturating_add(1);
+        *count
+    }
+
+    fn succeeded(&self, resource: &MailLaser) {
+        let key = (resource.namespace().unwrap_or_default(), resource.name_any());
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    }
+
+    /// The status that the resource has: in the cache, or written since.
+    fn status(&self, resource: &MailLaser) -> Option<MailLaserStatus> {
+        let uid = resource.uid().unwrap_or_default();
+        let mut statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
+        match statuses.get(&uid) {
+            Some((version, status)) if *version == resource.resource_version() => Some(status.clone()),
+            Some(_) => {
+                statuses.remove(&uid);
+                resource.status.clone()
+            }
+            None => resource.status.clone(),
+        }
+    }
+
+    fn wrote_status(&self, resource: &MailLaser, status: MailLaserStatus) {
+        let uid = resource.uid().unwrap_or_default();
+        let mut statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
+        statuses.insert(uid, (resource.resource_version(), status));
+    }
+}
+
+/// What one reconciliation found out.
+struct Findings {
+    problems: Vec<Problem>,
+    /// A request that failed, and that another try may mend.
+    failure: Option<ReconcileError>,
+    deployment: Option<Deployment>,
+    webhook_host: HostInForce,
+}
+
+/// Brings a resource to what it says.
+///
+/// # Errors
+/// When a request fails that is worth another try.
+pub async fn reconcile(resource: Arc<Guarded>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    let resource = match &resource.0 {
+        Ok(resource) => resource,
+        Err(error) => {
+            let (namespace, name) = (resource.namespace(), resource.name_any());
+            tracing::warn!(namespace, name, %error, "resource cannot be read, left alone until it changes");
+            context.metrics.reconciled(Ending::Unreadable, Duration::ZERO);
+            return Ok(Action::await_change());
+        }
+    };
+    if resource.metadata.deletion_timestamp.is_some() {
+        // What it owns goes with it, by owner references.
+        return Ok(Action::await_change());
+    }
+    context.caches.ready().await;
+    let begin = Instant::now();
+    let result = tokio::time::timeout(RECONCILE_TIMEOUT, reconcile_readable(resource, &context))
+        .await
+        .unwrap_or(Err(ReconcileError::Timeout(RECONCILE_TIMEOUT)));
+    let ending = if result.is_ok() { Ending::Ok } else { Ending::Error };
+    context.metrics.reconciled(ending, begin.elapsed());
+    if result.is_ok() {
+        context.succeeded(resource);
+    }
+    result
+}
+
+async fn reconcile_readable(resource: &MailLaser, context: &Context) -> Result<Action, ReconcileError> {
+    let findings = if resource.spec.suspend {
+        Findings {
+            problems: Vec::new(),
+            failure: None,
+            deployment: live_deployment(resource, context),
+            webhook_host: HostInForce::Unchanged,
+        }
+    } else {
+        match validate(resource, &context.image) {
+            Ok(validated) => bring_about(resource, &validated, context).await,
+            Err(error) => Findings {
+                problems: vec![Problem::new(Reason::InvalidSpec, chain(&error))],
+                failure: None,
+                deployment: live_deployment(resource, context),
+                webhook_host: HostInForce::Unchanged,
+            },
+        }
+    };
+    let in_the_way = findings.problems.iter().any(|problem| {
+        matches!(problem.reason, Reason::NameConflict | Reason::Refused | Reason::WaitingForDeletion)
+    });
+    report(resource, &findings, context).await?;
+    match findings.failure {
+        Some(failure) => Err(failure),
+        None if in_the_way => Ok(Action::requeue(backoff::look_again(random()))),
+        None => Ok(Action::requeue(backoff::resync(random()))),
+    }
+}
+
+/// Reads what the resource refers to, and writes what it owns.
+async fn bring_about(resource: &MailLaser, validated: &ValidatedMailLaser, context: &Context) -> Findings {
+    let references = match context.dereferencer.dereference(validated, &context.caches).await {
+        Ok(references) => references,
+        Err(error) => {
+            return Findings {
+                problems: vec![Problem::new(Reason::RequestFailed, error.chain())],
+                failure: Some(ReconcileError::Dereference(error)),
+                deployment: live_deployment(resource, context),
+                webhook_host: HostInForce::Unchanged,
+            };
+        }
+    };
+    // Pods with a missing Secret would not start; those that run are better left running.
+    let deployment = references.complete().then(|| deployment::build(validated, &references, context.ipv6));
+    let wanted = [
+        (Kind::ServiceAccount, Some(sent(Kind::ServiceAccount, &service_account::build(validated)))),
+        (Kind::Service, Some(sent(Kind::Service, &service::build(validated)))),
+        (
+            Kind::PodDisruptionBudget,
+            pod_disruption_budget::build(validated).map(|budget| sent(Kind::PodDisruptionBudget, &budget)),
+        ),
+        (Kind::Deployment, deployment.map(|deployment| sent(Kind::Deployment, &deployment))),
+    ];
+
+    let mut problems = references.problems;
+    let mut failure = None;
+    let mut written = None;
+    for (kind, object) in wanted {
+        match put(kind, object, validated, context).await {
+            Ok(Some(Outcome::InPlace(live))) if kind == Kind::Deployment => written = Some(live),
+            Ok(Some(Outcome::Problem(problem))) => problems.push(problem),
+            Ok(_) => {}
+            Err(error) => {
+                problems.push(Problem::new(Reason::RequestFailed, error.chain()));
+                failure = Some(ReconcileError::Apply(error));
+            }
+        }
+    }
+    let webhook_host =
+        if written.is_some() { HostInForce::Now(references.webhook_host) } else { HostInForce::Unchanged };
+    let deployment = match written {
+        Some(live) => typed(&live),
+        None => live_deployment(resource, context),
+    };
+    Findings { problems, failure, deployment, webhook_host }
+}
+
+/// Writes an object, or deletes it when it is one that comes and goes.
+async fn put(
+    kind: Kind,
+    object: Option<Value>,
+    resource: &ValidatedMailLaser,
+    context: &Context,
+) -> Result<Option<Outcome>, RequestError> {
+    let (caches, applier) = (&context.caches, &context.applier);
+    match object {
+        Some(object) => {
+            applier.apply(caches, kind, &resource.owner, &resource.namespace, &object).await.map(Some)
+        }
+        None if kind == Kind::PodDisruptionBudget => {
+            applier.delete(caches, kind, &resource.owner, &resource.namespace).await.map(|()| None)
+        }
+        None => Ok(None),
+    }
+}
+
+/// An object as it is sent: with its type, without what has no value.
+fn sent(kind: Kind, object: &impl Serialize) -> Value {
+    let mut value = serde_json::to_value(object).unwrap_or_else(|_| json!({}));
+    let resource = kind.api_resource();
+    value["apiVersion"] = resource.api_version.into();
+    value["kind"] = resource.kind.into();
+    value
+}
+
+fn typed(live: &DynamicObject) -> Option<Deployment> {
+    live.clone().try_parse().ok()
+}
+
+/// The Deployment as it is, if it is the resource's.
+fn live_deployment(resource: &MailLaser, context: &Context) -> Option<Deployment> {
+    let namespace = resource.namespace().unwrap_or_default();
+    let live = context.applier.live(&context.caches, Kind::Deployment, &namespace, &resource.name_any())?;
+    let ours =
+        live.metadata.owner_references.iter().flatten().any(|owner| {
+            owner.controller == Some(true) && Some(&owner.uid) == resource.metadata.uid.as_ref()
+        });
+    if ours { typed(&live) } else { None }
+}
+
+/// Writes the status if it differs, and tells of what a person should notice.
+async fn report(resource: &MailLaser, findings: &Findings, context: &Context) -> Result<(), ReconcileError> {
+    let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
+    let previous = context.status(resource);
+    let observation = observe(findings.deployment.as_ref(), &context.caches.pods(&namespace, &name));
+    let current = status(&Situation {
+        name: &name,
+        generation: resource.metadata.generation.unwrap_or_default(),
+        previous: previous.as_ref(),
+        suspended: resource.spec.suspend,
+        problems: &findings.problems,
+        observation: &observation,
+        webhook_host: findings.webhook_host.clone(),
+        now: Timestamp::now(),
+    });
+    if previous.as_ref() == Some(&current) {
+        return Ok(());
+    }
+    write_status(resource, &current, context)
+        .await
+        .map_err(|error| RequestError::new(Verb::Apply, "MailLaser/status", &namespace, &name, error))
+        .map_err(ReconcileError::Status)?;
+    if let Some(event) = event(previous.as_ref(), &current) {
+        tracing::info!(
+            namespace,
+            name,
+            reason = event.reason,
+            note = event.note,
+            "resource changed its state"
+        );
+        if let Err(error) = context.recorder.publish(&event, &resource.object_ref(&())).await {
+            // The status says the same, so nothing is lost that is worth another try.
+            tracing::warn!(namespace, name, error = chain(&error), "event could not be written");
+        }
+    }
+    context.wrote_status(resource, current);
+    Ok(())
+}
+
+async fn write_status(
+    resource: &MailLaser,
+    status: &MailLaserStatus,
+    context: &Context,
+) -> Result<(), kube::Error> {
+    let namespace = resource.namespace().unwrap_or_default();
+    let api = Api::<MailLaser>::namespaced(context.client.clone(), &namespace);
+    let patch = json!({
+        "apiVersion": MailLaser::api_version(&()),
+        "kind": MailLaser::kind(&()),
+        // With the uid a status can never end up on a later resource of the same name.
+        "metadata": {"name": resource.name_any(), "uid": resource.uid()},
+        "status": status,
+    });
+    let params = PatchParams::apply(MANAGER).force();
+    api.patch_status(&resource.name_any(), &params, &Patch::Apply(patch)).await?;
+    context.metrics.wrote_status();
+    Ok(())
+}
+
+/// When to try again.
+#[allow(clippy::needless_pass_by_value)] // The signature is the controller's.
+pub fn error_policy(resource: Arc<Guarded>, error: &ReconcileError, context: Arc<Context>) -> Action {
+    let failures = context.failed(&resource);
+    let wait = backoff::after_failure(failures, random());
+    let (namespace, name) = (resource.namespace(), resource.name_any());
+    tracing::warn!(namespace, name, error = chain(error), failures, ?wait, "reconciliation failed");
+    Action::requeue(wait)
+}
+
+/// A number from 0 to 1.
+fn random() -> f64 {
+    f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX)
+}

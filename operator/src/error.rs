@@ -1,0 +1,168 @@
+//! What can go wrong when the API server is asked. Each error names what was asked; the cause is its source.
+
+use std::fmt;
+use std::time::Duration;
+
+/// What the API server was asked to do; also the label of a metric.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Verb {
+    /// Read an object.
+    Get,
+    /// Make an object.
+    Create,
+    /// Server-side apply.
+    Apply,
+    /// Change metadata.
+    Patch,
+    /// Replace an object.
+    Update,
+    /// Delete an object.
+    Delete,
+}
+
+impl Verb {
+    /// In lower case, as in a sentence and in a metric.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Create => "create",
+            Self::Apply => "apply",
+            Self::Patch => "patch",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A request that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {verb} {kind} {namespace}/{name}")]
+pub struct RequestError {
+    verb: Verb,
+    kind: String,
+    namespace: String,
+    name: String,
+    source: Cause,
+}
+
+impl RequestError {
+    /// A request that failed.
+    pub fn new(verb: Verb, kind: &str, namespace: &str, name: &str, source: kube::Error) -> Self {
+        Self {
+            verb,
+            kind: kind.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            source: Cause::from(source),
+        }
+    }
+
+    /// The sentence for a condition: this error and its causes.
+    pub fn chain(&self) -> String {
+        chain(self)
+    }
+}
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// The API server answered with an error.
+    #[error("the API server answered {code}: {message}")]
+    Answer {
+        /// HTTP status.
+        code: u16,
+        /// What it said.
+        message: String,
+    },
+    /// There was no answer, or none that could be read.
+    #[error("the API server could not be asked")]
+    NoAnswer(#[source] Box<kube::Error>),
+}
+
+impl From<kube::Error> for Cause {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => Self::Answer { code: status.code, message: status.message },
+            other => Self::NoAnswer(Box::new(other)),
+        }
+    }
+}
+
+/// Why a reconciliation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// References could not be read.
+    #[error("references could not be read")]
+    Dereference(#[source] RequestError),
+    /// Owned objects could not be written.
+    #[error("owned objects could not be written")]
+    Apply(#[source] RequestError),
+    /// The status could not be written.
+    #[error("the status could not be written")]
+    Status(#[source] RequestError),
+    /// It took longer than any reconciliation may.
+    #[error("the reconciliation was not over after {} s", .0.as_secs())]
+    Timeout(Duration),
+}
+
+/// Why the operator cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The server of metrics and health failed.
+    #[error("the server of metrics and health failed")]
+    Admin(#[source] std::io::Error),
+    /// A watch ended, which none ever does by itself.
+    #[error("a watch ended unexpectedly")]
+    WatchEnded,
+}
+
+/// An error and its causes, as one sentence. Errors of libraries often print their causes as well; those are
+/// not said twice.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(kube::Error::Api(status)) = error.downcast_ref() {
+            // Its own text has a dump of the whole answer.
+            parts.push(Cause::Answer { code: status.code, message: status.message.clone() }.to_string());
+            break;
+        }
+        next = error.source();
+        let text = error.to_string();
+        let cause = next.map(ToString::to_string).unwrap_or_default();
+        let own = text.strip_suffix(&cause).unwrap_or(&text).trim_end_matches([':', ' ']);
+        if !own.is_empty() {
+            parts.push(own.to_owned());
+        }
+    }
+    parts.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer() -> kube::Error {
+        let status = kube::core::Status::failure("no such thing", "NotFound").with_code(404);
+        kube::Error::Api(status.boxed())
+    }
+
+    #[test]
+    fn a_request_that_failed_says_what_and_why_once() {
+        let error = RequestError::new(Verb::Get, "Secret", "ops", "hook", answer());
+        assert_eq!(error.chain(), "cannot get Secret ops/hook: the API server answered 404: no such thing");
+    }
+
+    #[test]
+    fn an_error_of_a_library_is_not_repeated() {
+        let error = kube::runtime::watcher::Error::InitialListFailed(answer());
+        let expected = "failed to perform initial object list: the API server answered 404: no such thing";
+        assert_eq!(chain(&error), expected);
+    }
+}

@@ -1,0 +1,45 @@
+//! The kinds that the operator owns objects of.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::core::ApiResource;
+
+/// A kind that the operator owns objects of.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Kind {
+    /// The identity of the pods.
+    ServiceAccount,
+    /// What receives mails.
+    Service,
+    /// How many pods may be away.
+    PodDisruptionBudget,
+    /// What runs the pods.
+    Deployment,
+}
+
+impl Kind {
+    /// All kinds, in the order in which they are written: what a pod needs comes before the pods.
+    pub const ALL: [Self; 4] =
+        [Self::ServiceAccount, Self::Service, Self::PodDisruptionBudget, Self::Deployment];
+
+    /// As in manifests.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ServiceAccount => "ServiceAccount",
+            Self::Service => "Service",
+            Self::PodDisruptionBudget => "PodDisruptionBudget",
+            Self::Deployment => "Deployment",
+        }
+    }
+
+    /// Where the API server has it.
+    pub fn api_resource(self) -> ApiResource {
+        match self {
+            Self::ServiceAccount => ApiResource::erase::<ServiceAccount>(&()),
+            Self::Service => ApiResource::erase::<Service>(&()),
+            Self::PodDisruptionBudget => ApiResource::erase::<PodDisruptionBudget>(&()),
+            Self::Deployment => ApiResource::erase::<Deployment>(&()),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Reconciles `MailLaser` resources into everything that the daemon needs in a cluster.
+//!
+//! [`run`] is the operator. It watches resources, what they own and what they refer to, and for each resource
+//! that something happened to does what [`controller`] describes. Decisions are pure functions of API types:
+//! [`validate`], [`resources`], [`diff`], [`ownership`], [`workload`], [`status`], [`events`]. Only
+//! [`caches`], [`dereference`], [`apply`] and [`controller`] hold a client.
+
+mod admin;
+pub mod apply;
+mod backoff;
+pub mod caches;
+pub mod controller;
+pub mod dereference;
+pub mod diff;
+pub mod error;
+pub mod events;
+pub mod kinds;
+mod managed_fields;
+mod metrics;
+pub mod ownership;
+pub mod problem;
+mod quantity;
+pub mod references;
+mod replacement;
+pub mod resources;
+pub mod status;
+pub mod validate;
+pub mod workload;
+
+use std::net::{Ipv6Addr, TcpListener as StdTcpListener};
+use std::sync::Arc;
+
+use futures::StreamExt;
+use kube::runtime::controller::{Config as ControllerConfig, Error as ControllerError};
+use kube::runtime::{Controller, watcher};
+use kube::{Api, Client};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::caches::{Caches, Guarded};
+use crate::controller::Context;
+use crate::error::{RunError, chain};
+use crate::metrics::Metrics;
+
+/// How many resources are reconciled at once. Each holds at most one request, so this also bounds what the
+/// API server gets from the operator at a time.
+const CONCURRENCY: u16 = 8;
+
+/// What the operator is told.
+#[derive(Debug)]
+pub struct Config {
+    /// Image of the daemon where a resource does not say.
+    pub image: String,
+    /// The namespace to watch; all when absent.
+    pub namespace: Option<String>,
+    /// Whether pods listen on IPv6, and by it on IPv4; see [`has_ipv6`].
+    pub ipv6: bool,
+    /// Where metrics and health are served; nowhere when absent.
+    pub admin: Option<TcpListener>,
+}
+
+/// Whether this machine has IPv6, and with it, in all likelihood, the cluster.
+pub fn has_ipv6() -> bool {
+    StdTcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
+}
+
+/// Runs the operator until `shutdown`; reconciliations that are under way are finished.
+///
+/// # Errors
+/// When the server of metrics and health fails, or a watch ends.
+pub async fn run(client: Client, config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry);
+    let namespace = config.namespace.as_deref();
+
+    let api: Api<Guarded> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let controller = Controller::new(api, watcher::Config::default());
+    let resources = controller.store();
+    let (caches, mut watches) = Caches::start(&client, namespace, &resources);
+    let context = Arc::new(Context::new(client, config.image, config.ipv6, caches, metrics));
+
+    let (ready_sender, ready) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    if let Some(listener) = config.admin {
+        let server = admin::serve(listener, Arc::new(registry), ready, shutdown.clone());
+        tasks.spawn(async { server.await.map_err(RunError::Admin) });
+    }
+    let shared = Arc::clone(&context);
+    let known = resources.clone();
+    tasks.spawn(async move {
+        shared.caches().ready().await;
+        if known.wait_until_ready().await.is_ok() {
+            tracing::info!("caches are filled");
+            // Nobody may be listening.
+            let _ = ready_sender.send(true);
+        }
+        Ok(())
+    });
+
+    let reconciliations = controller
+        .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
+        .reconcile_on(stream(watches.wake_ups))
+        .graceful_shutdown_on(shutdown.clone().cancelled_owned())
+        .run(controller::reconcile, controller::error_policy, Arc::clone(&context))
+        .for_each(|result| {
+            if let Err(error) = result {
+                note(&error, &context);
+            }
+            std::future::ready(())
+        });
+    let result = tokio::select! {
+        () = reconciliations => Ok(()),
+        Some(_) = watches.tasks.join_next() => Err(RunError::WatchEnded),
+        error = first_error(&mut tasks) => Err(error),
+    };
+    if shutdown.is_cancelled() { Ok(()) } else { result.and(Err(RunError::WatchEnded)) }
+}
+
+fn stream<T>(receiver: mpsc::Receiver<T>) -> impl futures::Stream<Item = T> {
+    futures::stream::unfold(receiver, |mut receiver| async {
+        receiver.recv().await.map(|item| (item, receiver))
+    })
+}
+
+/// The first error of a task. Never returns when there is none.
+async fn first_error(tasks: &mut JoinSet<Result<(), RunError>>) -> RunError {
+    while let Some(ended) = tasks.join_next().await {
+        if let Ok(Err(error)) = ended {
+            return error;
+        }
+    }
+    std::future::pending().await
+}
+
+fn note(error: &ControllerError<error::ReconcileError, watcher::Error>, context: &Context) {
+    match error {
+        // The error policy has said so already.
+        ControllerError::ReconcilerFailed(..) => {}
+        ControllerError::ObjectNotFound(resource) => {
+            context.forget(resource.namespace.as_deref().unwrap_or_default(), &resource.name);
+        }
+        error => tracing::warn!(
+            error = chain(error),
+            "the watch of MailLasers was interrupted, trying again; is the CustomResourceDefinition installed?"
+        ),
+    }
+}

@@ -1,0 +1,85 @@
+//! The operator of MailLaser.
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use clap::Parser;
+use mail_laser_operator::{Config, has_ipv6, run};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Reconciles MailLaser resources into Deployments, Services and all else that the daemon needs in a cluster.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    /// Image of the daemon where a resource does not say.
+    #[arg(long, env = "MAIL_LASER_IMAGE", default_value = "localhost/mail-laser:dev")]
+    image: String,
+    /// The namespace to watch; all by default.
+    #[arg(long, env = "MAIL_LASER_OPERATOR_NAMESPACE")]
+    namespace: Option<String>,
+    /// Where /metrics, /healthz and /readyz are served.
+    #[arg(long, env = "MAIL_LASER_OPERATOR_BIND_ADDRESS", default_value = "0.0.0.0:8080")]
+    bind_address: SocketAddr,
+    /// How lines are logged; which ones is up to RUST_LOG.
+    #[arg(long, env = "LOG_FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    start_logging(args.log_format);
+    // An error means that there is a provider already, and any will do.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+
+    let client = kube::Client::try_default().await.context("there is no way to the Kubernetes API")?;
+    let admin = TcpListener::bind(args.bind_address)
+        .await
+        .with_context(|| format!("cannot listen on {} (--bind-address)", args.bind_address))?;
+    let ipv6 = has_ipv6();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        image = args.image,
+        namespace = args.namespace.as_deref().unwrap_or("all"),
+        admin = %admin.local_addr()?,
+        ipv6,
+        "operator started"
+    );
+
+    let shutdown = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("operator stops when what is under way is done");
+        stop.cancel();
+    });
+    let config = Config { image: args.image, namespace: args.namespace, ipv6, admin: Some(admin) };
+    run(client, config, shutdown).await?;
+    Ok(())
+}
+
+fn start_logging(format: LogFormat) {
+    // The client logs each failed request, which whoever made it does, too.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_client=off"));
+    let ansi = std::io::stdout().is_terminal();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi);
+    match format {
+        LogFormat::Text => subscriber.init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
+}

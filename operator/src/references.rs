@@ -1,0 +1,156 @@
+//! What a resource refers to: Secrets, ConfigMaps and Services of its own namespace.
+
+use mail_laser_crds::MailLaserSpec;
+
+use crate::resources::environment::{BEARER_TOKEN, WEBHOOK_URL};
+use crate::validate::sets;
+
+/// The kinds that hold values.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Holder {
+    /// A Secret.
+    Secret,
+    /// A ConfigMap.
+    ConfigMap,
+}
+
+impl Holder {
+    /// Name of the kind.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Secret => "Secret",
+            Self::ConfigMap => "ConfigMap",
+        }
+    }
+}
+
+/// A reference to a key, and the field that makes it.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Reference {
+    /// The kind of the object.
+    pub holder: Holder,
+    /// The name of the object.
+    pub name: String,
+    /// The key in it.
+    pub key: String,
+    /// The field that refers to it, as in a message.
+    pub field: String,
+    /// Whether pods start without it.
+    pub optional: bool,
+}
+
+/// All references to keys that pods would need. A field that an entry of `spec.env` replaces refers to
+/// nothing.
+pub fn keys(spec: &MailLaserSpec) -> Vec<Reference> {
+    let mut references = Vec::new();
+    let mut add = |holder, name: &str, key: &str, field: String, optional: bool| {
+        references.push(Reference { holder, name: name.to_owned(), key: key.to_owned(), field, optional });
+    };
+    if let Some(webhook) = &spec.webhook {
+        if let (Some(source), false) = (&webhook.url_from, sets(spec, WEBHOOK_URL)) {
+            let key = &source.secret_key_ref;
+            add(Holder::Secret, &key.name, &key.key, "spec.webhook.urlFrom".to_owned(), false);
+        }
+        if let (Some(source), false) = (&webhook.bearer_token_from, sets(spec, BEARER_TOKEN)) {
+            let key = &source.secret_key_ref;
+            add(Holder::Secret, &key.name, &key.key, "spec.webhook.bearerTokenFrom".to_owned(), false);
+        }
+        if let Some(source) = &webhook.ca_bundle_from {
+            let field = || "spec.webhook.caBundleFrom".to_owned();
+            if let Some(key) = &source.secret_key_ref {
+                add(Holder::Secret, &key.name, &key.key, field(), false);
+            }
+            if let Some(key) = &source.config_map_key_ref {
+                add(Holder::ConfigMap, &key.name, &key.key, field(), false);
+            }
+        }
+    }
+    for entry in &spec.env {
+        let field = || format!("spec.env[{}]", entry.name);
+        let Some(source) = &entry.value_from else { continue };
+        if let Some(key) = &source.secret_key_ref {
+            add(Holder::Secret, &key.name, &key.key, field(), key.optional.unwrap_or(false));
+        }
+        if let Some(key) = &source.config_map_key_ref {
+            add(Holder::ConfigMap, &key.name, &key.key, field(), key.optional.unwrap_or(false));
+        }
+    }
+    references
+}
+
+/// The Service that mails go to, if the webhook is one.
+pub fn service(spec: &MailLaserSpec) -> Option<&str> {
+    if sets(spec, WEBHOOK_URL) {
+        return None;
+    }
+    Some(spec.webhook.as_ref()?.service_ref.as_ref()?.name.as_str())
+}
+
+/// Whether the resource refers to this Secret or ConfigMap.
+pub fn refers_to(spec: &MailLaserSpec, holder: Holder, name: &str) -> bool {
+    keys(spec).iter().any(|reference| reference.holder == holder && reference.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(yaml: &str) -> MailLaserSpec {
+        serde_yaml_ng::from_str(yaml).unwrap()
+    }
+
+    #[test]
+    fn every_field_that_can_refer_does() {
+        let spec = spec(
+            "
+            webhook:
+              urlFrom: {secretKeyRef: {name: hook, key: url}}
+              bearerTokenFrom: {secretKeyRef: {name: hook, key: token}}
+              caBundleFrom: {configMapKeyRef: {name: roots, key: ca.crt}}
+            env:
+            - {name: A, valueFrom: {secretKeyRef: {name: s, key: a, optional: true}}}
+            - {name: B, valueFrom: {configMapKeyRef: {name: c, key: b}}}
+            - {name: C, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+            - {name: D, value: d}
+            ",
+        );
+        let found: Vec<_> = keys(&spec)
+            .into_iter()
+            .map(|r| format!("{} {}/{} {} {}", r.holder.kind(), r.name, r.key, r.field, r.optional))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "Secret hook/url spec.webhook.urlFrom false",
+                "Secret hook/token spec.webhook.bearerTokenFrom false",
+                "ConfigMap roots/ca.crt spec.webhook.caBundleFrom false",
+                "Secret s/a spec.env[A] true",
+                "ConfigMap c/b spec.env[B] false",
+            ]
+        );
+        assert!(refers_to(&spec, Holder::Secret, "s"));
+        assert!(!refers_to(&spec, Holder::ConfigMap, "s"));
+    }
+
+    #[test]
+    fn what_the_environment_replaces_is_not_needed() {
+        let spec = spec(
+            "
+            webhook:
+              urlFrom: {secretKeyRef: {name: hook, key: url}}
+              bearerTokenFrom: {secretKeyRef: {name: hook, key: token}}
+            env:
+            - {name: MAIL_LASER_WEBHOOK_URL, value: 'https://example.com/'}
+            - {name: MAIL_LASER_WEBHOOK_BEARER_TOKEN, value: t}
+            ",
+        );
+        assert_eq!(keys(&spec), []);
+        assert_eq!(service(&spec), None);
+    }
+
+    #[test]
+    fn a_service_is_a_reference_too() {
+        let spec = spec("webhook: {serviceRef: {name: receiver, port: 80}}");
+        assert_eq!(service(&spec), Some("receiver"));
+    }
+}

@@ -1,0 +1,145 @@
+//! From the fields of a resource to the environment of the daemon.
+
+use k8s_openapi::api::core::v1::{
+    ConfigMapKeySelector, EnvVar, EnvVarSource, ObjectFieldSelector, ResourceFieldSelector, SecretKeySelector,
+};
+use mail_laser_crds::{SecretSource, Webhook};
+
+use super::service::shows_client_addresses;
+use crate::validate::{Destination, ValidatedMailLaser};
+
+/// Name of the variable with the accepted addresses.
+pub const TARGET_EMAILS: &str = "MAIL_LASER_TARGET_EMAILS";
+/// Name of the variable with the webhook's address.
+pub const WEBHOOK_URL: &str = "MAIL_LASER_WEBHOOK_URL";
+/// Name of the variable with the webhook's token.
+pub const BEARER_TOKEN: &str = "MAIL_LASER_WEBHOOK_BEARER_TOKEN";
+
+/// Where the certificates for the webhook are mounted.
+pub const CA_DIRECTORY: &str = "/etc/mail-laser/webhook-ca";
+/// Name of the file with them.
+pub const CA_FILE_NAME: &str = "ca.crt";
+
+/// How long a daemon that was told to stop may take, in seconds.
+pub const SHUTDOWN_GRACE_SECONDS: i64 = 25;
+
+/// The environment of the daemon's container. Entries of `spec.env` win over fields: they take the place of
+/// the variable, which therefore is never there twice.
+pub fn build(resource: &ValidatedMailLaser, ipv6: bool) -> Vec<EnvVar> {
+    let mut variables = from_fields(resource, ipv6);
+    for entry in &resource.spec.env {
+        let entry = from_entry(entry);
+        match variables.iter_mut().find(|variable| variable.name == entry.name) {
+            Some(variable) => *variable = entry,
+            None => variables.push(entry),
+        }
+    }
+    variables
+}
+
+fn from_fields(resource: &ValidatedMailLaser, ipv6: bool) -> Vec<EnvVar> {
+    let spec = &resource.spec;
+    let mut variables = Vec::new();
+    if let Some(addresses) = &spec.target_emails {
+        variables.push(literal(TARGET_EMAILS, &addresses.join(",")));
+    }
+    variables.extend(match &resource.destination {
+        Destination::Url(url) | Destination::Service(url) => Some(literal(WEBHOOK_URL, url)),
+        Destination::Secret(key) => Some(secret(WEBHOOK_URL, &SecretSource { secret_key_ref: key.clone() })),
+        Destination::Environment => None,
+    });
+    if let Some(webhook) = &spec.webhook {
+        variables.extend(from_webhook(webhook, &resource.destination));
+    }
+    if !spec.header_prefixes.is_empty() {
+        variables.push(literal("MAIL_LASER_HEADER_PREFIX", &spec.header_prefixes.join(",")));
+    }
+    variables.push(literal("MAIL_LASER_DELIVERY", spec.delivery.mode.as_env()));
+    variables.push(literal("MAIL_LASER_SHUTDOWN_GRACE", &SHUTDOWN_GRACE_SECONDS.to_string()));
+    if ipv6 {
+        // One socket for both families: the kernel maps IPv4 into it.
+        for name in
+            ["MAIL_LASER_BIND_ADDRESS", "MAIL_LASER_HEALTH_BIND_ADDRESS", "MAIL_LASER_METRICS_BIND_ADDRESS"]
+        {
+            variables.push(literal(name, "::"));
+        }
+    }
+    if !shows_client_addresses(&spec.service) {
+        // All clients would share the addresses of a few nodes.
+        variables.push(literal("MAIL_LASER_MAX_CONCURRENT_PER_IP", "0"));
+    }
+    variables
+}
+
+fn from_webhook(webhook: &Webhook, destination: &Destination) -> Vec<EnvVar> {
+    let mut variables = Vec::new();
+    if webhook.allow_http || matches!(destination, Destination::Service(url) if url.starts_with("http://")) {
+        variables.push(literal("MAIL_LASER_WEBHOOK_ALLOW_HTTP", "true"));
+    }
+    if let Some(source) = &webhook.bearer_token_from {
+        variables.push(secret(BEARER_TOKEN, source));
+    }
+    if webhook.ca_bundle_from.is_some() {
+        variables.push(literal("MAIL_LASER_WEBHOOK_CA_FILE", &format!("{CA_DIRECTORY}/{CA_FILE_NAME}")));
+    }
+    for (name, value) in [
+        ("MAIL_LASER_WEBHOOK_TIMEOUT", webhook.timeout_seconds),
+        ("MAIL_LASER_WEBHOOK_MAX_RETRIES", webhook.max_retries),
+        ("MAIL_LASER_CIRCUIT_BREAKER_THRESHOLD", webhook.circuit_breaker.threshold),
+        ("MAIL_LASER_CIRCUIT_BREAKER_RESET", webhook.circuit_breaker.reset_seconds),
+        ("MAIL_LASER_WEBHOOK_CONCURRENCY", webhook.concurrency),
+    ] {
+        variables.push(literal(name, &value.to_string()));
+    }
+    variables
+}
+
+/// A variable with exactly this value. In a pod `$(NAME)` stands for another variable and `$$` for `$`, so
+/// what a field says needs its `$` doubled.
+fn literal(name: &str, value: &str) -> EnvVar {
+    EnvVar { name: name.to_owned(), value: Some(value.replace('$', "$$")), ..EnvVar::default() }
+}
+
+fn secret(name: &str, source: &SecretSource) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value_from: Some(EnvVarSource {
+            secret_key_ref: Some(SecretKeySelector {
+                name: source.secret_key_ref.name.clone(),
+                key: source.secret_key_ref.key.clone(),
+                optional: None,
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    }
+}
+
+fn from_entry(entry: &mail_laser_crds::EnvVar) -> EnvVar {
+    EnvVar {
+        name: entry.name.clone(),
+        value: entry.value.clone(),
+        value_from: entry.value_from.as_ref().map(|source| EnvVarSource {
+            secret_key_ref: source.secret_key_ref.as_ref().map(|key| SecretKeySelector {
+                name: key.name.clone(),
+                key: key.key.clone(),
+                optional: key.optional,
+            }),
+            config_map_key_ref: source.config_map_key_ref.as_ref().map(|key| ConfigMapKeySelector {
+                name: key.name.clone(),
+                key: key.key.clone(),
+                optional: key.optional,
+            }),
+            field_ref: source.field_ref.as_ref().map(|field| ObjectFieldSelector {
+                field_path: field.field_path.clone(),
+                api_version: Some("v1".to_owned()),
+            }),
+            resource_field_ref: source.resource_field_ref.as_ref().map(|field| ResourceFieldSelector {
+                resource: field.resource.clone(),
+                divisor: field.divisor.clone(),
+                ..ResourceFieldSelector::default()
+            }),
+            ..EnvVarSource::default()
+        }),
+    }
+}

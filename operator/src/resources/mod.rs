@@ -1,0 +1,24 @@
+//! What a `MailLaser` consists of in the cluster. Everything here is pure: API types in, API types out.
+
+pub mod deployment;
+pub mod environment;
+pub mod labels;
+pub mod pod_disruption_budget;
+pub mod probes;
+pub mod service;
+pub mod service_account;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::validate::ValidatedMailLaser;
+
+/// The metadata that every owned object has.
+fn metadata(resource: &ValidatedMailLaser) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(resource.name.clone()),
+        namespace: Some(resource.namespace.clone()),
+        labels: Some(labels::owned(&resource.name)),
+        owner_references: Some(vec![resource.owner.clone()]),
+        ..ObjectMeta::default()
+    }
+}

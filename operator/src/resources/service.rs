@@ -1,0 +1,56 @@
+//! The Service that receives the mails. As in [`super::deployment`], defaults of the API server are sent, too.
+
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use mail_laser_crds::{ExternalTrafficPolicy, ServiceType};
+
+use super::{deployment, labels};
+use crate::validate::ValidatedMailLaser;
+
+/// The Service of a resource.
+pub fn build(resource: &ValidatedMailLaser) -> Service {
+    let service = &resource.spec.service;
+    let mut metadata = super::metadata(resource);
+    if !service.annotations.is_empty() {
+        metadata.annotations = Some(service.annotations.clone());
+    }
+    Service {
+        metadata,
+        spec: Some(ServiceSpec {
+            type_: Some(service.type_.as_str().to_owned()),
+            selector: Some(labels::selector(&resource.name)),
+            ports: Some(vec![ServicePort {
+                name: Some(deployment::SMTP_PORT_NAME.to_owned()),
+                port: service.port,
+                target_port: Some(IntOrString::String(deployment::SMTP_PORT_NAME.to_owned())),
+                protocol: Some("TCP".to_owned()),
+                node_port: service.node_port,
+                ..ServicePort::default()
+            }]),
+            load_balancer_class: service.load_balancer_class.clone(),
+            external_traffic_policy: external_traffic_policy(service)
+                .map(|policy| policy.as_str().to_owned()),
+            internal_traffic_policy: Some("Cluster".to_owned()),
+            session_affinity: Some("None".to_owned()),
+            allocate_load_balancer_node_ports: (service.type_ == ServiceType::LoadBalancer).then_some(true),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    }
+}
+
+/// A Service that is reached from outside has a policy, `Cluster` by default.
+fn external_traffic_policy(service: &mail_laser_crds::Service) -> Option<ExternalTrafficPolicy> {
+    match service.type_ {
+        ServiceType::ClusterIP => None,
+        ServiceType::NodePort | ServiceType::LoadBalancer => {
+            Some(service.external_traffic_policy.unwrap_or(ExternalTrafficPolicy::Cluster))
+        }
+    }
+}
+
+/// Whether pods see the addresses of clients rather than those of nodes. From outside the cluster they do
+/// only with the policy `Local`.
+pub fn shows_client_addresses(service: &mail_laser_crds::Service) -> bool {
+    external_traffic_policy(service) != Some(ExternalTrafficPolicy::Cluster)
+}

@@ -1,0 +1,197 @@
+//! From a `MailLaser` as it was written to one that can be built.
+//!
+//! The schema refuses what is wrong before it gets here. A resource may be older than a rule of the schema,
+//! though, so nothing below relies on it: what cannot be built is an error that becomes a condition.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::Resource;
+use mail_laser_crds::{MailLaser, MailLaserSpec, SecretKeySelector, ServiceRef, reserved_env_name};
+
+use crate::resources::environment::{TARGET_EMAILS, WEBHOOK_URL};
+
+/// A resource with all decisions made that need nothing but the resource. The input of every builder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidatedMailLaser {
+    /// Name of the resource, and of everything that it owns.
+    pub name: String,
+    /// Namespace of the resource.
+    pub namespace: String,
+    /// The controller reference that everything owned carries.
+    pub owner: OwnerReference,
+    /// Where mails go.
+    pub destination: Destination,
+    /// The image of the daemon.
+    pub image: String,
+    /// What was asked for.
+    pub spec: MailLaserSpec,
+}
+
+/// Where mails go, by the fields of the resource.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Destination {
+    /// A URL that the resource gives.
+    Url(String),
+    /// A URL in a Secret.
+    Secret(SecretKeySelector),
+    /// The URL of a Service of the same namespace.
+    Service(String),
+    /// The fields say nothing; `spec.env` does.
+    Environment,
+}
+
+/// Why a resource cannot be built.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum ValidationError {
+    /// The API server gives each of these to every object.
+    #[error("metadata.{0} is missing: read the resource from the API server")]
+    Incomplete(&'static str),
+    /// More than one of the fields that exclude each other.
+    #[error("spec.webhook must have only one of url, urlFrom and serviceRef: remove the others")]
+    SeveralWebhooks,
+    /// No address.
+    #[error(
+        "spec.webhook is required: set one of url, urlFrom and serviceRef in it, or {WEBHOOK_URL} in spec.env"
+    )]
+    NoWebhook,
+    /// No recipients.
+    #[error("spec.targetEmails is required: list at least one address, or set {TARGET_EMAILS} in spec.env")]
+    NoRecipients,
+    /// A variable of the operator's.
+    #[error("spec.env must not set {0}, which the operator sets: remove it")]
+    ReservedVariable(String),
+}
+
+/// Checks a resource and makes the decisions that need nothing else.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn validate(resource: &MailLaser, default_image: &str) -> Result<ValidatedMailLaser, ValidationError> {
+    let meta = &resource.metadata;
+    let name = meta.name.clone().ok_or(ValidationError::Incomplete("name"))?;
+    let namespace = meta.namespace.clone().ok_or(ValidationError::Incomplete("namespace"))?;
+    let owner = resource.controller_owner_ref(&()).ok_or(ValidationError::Incomplete("uid"))?;
+    let spec = resource.spec.clone();
+
+    if let Some(entry) = spec.env.iter().find(|entry| reserved_env_name(&entry.name)) {
+        return Err(ValidationError::ReservedVariable(entry.name.clone()));
+    }
+    if spec.target_emails.as_ref().is_none_or(Vec::is_empty) && !sets(&spec, TARGET_EMAILS) {
+        return Err(ValidationError::NoRecipients);
+    }
+    let destination = destination(&spec, &namespace)?;
+    let image = spec.image.clone().unwrap_or_else(|| default_image.to_owned());
+    Ok(ValidatedMailLaser { name, namespace, owner, destination, image, spec })
+}
+
+fn destination(spec: &MailLaserSpec, namespace: &str) -> Result<Destination, ValidationError> {
+    let webhook = spec.webhook.as_ref();
+    let mut destinations = [
+        webhook.and_then(|webhook| webhook.url.clone()).map(Destination::Url),
+        webhook
+            .and_then(|webhook| webhook.url_from.clone())
+            .map(|source| Destination::Secret(source.secret_key_ref)),
+        webhook
+            .and_then(|webhook| webhook.service_ref.as_ref())
+            .map(|service| Destination::Service(service_url(service, namespace))),
+    ]
+    .into_iter()
+    .flatten();
+    match (destinations.next(), destinations.next()) {
+        (_, Some(_)) => Err(ValidationError::SeveralWebhooks),
+        (Some(destination), None) => Ok(destination),
+        (None, None) if sets(spec, WEBHOOK_URL) => Ok(Destination::Environment),
+        (None, None) => Err(ValidationError::NoWebhook),
+    }
+}
+
+fn service_url(service: &ServiceRef, namespace: &str) -> String {
+    format!("{}://{}.{namespace}.svc:{}{}", service.scheme.as_str(), service.name, service.port, service.path)
+}
+
+/// Whether `spec.env` sets the variable.
+pub fn sets(spec: &MailLaserSpec, name: &str) -> bool {
+    spec.env.iter().any(|entry| entry.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use mail_laser_crds::{EnvVar, SecretSource, Webhook};
+
+    use super::*;
+
+    fn resource(spec: MailLaserSpec) -> MailLaser {
+        let mut resource = MailLaser::new("alarms", spec);
+        resource.metadata.namespace = Some("ops".to_owned());
+        resource.metadata.uid = Some("4f7c".to_owned());
+        resource
+    }
+
+    fn spec(webhook: Option<Webhook>) -> MailLaserSpec {
+        MailLaserSpec {
+            target_emails: Some(vec!["a@example.com".to_owned()]),
+            webhook,
+            ..MailLaserSpec::default()
+        }
+    }
+
+    fn variable(name: &str) -> EnvVar {
+        EnvVar { name: name.to_owned(), value: Some("x".to_owned()), value_from: None }
+    }
+
+    #[test]
+    fn a_service_becomes_a_url_of_the_resources_namespace() {
+        let webhook = Webhook { service_ref: Some(ServiceRef::new("receiver", 8080)), ..Webhook::default() };
+        let validated = validate(&resource(spec(Some(webhook))), "default:1").unwrap();
+        assert_eq!(validated.destination, Destination::Service("http://receiver.ops.svc:8080/".to_owned()));
+        assert_eq!(validated.image, "default:1");
+        assert_eq!(validated.owner.controller, Some(true));
+        assert_eq!(validated.owner.uid, "4f7c");
+    }
+
+    #[test]
+    fn the_image_of_the_resource_wins() {
+        let webhook = Webhook { url: Some("https://example.com/".to_owned()), ..Webhook::default() };
+        let mut spec = spec(Some(webhook));
+        spec.image = Some("own:2".to_owned());
+        assert_eq!(validate(&resource(spec), "default:1").unwrap().image, "own:2");
+    }
+
+    #[test]
+    fn what_the_schema_refuses_is_refused_here_too() {
+        let url = || Some("https://example.com/".to_owned());
+        let both = Webhook {
+            url: url(),
+            url_from: Some(SecretSource {
+                secret_key_ref: SecretKeySelector { name: "s".to_owned(), key: "k".to_owned() },
+            }),
+            ..Webhook::default()
+        };
+        let good = Webhook { url: url(), ..Webhook::default() };
+        let nobody = MailLaserSpec { target_emails: None, ..spec(Some(good.clone())) };
+        let reserved = MailLaserSpec { env: vec![variable("MAIL_LASER_HEALTH_PORT")], ..spec(Some(good)) };
+        for (spec, expected) in [
+            (spec(Some(both)), ValidationError::SeveralWebhooks),
+            (spec(None), ValidationError::NoWebhook),
+            (spec(Some(Webhook::default())), ValidationError::NoWebhook),
+            (nobody, ValidationError::NoRecipients),
+            (reserved, ValidationError::ReservedVariable("MAIL_LASER_HEALTH_PORT".to_owned())),
+        ] {
+            assert_eq!(validate(&resource(spec), "i").unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn the_environment_may_say_it_all() {
+        let spec = MailLaserSpec {
+            env: vec![variable(TARGET_EMAILS), variable(WEBHOOK_URL)],
+            ..MailLaserSpec::default()
+        };
+        assert_eq!(validate(&resource(spec), "i").unwrap().destination, Destination::Environment);
+    }
+
+    #[test]
+    fn an_object_that_is_not_from_the_server_is_incomplete() {
+        let resource = MailLaser::new("alarms", MailLaserSpec::default());
+        assert_eq!(validate(&resource, "i").unwrap_err(), ValidationError::Incomplete("namespace"));
+    }
+}

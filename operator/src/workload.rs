@@ -1,0 +1,308 @@
+//! What the pods of a resource are up to: pure facts from a Deployment and its pods.
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
+use kube::ResourceExt;
+use mail_laser_crds::conditions::Reason;
+
+use crate::problem::Problem;
+use crate::resources::deployment::{self, CONTAINER};
+use crate::resources::labels::TEMPLATE_HASH;
+
+/// The exit code of a daemon that refuses its configuration.
+const EXIT_INVALID_CONFIGURATION: i32 = 78;
+/// Longest part of a message that is what a pod or the kubelet said, in characters. A termination message
+/// has at most 2048 bytes.
+const QUOTE_LENGTH_MAX: usize = 2048;
+/// The Deployment controller's word for a rollout that is over.
+const ROLLED_OUT: &str = "NewReplicaSetAvailable";
+const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
+
+/// How far the pods are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Workload {
+    /// There is no Deployment yet.
+    Absent,
+    /// Pods of an older template are there, or those of the newest were never all ready yet.
+    RollingOut(Counts),
+    /// All pods are of the newest template, which was once rolled out to its end.
+    RolledOut(Counts),
+}
+
+/// Numbers of pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counts {
+    /// How many there should be.
+    pub wanted: i32,
+    /// How many there are.
+    pub total: i32,
+    /// How many of those are of the newest template.
+    pub updated: i32,
+    /// How many are ready, of any template.
+    pub ready: i32,
+}
+
+/// What is to be known of pods and Deployment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observation {
+    /// How far the pods are.
+    pub workload: Workload,
+    /// What keeps the pods of the newest template from running.
+    pub problem: Option<Problem>,
+    /// Why pods of the newest template are not ready yet, in a few words; nothing that a person has to act
+    /// on so far.
+    pub hint: Option<String>,
+    /// The image of the newest template.
+    pub image: Option<String>,
+}
+
+/// Looks at the Deployment, as it is in the cluster, and all pods of the resource.
+pub fn observe(deployment: Option<&Deployment>, pods: &[impl AsRef<Pod>]) -> Observation {
+    let Some(deployment) = deployment else {
+        return Observation { workload: Workload::Absent, problem: None, hint: None, image: None };
+    };
+    let mut pods: Vec<&Pod> =
+        pods.iter().map(AsRef::as_ref).filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
+    pods.sort_by_key(|pod| pod.name_any());
+    let hash = deployment::hash(deployment);
+    let newest: Vec<&Pod> = pods
+        .iter()
+        .copied()
+        .filter(|pod| pod.annotations().get(TEMPLATE_HASH).map(String::as_str) == hash)
+        .collect();
+    let hint = newest.iter().find_map(|pod| hint(pod));
+    let problem = newest
+        .iter()
+        .find_map(|pod| refused_configuration(pod))
+        .or_else(|| deadline_exceeded(deployment, hint.as_deref()));
+    Observation {
+        workload: progress(deployment, pods.len(), newest.len()),
+        problem,
+        hint,
+        image: deployment::image(deployment).map(str::to_owned),
+    }
+}
+
+/// The Deployment controller's word counts once it has seen the newest version. Until then, which is a moment,
+/// the pods tell a change of the template from one of the number alone.
+fn progress(deployment: &Deployment, pods: usize, newest: usize) -> Workload {
+    let status = deployment.status.clone().unwrap_or_default();
+    let counts = Counts {
+        wanted: deployment.spec.replicas.unwrap_or(1),
+        total: status.replicas.unwrap_or(0),
+        updated: status.updated_replicas.unwrap_or(0),
+        ready: status.ready_replicas.unwrap_or(0),
+    };
+    let was_rolled_out = progressing(deployment).is_some_and(|it| it.reason.as_deref() == Some(ROLLED_OUT));
+    let all_newest = if is_observed(deployment) { counts.updated == counts.total } else { newest == pods };
+    if was_rolled_out && all_newest { Workload::RolledOut(counts) } else { Workload::RollingOut(counts) }
+}
+
+fn is_observed(deployment: &Deployment) -> bool {
+    let observed = deployment.status.as_ref().and_then(|status| status.observed_generation);
+    observed >= deployment.metadata.generation
+}
+
+fn progressing(deployment: &Deployment) -> Option<&DeploymentCondition> {
+    let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().find(|condition| condition.type_.as_deref() == Some("Progressing"))
+}
+
+fn deadline_exceeded(deployment: &Deployment, hint: Option<&str>) -> Option<Problem> {
+    let condition = progressing(deployment)?;
+    let exceeded = is_observed(deployment) && condition.reason.as_deref() == Some(DEADLINE_EXCEEDED);
+    exceeded.then(|| {
+        let why = hint.unwrap_or("look at `kubectl describe` of the pods for the reason");
+        Problem::new(
+            Reason::ProgressDeadlineExceeded,
+            format!("the pods did not become ready in time: {why}"),
+        )
+    })
+}
+
+/// A daemon that exits with 78 says why, and will say so again until somebody changes something. Between two
+/// tries its container runs for a moment, so the last end counts as long as the container is not ready.
+fn refused_configuration(pod: &Pod) -> Option<Problem> {
+    let container = container(pod).filter(|container| !container.ready)?;
+    let end = [&container.state, &container.last_state]
+        .into_iter()
+        .flatten()
+        .find_map(|state| state.terminated.as_ref())
+        .filter(|end| end.exit_code == EXIT_INVALID_CONFIGURATION)?;
+    let said = end.message.as_deref().map(quote).filter(|said| !said.is_empty());
+    Some(Problem::new(
+        Reason::InvalidConfiguration,
+        format!(
+            "the daemon refuses its configuration; correct the field that it names. Pod {} said: {}",
+            pod.name_any(),
+            said.as_deref().unwrap_or("nothing; look at its log")
+        ),
+    ))
+}
+
+fn container(pod: &Pod) -> Option<&ContainerStatus> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    statuses.iter().find(|status| status.name == CONTAINER)
+}
+
+/// Why a pod is not ready: it has no node, its image does not come, its container ends.
+fn hint(pod: &Pod) -> Option<String> {
+    let name = pod.name_any();
+    let unscheduled = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref())
+        .and_then(|conditions| {
+            conditions.iter().find(|it| it.type_ == "PodScheduled" && it.status == "False")
+        })
+        .and_then(|condition| condition.message.as_deref());
+    if let Some(message) = unscheduled {
+        return Some(format!("pod {name} has no node: {}", quote(message)));
+    }
+    let container = container(pod).filter(|container| !container.ready)?;
+    if let Some(end) = ended(container.state.as_ref()).or(ended(container.last_state.as_ref())) {
+        return Some(format!("pod {name} ended with exit code {end}"));
+    }
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref().filter(|reason| *reason != "ContainerCreating")?;
+    Some(match waiting.message.as_deref() {
+        Some(message) => format!("pod {name}: {reason}: {}", quote(message)),
+        None => format!("pod {name}: {reason}"),
+    })
+}
+
+fn ended(state: Option<&ContainerState>) -> Option<String> {
+    let end = state?.terminated.as_ref()?;
+    Some(match end.message.as_deref().map(quote).filter(|said| !said.is_empty()) {
+        Some(said) => format!("{}: {said}", end.exit_code),
+        None => end.exit_code.to_string(),
+    })
+}
+
+/// Text of others as part of a sentence: one line, without control characters, of bounded length.
+fn quote(text: &str) -> String {
+    let lines: Vec<String> = text
+        .lines()
+        .map(|line| line.chars().filter(|c| !c.is_control()).collect::<String>().trim().to_owned())
+        .filter(|line| !line.is_empty())
+        .collect();
+    lines.join("; ").chars().take(QUOTE_LENGTH_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn deployment(generation: i64, observed: i64, counts: [i32; 4], reason: &str) -> Deployment {
+        let [wanted, total, updated, ready] = counts;
+        serde_json::from_value(serde_json::json!({
+            "metadata": {"generation": generation},
+            "spec": {"replicas": wanted, "selector": {}, "template": {
+                "metadata": {"annotations": {TEMPLATE_HASH: "new"}},
+                "spec": {"containers": [{"name": CONTAINER, "image": "daemon:1"}]},
+            }},
+            "status": {
+                "observedGeneration": observed, "replicas": total, "updatedReplicas": updated,
+                "readyReplicas": ready,
+                "conditions": [{"type": "Progressing", "status": "True", "reason": reason}],
+            },
+        }))
+        .unwrap()
+    }
+
+    fn pod(name: &str, hash: &str, ready: bool, state: serde_json::Value) -> Arc<Pod> {
+        let mut status = serde_json::json!({
+            "name": CONTAINER, "ready": ready, "image": "", "imageID": "", "restartCount": 0,
+        });
+        for (key, value) in state.as_object().unwrap() {
+            status[key] = value.clone();
+        }
+        Arc::new(
+            serde_json::from_value(serde_json::json!({
+                "metadata": {"name": name, "annotations": {TEMPLATE_HASH: hash}},
+                "status": {"containerStatuses": [status]},
+            }))
+            .unwrap(),
+        )
+    }
+
+    fn terminated(code: i32, message: &str) -> serde_json::Value {
+        serde_json::json!({"terminated": {"exitCode": code, "message": message}})
+    }
+
+    #[test]
+    fn a_rollout_is_over_when_the_controller_says_so() {
+        for (deployment, rolled_out) in [
+            (deployment(2, 2, [3, 3, 3, 3], ROLLED_OUT), true),
+            (deployment(2, 2, [3, 3, 3, 1], ROLLED_OUT), true),
+            (deployment(2, 2, [3, 4, 1, 3], ROLLED_OUT), false),
+            (deployment(2, 2, [3, 3, 3, 2], "ReplicaSetUpdated"), false),
+        ] {
+            let observed = observe(Some(&deployment), &[] as &[Arc<Pod>]);
+            assert_eq!(matches!(observed.workload, Workload::RolledOut(_)), rolled_out, "{deployment:?}");
+        }
+    }
+
+    #[test]
+    fn until_the_controller_has_seen_a_change_the_pods_decide() {
+        let changed = deployment(3, 2, [3, 1, 1, 1], ROLLED_OUT);
+        let up = serde_json::json!({});
+        let of_new = [pod("a", "new", true, up.clone())];
+        let of_old = [pod("a", "old", true, up)];
+        assert!(matches!(observe(Some(&changed), &of_new).workload, Workload::RolledOut(_)));
+        assert!(matches!(observe(Some(&changed), &of_old).workload, Workload::RollingOut(_)));
+    }
+
+    #[test]
+    fn what_a_daemon_says_that_refuses_its_configuration_is_the_message() {
+        let deployment = deployment(2, 2, [1, 1, 1, 0], "ReplicaSetUpdated");
+        let said = "first problem\n\u{1b}second problem\n";
+        let waiting = serde_json::json!({"waiting": {"reason": "CrashLoopBackOff"}});
+        for state in [
+            serde_json::json!({"state": terminated(78, said)}),
+            serde_json::json!({"state": waiting, "lastState": terminated(78, said)}),
+            serde_json::json!({"state": {"running": {}}, "lastState": terminated(78, said)}),
+        ] {
+            let problem = observe(Some(&deployment), &[pod("a", "new", false, state)]).problem.unwrap();
+            assert_eq!(problem.reason, Reason::InvalidConfiguration);
+            assert!(
+                problem.message.ends_with("Pod a said: first problem; second problem"),
+                "{}",
+                problem.message
+            );
+        }
+    }
+
+    #[test]
+    fn an_old_pod_a_ready_one_and_another_exit_code_are_no_such_problem() {
+        let deployment = deployment(2, 2, [1, 1, 1, 0], "ReplicaSetUpdated");
+        let end = |code| serde_json::json!({"lastState": terminated(code, "x")});
+        for pod in
+            [pod("a", "old", false, end(78)), pod("a", "new", true, end(78)), pod("a", "new", false, end(1))]
+        {
+            assert_eq!(observe(Some(&deployment), &[pod]).problem, None);
+        }
+    }
+
+    #[test]
+    fn a_missed_deadline_names_the_cause() {
+        let deployment = deployment(2, 2, [1, 1, 1, 0], DEADLINE_EXCEEDED);
+        let waiting = serde_json::json!({"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}});
+        let problem = observe(Some(&deployment), &[pod("a", "new", false, waiting)]).problem.unwrap();
+        assert_eq!(problem.reason, Reason::ProgressDeadlineExceeded);
+        assert!(problem.message.contains("pod a: ImagePullBackOff: no such image"), "{}", problem.message);
+    }
+
+    #[test]
+    fn a_pod_without_a_node_says_so() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "a", "annotations": {TEMPLATE_HASH: "new"}},
+            "status": {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]},
+        }))
+        .unwrap();
+        let observed = observe(Some(&deployment(1, 1, [1, 1, 1, 0], "x")), &[Arc::new(pod)]);
+        assert_eq!(observed.hint.as_deref(), Some("pod a has no node: 0/1 nodes"));
+    }
+}
