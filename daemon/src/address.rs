@@ -1,0 +1,213 @@
+//! Mailboxes as RFC 5321 section 4.1.2 writes them. Pure.
+
+use std::fmt;
+
+/// Octets of a local part: RFC 5321 section 4.5.3.1.1.
+pub const LOCAL_PART_BYTES_MAX: usize = 64;
+/// Octets of a domain: RFC 5321 section 4.5.3.1.2.
+pub const DOMAIN_BYTES_MAX: usize = 255;
+/// Octets of a domain's label: RFC 1035 section 2.3.4.
+pub const LABEL_BYTES_MAX: usize = 63;
+
+/// One mailbox, `local-part@domain`, in ASCII.
+///
+/// It prints as it was written. Two addresses are the same mailbox when their [`key`](Self::key)s
+/// are equal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    text: String,
+    key: String,
+}
+
+/// Why a string is not an [`Address`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// It has octets above 127, which need SMTPUTF8 (RFC 6531).
+    #[error("has characters outside ASCII")]
+    NotAscii,
+    /// There is no `@`, or nothing on one side of it.
+    #[error("is not of the form local-part@domain")]
+    NotAMailbox,
+    /// The part before the `@` is not a dot-string or a quoted string.
+    #[error("has a local part that is neither a dot-string nor a quoted string")]
+    LocalPart,
+    /// The part after the `@` is neither a domain nor an address literal.
+    #[error("has a domain that is neither a host name nor an address literal")]
+    Domain,
+    /// A part is longer than RFC 5321 section 4.5.3.1 allows.
+    #[error("is longer than 64 octets before the @ or 255 after it")]
+    TooLong,
+}
+
+impl Address {
+    /// Parses `local-part@domain`, without angle brackets.
+    ///
+    /// # Errors
+    /// [`AddressError`] names the part that is wrong.
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        if !text.is_ascii() {
+            return Err(AddressError::NotAscii);
+        }
+        let at = text.rfind('@').ok_or(AddressError::NotAMailbox)?;
+        let (local_part, domain) = (&text[..at], &text[at + 1..]);
+        if local_part.is_empty() || domain.is_empty() {
+            return Err(AddressError::NotAMailbox);
+        }
+        if local_part.len() > LOCAL_PART_BYTES_MAX || domain.len() > DOMAIN_BYTES_MAX {
+            return Err(AddressError::TooLong);
+        }
+        let mailbox = canonical_local_part(local_part).ok_or(AddressError::LocalPart)?;
+        if !is_domain(domain) && !is_address_literal(domain) {
+            return Err(AddressError::Domain);
+        }
+        let key = format!("{mailbox}@{domain}").to_ascii_lowercase();
+        Ok(Self { text: text.to_owned(), key })
+    }
+
+    /// The form that is compared: lower case, and without quotes that are not needed.
+    ///
+    /// RFC 5321 section 2.4 leaves the case of a local part to the receiver; this one ignores it.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The address as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// The reverse-path of a mail: who is told when it cannot be delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReversePath {
+    /// `<>`: a notification, which must not cause another (RFC 5321 section 4.5.5).
+    Null,
+    /// A mailbox.
+    Mailbox(Address),
+}
+
+impl ReversePath {
+    /// The address, or the empty string for the null reverse-path.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Null => "",
+            Self::Mailbox(address) => address.as_str(),
+        }
+    }
+}
+
+/// The local part with quotes and escapes removed where it means the same without them.
+fn canonical_local_part(local_part: &str) -> Option<String> {
+    let Some(quoted) = local_part.strip_prefix('"') else {
+        return is_dot_string(local_part).then(|| local_part.to_owned());
+    };
+    let quoted = quoted.strip_suffix('"')?;
+    let mut plain = String::with_capacity(quoted.len());
+    let mut characters = quoted.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => plain.push(characters.next().filter(|c| (' '..='~').contains(c))?),
+            '"' => return None,
+            ' '..='~' => plain.push(character),
+            _ => return None,
+        }
+    }
+    Some(if is_dot_string(&plain) { plain } else { local_part.to_owned() })
+}
+
+fn is_dot_string(text: &str) -> bool {
+    let is_atext = |c: u8| c.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&c);
+    text.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atext))
+}
+
+/// A host name. Underscores are let through: names with them are in use.
+#[must_use]
+pub fn is_domain(text: &str) -> bool {
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= LABEL_BYTES_MAX
+            && label.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.len() <= DOMAIN_BYTES_MAX && text.split('.').all(is_label)
+}
+
+/// `[192.0.2.1]` or `[IPv6:2001:db8::1]`: RFC 5321 section 4.1.3.
+#[must_use]
+pub fn is_address_literal(text: &str) -> bool {
+    let Some(literal) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) else {
+        return false;
+    };
+    match literal.get(..5) {
+        Some(tag) if tag.eq_ignore_ascii_case("IPv6:") => literal[5..].parse::<std::net::Ipv6Addr>().is_ok(),
+        _ => literal.parse::<std::net::Ipv4Addr>().is_ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mailboxes_of_rfc_5321_are_accepted() {
+        for text in [
+            "a@b",
+            "support@example.com",
+            "o'brien+tag@mail.example.com",
+            "\"two words\"@example.com",
+            "\"quoted\\\"mark\"@example.com",
+            "\"at@sign\"@example.com",
+            "user@[192.0.2.1]",
+            "user@[IPv6:2001:db8::1]",
+            "user@under_score.example",
+        ] {
+            assert_eq!(Address::parse(text).unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_mailbox_is_refused_with_its_part() {
+        use AddressError::*;
+        let long_local = format!("{}@example.com", "a".repeat(65));
+        let long_domain = format!("a@{}.com", "a.".repeat(130));
+        for (text, error) in [
+            ("", NotAMailbox),
+            ("postmaster", NotAMailbox),
+            ("@example.com", NotAMailbox),
+            ("a@", NotAMailbox),
+            ("a..b@example.com", LocalPart),
+            (".a@example.com", LocalPart),
+            ("a b@example.com", LocalPart),
+            ("\"a@example.com", LocalPart),
+            ("\"a\r\nb\"@example.com", LocalPart),
+            ("a@-example.com", Domain),
+            ("a@example..com", Domain),
+            ("a@[300.1.1.1]", Domain),
+            ("a@exa\r\nmple.com", Domain),
+            ("\u{fc}ser@example.com", NotAscii),
+            (long_local.as_str(), TooLong),
+            (long_domain.as_str(), TooLong),
+        ] {
+            assert_eq!(Address::parse(text), Err(error), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn case_and_needless_quotes_do_not_make_another_mailbox() {
+        let key = |text: &str| Address::parse(text).unwrap().key().to_owned();
+        assert_eq!(key("Support@EXAMPLE.com"), key("support@example.com"));
+        assert_eq!(key("\"support\"@example.com"), key("support@example.com"));
+        assert_eq!(key("\"s\\upport\"@example.com"), key("support@example.com"));
+        assert_ne!(key("\"a b\"@example.com"), key("\"a  b\"@example.com"));
+    }
+}

@@ -1,0 +1,439 @@
+//! The environment, parsed once into types that cannot be wrong.
+
+pub mod dotenv;
+pub mod problem;
+mod reader;
+mod unknown;
+pub mod url;
+pub mod variables;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::header::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::address::{self, Address};
+use problem::{Problem, Problems};
+use reader::Reader;
+use url::WebhookUrl;
+
+/// What a mail may take of the memory, at most, in multiples of its size: its content, the parts
+/// decoded from it, and the request made of them.
+pub const MEMORY_PER_MAIL: usize = 3;
+
+/// Everything that the daemon is told.
+#[derive(Debug)]
+pub struct Config {
+    /// The mailboxes that mail is taken for; not empty, each once.
+    pub recipients: Vec<Address>,
+    /// Where their mail goes.
+    pub webhook: WebhookConfig,
+    /// The SMTP listener.
+    pub smtp: SmtpConfig,
+    /// Where `/health` answers.
+    pub health: SocketAddr,
+    /// Where `/metrics` answers.
+    pub metrics: SocketAddr,
+    /// Prefixes, in lower case, of the headers that go into the payload.
+    pub header_prefixes: Vec<String>,
+    /// Octets of one decoded attachment.
+    pub attachment_bytes_max: usize,
+    /// Mails that wait for delivery.
+    pub queue_messages_max: u32,
+    /// Bytes of sessions, queue and deliveries together.
+    pub memory_bytes_max: usize,
+    /// Time from the request to stop until what is left is dropped.
+    pub shutdown_grace: Duration,
+}
+
+/// One destination of mail.
+#[derive(Debug, Clone)]
+pub struct WebhookConfig {
+    /// Its address.
+    pub url: WebhookUrl,
+    /// What `Authorization` says, if anything.
+    pub bearer_token: Option<SecretString>,
+    /// PEM certificates of roots that are trusted beside the system's.
+    pub ca_roots: Option<Vec<u8>>,
+    /// Limit of one attempt.
+    pub timeout: Duration,
+    /// Retries after the first attempt, 0 to 10.
+    pub retries_max: u32,
+    /// Failed deliveries in a row that open the circuit.
+    pub breaker_threshold: NonZeroU32,
+    /// How long it stays open.
+    pub breaker_reset: Duration,
+    /// Deliveries at the same time.
+    pub concurrency: NonZeroU32,
+}
+
+/// The SMTP listener.
+#[derive(Debug, Clone)]
+pub struct SmtpConfig {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Name in the greeting and in the reply to EHLO.
+    pub hostname: String,
+    /// Octets of a mail.
+    pub message_bytes_max: usize,
+    /// Sessions at the same time.
+    pub connections_max: NonZeroU32,
+    /// Sessions of one client address at the same time; `None` for no limit.
+    pub connections_per_ip_max: Option<NonZeroU32>,
+    /// The unknown recipient that ends a session; `None` never does.
+    pub unknown_recipients_max: Option<NonZeroU32>,
+    /// Silence that ends a session.
+    pub idle_timeout: Duration,
+}
+
+/// What the configuration is made from.
+pub struct Sources<'s> {
+    /// The environment, with `.env` filled in: see [`merged`].
+    pub variables: BTreeMap<String, String>,
+    /// The name of this host.
+    pub hostname: String,
+    /// Reads a file that a variable names.
+    pub read_file: &'s dyn Fn(&Path) -> std::io::Result<Vec<u8>>,
+}
+
+/// A configuration that can be used, and what a person should still know about it.
+#[derive(Debug)]
+pub struct Checked {
+    /// The configuration.
+    pub config: Config,
+    /// Sentences about variables that have no effect.
+    pub warnings: Vec<String>,
+    /// Every variable with the value in force, secrets redacted, in the documented order.
+    pub effective: Vec<(&'static str, String)>,
+}
+
+/// The environment, with what it leaves unset filled in from `.env`, and without the variables
+/// that Kubernetes sets for a Service of our name.
+#[must_use]
+pub fn merged(
+    environment: impl IntoIterator<Item = (String, String)>,
+    dotenv: impl IntoIterator<Item = (String, String)>,
+) -> BTreeMap<String, String> {
+    let is_ours = |(name, value): &(String, String)| !unknown::is_service_link(name, value);
+    let mut variables: BTreeMap<_, _> = dotenv.into_iter().filter(is_ours).collect();
+    variables.extend(environment.into_iter().filter(is_ours));
+    variables
+}
+
+/// Where the health server listens: all that a health check needs to know.
+///
+/// # Errors
+/// What is wrong with its two variables.
+pub fn health_address(variables: &BTreeMap<String, String>) -> Result<SocketAddr, Problems> {
+    let mut reader = Reader::new(variables);
+    let address = reader.socket(&variables::HEALTH_BIND_ADDRESS, &variables::HEALTH_PORT);
+    if reader.problems.is_empty() { Ok(address) } else { Err(Problems(reader.problems)) }
+}
+
+impl Config {
+    /// Parses the environment.
+    ///
+    /// # Errors
+    /// All problems at once, each naming the variable, its value unless that is secret, and what
+    /// would be valid.
+    pub fn from_sources(sources: &Sources<'_>) -> Result<Checked, Problems> {
+        use variables as v;
+        let mut reader = Reader::new(&sources.variables);
+        let (warnings, unimplemented) = unknown::check(&sources.variables);
+        reader.problems.extend(unimplemented);
+
+        for (variable, only) in [(&v::TLS, "off"), (&v::DELIVERY, "forward")] {
+            let text = reader.text(variable);
+            if !text.eq_ignore_ascii_case(only) {
+                reader.problems.push(Problem::invalid(variable, text));
+            }
+        }
+        let memory_bytes_max = reader.number(&v::MEMORY_MAX_BYTES, 1_048_576..);
+        let config = Self {
+            recipients: recipients(&mut reader),
+            header_prefixes: header_prefixes(&mut reader),
+            smtp: SmtpConfig {
+                listen: reader.socket(&v::BIND_ADDRESS, &v::PORT),
+                hostname: hostname(&mut reader, &sources.hostname),
+                message_bytes_max: reader
+                    .number(&v::MAX_MESSAGE_SIZE, 1..=memory_bytes_max / MEMORY_PER_MAIL),
+                connections_max: at_least_one(&mut reader, &v::MAX_CONNECTIONS),
+                connections_per_ip_max: reader.limit(&v::MAX_CONCURRENT_PER_IP),
+                unknown_recipients_max: reader.limit(&v::MAX_UNKNOWN_RCPTS_PER_SESSION),
+                idle_timeout: reader.seconds(&v::IDLE_TIMEOUT),
+            },
+            health: reader.socket(&v::HEALTH_BIND_ADDRESS, &v::HEALTH_PORT),
+            metrics: reader.socket(&v::METRICS_BIND_ADDRESS, &v::METRICS_PORT),
+            attachment_bytes_max: reader.number(&v::MAX_ATTACHMENT_SIZE, ..),
+            queue_messages_max: reader.number(&v::QUEUE_MAX_MESSAGES, 1..),
+            memory_bytes_max,
+            shutdown_grace: reader.seconds(&v::SHUTDOWN_GRACE),
+            webhook: match webhook(&mut reader, sources.read_file) {
+                Some(webhook) if reader.problems.is_empty() => webhook,
+                _ => return Err(Problems(reader.problems)),
+            },
+        };
+        let effective = effective(&config, &reader);
+        Ok(Checked { config, warnings, effective })
+    }
+}
+
+fn recipients(reader: &mut Reader<'_>) -> Vec<Address> {
+    let (mut recipients, mut keys) = (Vec::new(), BTreeSet::new());
+    for text in reader.list(&variables::TARGET_EMAILS) {
+        match Address::parse(text) {
+            Ok(address) if keys.insert(address.key().to_owned()) => recipients.push(address),
+            Ok(_) => {}
+            Err(error) => reader.problems.push(Problem::other(format!(
+                "{}: {text:?} {error}; valid is {}",
+                variables::TARGET_EMAILS.name,
+                variables::TARGET_EMAILS.valid
+            ))),
+        }
+    }
+    if reader.list(&variables::TARGET_EMAILS).next().is_none() {
+        reader.problems.push(Problem::missing(&variables::TARGET_EMAILS));
+    }
+    recipients
+}
+
+fn header_prefixes(reader: &mut Reader<'_>) -> Vec<String> {
+    let prefixes: Vec<String> = reader.list(&variables::HEADER_PREFIX).map(str::to_ascii_lowercase).collect();
+    let is_name = |prefix: &String| prefix.bytes().all(|c| c.is_ascii_graphic() && c != b':');
+    if !prefixes.iter().all(is_name) {
+        let text = reader.text(&variables::HEADER_PREFIX);
+        reader.problems.push(Problem::invalid(&variables::HEADER_PREFIX, text));
+    }
+    prefixes
+}
+
+fn hostname(reader: &mut Reader<'_>, system: &str) -> String {
+    let text = reader.text(&variables::HOSTNAME);
+    let is_name = |name: &str| address::is_domain(name) || address::is_address_literal(name);
+    match text {
+        "" if is_name(system) => system.to_owned(),
+        // A host may have a name that SMTP does not know; mail is taken all the same.
+        "" => "localhost".to_owned(),
+        name => {
+            if !is_name(name) {
+                reader.problems.push(Problem::invalid(&variables::HOSTNAME, name));
+            }
+            name.to_owned()
+        }
+    }
+}
+
+fn at_least_one(reader: &mut Reader<'_>, variable: &variables::Variable) -> NonZeroU32 {
+    NonZeroU32::new(reader.number(variable, 1..)).unwrap_or(NonZeroU32::MIN)
+}
+
+fn webhook(
+    reader: &mut Reader<'_>,
+    read_file: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>,
+) -> Option<WebhookConfig> {
+    use variables as v;
+    let allow_http = reader.switch(&v::WEBHOOK_ALLOW_HTTP);
+    let url = match reader.text(&v::WEBHOOK_URL) {
+        "" => {
+            reader.problems.push(Problem::missing(&v::WEBHOOK_URL));
+            None
+        }
+        text => WebhookUrl::parse(text, allow_http)
+            .map_err(|error| reader.problems.push(Problem::invalid_secret(&v::WEBHOOK_URL, error)))
+            .ok(),
+    };
+    let token = reader.text(&v::WEBHOOK_BEARER_TOKEN);
+    let in_conflict = url.as_ref().is_some_and(WebhookUrl::has_credentials);
+    if !token.is_empty() && (in_conflict || HeaderValue::from_str(token).is_err() || !token.is_ascii()) {
+        let why = if in_conflict { "stands beside a user in the webhook's URL" } else { "is no token" };
+        reader.problems.push(Problem::invalid_secret(&v::WEBHOOK_BEARER_TOKEN, why));
+    }
+    Some(WebhookConfig {
+        bearer_token: (!token.is_empty()).then(|| SecretString::from(token)),
+        ca_roots: ca_roots(reader, read_file),
+        timeout: reader.seconds(&v::WEBHOOK_TIMEOUT),
+        retries_max: reader.number(&v::WEBHOOK_MAX_RETRIES, 0..=10),
+        breaker_threshold: at_least_one(reader, &v::CIRCUIT_BREAKER_THRESHOLD),
+        breaker_reset: reader.seconds(&v::CIRCUIT_BREAKER_RESET),
+        concurrency: at_least_one(reader, &v::WEBHOOK_CONCURRENCY),
+        // Last, so that the problems of all others are found as well.
+        url: url?,
+    })
+}
+
+fn ca_roots(
+    reader: &mut Reader<'_>,
+    read_file: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>,
+) -> Option<Vec<u8>> {
+    let path = reader.text(&variables::WEBHOOK_CA_FILE);
+    if path.is_empty() {
+        return None;
+    }
+    let problem = |why: String| {
+        Problem::other(format!(
+            "{}={path:?} {why}; valid is {}",
+            variables::WEBHOOK_CA_FILE.name,
+            variables::WEBHOOK_CA_FILE.valid
+        ))
+    };
+    match read_file(Path::new(path)) {
+        Ok(pem) => match reqwest::Certificate::from_pem_bundle(&pem) {
+            Ok(certificates) if !certificates.is_empty() => return Some(pem),
+            _ => reader.problems.push(problem("holds no certificate in PEM".to_owned())),
+        },
+        Err(error) => reader.problems.push(problem(format!("cannot be read: {error}"))),
+    }
+    None
+}
+
+fn effective(config: &Config, reader: &Reader<'_>) -> Vec<(&'static str, String)> {
+    use variables as v;
+    let shown = |variable: &v::Variable| match variable.name {
+        name if name == v::WEBHOOK_URL.name => {
+            format!("{}/... (path and query not shown)", config.webhook.url)
+        }
+        name if name == v::WEBHOOK_BEARER_TOKEN.name => {
+            let token = config.webhook.bearer_token.as_ref();
+            token.map_or_else(String::new, |token| {
+                format!("({} characters, not shown)", token.expose_secret().len())
+            })
+        }
+        name if name == v::HOSTNAME.name => config.smtp.hostname.clone(),
+        _ => reader.text(variable).to_owned(),
+    };
+    v::ALL.iter().map(|variable| (variable.name, shown(variable))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: [(&str, &str); 2] = [
+        ("MAIL_LASER_TARGET_EMAILS", "a@example.com"),
+        ("MAIL_LASER_WEBHOOK_URL", "https://api.example.com/inbound/secret-path"),
+    ];
+
+    fn parse(more: &[(&str, &str)]) -> Result<Checked, Problems> {
+        let variables =
+            MINIMAL.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Config::from_sources(&Sources {
+            variables: merged(variables, []),
+            hostname: "host.example.com".to_owned(),
+            read_file: &|_| Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
+        })
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_original() {
+        let config = parse(&[]).unwrap().config;
+        assert_eq!(config.smtp.listen.to_string(), "0.0.0.0:2525");
+        assert_eq!(config.health.to_string(), "0.0.0.0:8080");
+        assert_eq!(config.metrics.to_string(), "0.0.0.0:9090");
+        assert_eq!(config.smtp.hostname, "host.example.com");
+        assert_eq!(config.smtp.message_bytes_max, 26_214_400);
+        assert_eq!(config.attachment_bytes_max, 10_485_760);
+        assert_eq!(config.webhook.timeout, Duration::from_secs(30));
+        assert_eq!(config.webhook.retries_max, 3);
+        assert_eq!(config.webhook.breaker_threshold.get(), 5);
+        assert_eq!(config.webhook.breaker_reset, Duration::from_secs(60));
+        assert_eq!(config.webhook.concurrency.get(), 64);
+        assert_eq!(config.smtp.unknown_recipients_max.map(NonZeroU32::get), Some(3));
+        assert_eq!(config.smtp.connections_per_ip_max.map(NonZeroU32::get), Some(10));
+        assert_eq!(config.shutdown_grace, Duration::from_secs(25));
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once() {
+        let problems = parse(&[
+            ("MAIL_LASER_TARGET_EMAILS", "a@example.com, nobody"),
+            ("MAIL_LASER_WEBHOOK_URL", "http://api.example.com/secret-path"),
+            ("MAIL_LASER_PORT", "65536"),
+            ("MAIL_LASER_BIND_ADDRESS", "everywhere"),
+            ("MAIL_LASER_WEBHOOK_TIMEOUT", "0"),
+            ("MAIL_LASER_WEBHOOK_MAX_RETRIES", "11"),
+            ("MAIL_LASER_CIRCUIT_BREAKER_THRESHOLD", "-1"),
+            ("MAIL_LASER_WEBHOOK_ALLOW_HTTP", "maybe"),
+            ("MAIL_LASER_WEBHOOK_CA_FILE", "/no/such/file"),
+            ("MAIL_LASER_WEBHOOK_BEARER_TOKEN", "to\nken"),
+            ("MAIL_LASER_TLS", "require"),
+            ("MAIL_LASER_DELIVERY", "spool"),
+            ("MAIL_LASER_MAX_MESSAGE_SIZE", "268435456"),
+            ("MAIL_LASER_HOSTNAME", "not a name"),
+            ("MAIL_LASER_DMARC_MODE", "enforce"),
+        ])
+        .unwrap_err();
+        let text = problems.to_string();
+        for name in [
+            "TARGET_EMAILS",
+            "WEBHOOK_URL",
+            "PORT",
+            "BIND_ADDRESS",
+            "WEBHOOK_TIMEOUT",
+            "WEBHOOK_MAX_RETRIES",
+            "CIRCUIT_BREAKER_THRESHOLD",
+            "WEBHOOK_ALLOW_HTTP",
+            "WEBHOOK_CA_FILE",
+            "WEBHOOK_BEARER_TOKEN",
+            "TLS",
+            "DELIVERY",
+            "MAX_MESSAGE_SIZE",
+            "HOSTNAME",
+            "DMARC_MODE",
+        ] {
+            assert!(text.contains(&format!("MAIL_LASER_{name}")), "{name} is missing in:\n{text}");
+        }
+        assert!(text.contains("valid is a port from 0 to 65535"), "{text}");
+        assert!(!text.contains("secret-path") && !text.contains("to\nken"), "{text}");
+    }
+
+    #[test]
+    fn what_is_required_is_named() {
+        let sources =
+            Sources { variables: BTreeMap::new(), hostname: String::new(), read_file: &|_| Ok(Vec::new()) };
+        let problems = Config::from_sources(&sources).unwrap_err().0;
+        let missing = [&variables::TARGET_EMAILS, &variables::WEBHOOK_URL].map(Problem::missing);
+        assert_eq!(problems, missing);
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_and_service_links_are_nothing() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let variables = merged(
+            [pair("MAIL_LASER_PORT", "tcp://10.0.0.1:25"), pair("A", "environment")],
+            [pair("MAIL_LASER_PORT", "2526"), pair("A", "file"), pair("B", "file")],
+        );
+        assert_eq!(variables["MAIL_LASER_PORT"], "2526");
+        assert_eq!((variables["A"].as_str(), variables["B"].as_str()), ("environment", "file"));
+    }
+
+    #[test]
+    fn the_effective_configuration_shows_no_secret() {
+        let checked =
+            parse(&[("MAIL_LASER_WEBHOOK_BEARER_TOKEN", "hunter2"), ("MAIL_LASER_PORT", "25")]).unwrap();
+        let text = format!("{:?} {:?}", checked.effective, checked.config);
+        assert!(!text.contains("hunter2") && !text.contains("secret-path"), "{text}");
+        assert!(checked.effective.contains(&("MAIL_LASER_PORT", "25".to_owned())));
+        assert!(checked.effective.contains(&("MAIL_LASER_WEBHOOK_TIMEOUT", "30".to_owned())));
+    }
+
+    #[test]
+    fn recipients_are_compared_without_regard_to_case() {
+        let config = parse(&[("MAIL_LASER_TARGET_EMAILS", "A@example.com,,a@EXAMPLE.com, b@example.com ,")]);
+        assert_eq!(config.unwrap().config.recipients.len(), 2);
+    }
+
+    #[test]
+    fn addresses_are_canonical() {
+        let config = parse(&[
+            ("MAIL_LASER_BIND_ADDRESS", "::ffff:127.0.0.1"),
+            ("MAIL_LASER_HEALTH_BIND_ADDRESS", "::"),
+        ]);
+        let config = config.unwrap().config;
+        assert_eq!(config.smtp.listen.to_string(), "127.0.0.1:2525");
+        assert_eq!(config.health.to_string(), "[::]:8080");
+    }
+}

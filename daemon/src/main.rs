@@ -1,0 +1,206 @@
+//! The `mail-laser` command.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use mail_laser::config::problem::{Problem, Problems};
+use mail_laser::config::{Checked, Config, Sources, dotenv, merged, variables};
+use mail_laser::server::Daemon;
+use mail_laser::telemetry::{self, LogFormat};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// Exit code for a configuration that cannot be used: `EX_CONFIG` of sysexits.h.
+const EXIT_CONFIG: u8 = 78;
+
+/// Receives mail over SMTP and posts it to a webhook as JSON.
+///
+/// Everything is configured by environment variables, which a .env file in the working directory
+/// completes. At least MAIL_LASER_TARGET_EMAILS and MAIL_LASER_WEBHOOK_URL have to be set.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve; this is the default
+    Run,
+    /// Check the configuration and print what is in force, without secrets
+    Check,
+    /// Ask the local health server; exits with 0 when it answers and with 1 otherwise
+    Healthcheck,
+}
+
+fn main() -> ExitCode {
+    let command = Arguments::parse().command.unwrap_or(Command::Run);
+    let environment = match Environment::read() {
+        Ok(environment) => environment,
+        Err(problems) => return refuse(&problems),
+    };
+    match command {
+        Command::Run => run(&environment),
+        Command::Check => check(&environment),
+        Command::Healthcheck => healthcheck(&environment),
+    }
+}
+
+/// The environment with `.env` filled in.
+struct Environment {
+    variables: BTreeMap<String, String>,
+}
+
+impl Environment {
+    fn read() -> Result<Self, Problems> {
+        let file = match std::fs::read_to_string(".env") {
+            Ok(text) => dotenv::parse(&text).map_err(Problems)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => {
+                return Err(Problems(vec![Problem::other(format!(".env cannot be read: {error}"))]));
+            }
+        };
+        let mut problems = Vec::new();
+        let mut environment = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            match (name.into_string(), value.into_string()) {
+                (Ok(name), Ok(value)) => environment.push((name, value)),
+                (Ok(name), Err(_)) if name.starts_with("MAIL_LASER_") => {
+                    problems.push(Problem::other(format!("{name} has a value that is not UTF-8")));
+                }
+                // Somebody else's variable.
+                _ => {}
+            }
+        }
+        if problems.is_empty() {
+            Ok(Self { variables: merged(environment, file) })
+        } else {
+            Err(Problems(problems))
+        }
+    }
+
+    fn get(&self, name: &str) -> &str {
+        self.variables.get(name).map_or("", String::as_str)
+    }
+
+    /// The configuration and how to log, or everything that is wrong with either.
+    fn configuration(&self) -> Result<(Checked, LogFormat, tracing_subscriber::EnvFilter), Problems> {
+        let checked = Config::from_sources(&Sources {
+            variables: self.variables.clone(),
+            hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            read_file: &|path| std::fs::read(path),
+        });
+        let [filter_name, format_name] = variables::LOG;
+        let format = LogFormat::parse(self.get(format_name));
+        let filter = telemetry::parse_filter(self.get(filter_name));
+        match (checked, format, filter) {
+            (Ok(checked), Ok(format), Ok(filter)) => Ok((checked, format, filter)),
+            (checked, format, filter) => {
+                let mut problems = checked.err().map_or_else(Vec::new, |problems| problems.0);
+                problems.extend(format.err().into_iter().chain(filter.err()).map(Problem::other));
+                Err(Problems(problems))
+            }
+        }
+    }
+}
+
+fn refuse(problems: &Problems) -> ExitCode {
+    eprintln!("mail-laser: {problems}");
+    ExitCode::from(EXIT_CONFIG)
+}
+
+fn check(environment: &Environment) -> ExitCode {
+    match environment.configuration() {
+        Ok((checked, ..)) => {
+            for warning in &checked.warnings {
+                eprintln!("mail-laser: warning: {warning}");
+            }
+            for (name, value) in &checked.effective {
+                println!("{name}={value}");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(problems) => refuse(&problems),
+    }
+}
+
+fn run(environment: &Environment) -> ExitCode {
+    let (checked, format, filter) = match environment.configuration() {
+        Ok(configuration) => configuration,
+        Err(problems) => return refuse(&problems),
+    };
+    telemetry::init(format, filter);
+    info!(version = env!("CARGO_PKG_VERSION"), webhook = %checked.config.webhook.url, "mail-laser starts");
+    for warning in &checked.warnings {
+        warn!("{warning}");
+    }
+    raise_open_files();
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => match runtime.block_on(serve(checked.config)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&*error),
+        },
+        Err(error) => fail(&error),
+    }
+}
+
+async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
+    let shutdown = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let daemon = Daemon::bind(config)?;
+    let stop = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => info!("SIGTERM received"),
+            _ = interrupt.recv() => info!("SIGINT received"),
+        }
+        stop.cancel();
+    });
+    Ok(daemon.run(shutdown).await?)
+}
+
+/// Every connection is an open file; many systems allow 1,024 unless one asks for more.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            warn!(%error, "the limit of open files stays as it is");
+        }
+    }
+}
+
+/// One line with the whole chain.
+fn fail(error: &dyn Error) -> ExitCode {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let _ = write!(text, ": {error}");
+        source = error.source();
+    }
+    eprintln!("mail-laser: {text}");
+    ExitCode::FAILURE
+}
+
+fn healthcheck(environment: &Environment) -> ExitCode {
+    let result = mail_laser::health::address(&environment.variables).and_then(|address| {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| error.to_string())?
+            .block_on(mail_laser::health::ask(address))
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mail-laser: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

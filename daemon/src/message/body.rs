@@ -1,0 +1,118 @@
+//! Transfer encodings and charsets, leniently: what is broken costs itself alone. Pure.
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use charset::Charset;
+
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Undoes a `Content-Transfer-Encoding` (RFC 2045 section 6).
+///
+/// An unknown encoding leaves the bytes as they are. Broken base64 gives what can be read;
+/// broken quoted-printable keeps the broken sequences.
+#[must_use]
+pub fn transfer_decoded(body: &[u8], encoding: &str) -> Vec<u8> {
+    let encoding = encoding.trim();
+    if encoding.eq_ignore_ascii_case("base64") {
+        base64_decoded(body)
+    } else if encoding.eq_ignore_ascii_case("quoted-printable") {
+        quoted_printable::decode(body, quoted_printable::ParseMode::Robust).unwrap_or_else(|_| body.to_vec())
+    } else {
+        body.to_vec()
+    }
+}
+
+/// RFC 2045 section 6.8: what is not of the alphabet is ignored. Padding within the body, as
+/// where two encoded files were joined, begins anew.
+fn base64_decoded(body: &[u8]) -> Vec<u8> {
+    let is_digit = |c: &u8| c.is_ascii_alphanumeric() || matches!(c, b'+' | b'/');
+    let mut digits: Vec<u8> = body.iter().copied().filter(|c| is_digit(c) || *c == b'=').collect();
+    let mut decoded = Vec::with_capacity(digits.len() / 4 * 3 + 3);
+    for run in digits.split_mut(|c| *c == b'=') {
+        // One digit alone holds 6 bits, which are no byte.
+        let whole = if run.len() % 4 == 1 { run.len() - 1 } else { run.len() };
+        if let Ok(bytes) = LENIENT.decode(&run[..whole]) {
+            decoded.extend(bytes);
+        }
+    }
+    decoded
+}
+
+/// Text of a declared charset as UTF-8, with replacement characters for what cannot be decoded.
+///
+/// Where no charset or an unknown one is declared, or plain ASCII for what is none: UTF-8 if it
+/// is valid, else windows-1252, in which every byte is a character.
+#[must_use]
+pub fn text(bytes: &[u8], charset: Option<&str>) -> String {
+    let declared = charset.map(str::trim).filter(|label| !is_ascii_label(label));
+    if let Some(charset) = declared.and_then(|label| Charset::for_label(label.as_bytes())) {
+        return charset.decode(bytes).0.into_owned();
+    }
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.trim_start_matches('\u{feff}').to_owned(),
+        Err(_) => charset::decode_latin1(bytes).into_owned(),
+    }
+}
+
+fn is_ascii_label(label: &str) -> bool {
+    ["us-ascii", "ascii", "ansi_x3.4-1968"].iter().any(|ascii| label.eq_ignore_ascii_case(ascii))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn base64_is_read_as_far_as_it_goes() {
+        let decode = |body: &str| String::from_utf8(transfer_decoded(body.as_bytes(), "Base64 ")).unwrap();
+        assert_eq!(decode("aGVs\r\nbG8="), "hello");
+        assert_eq!(decode("aGVsbG8"), "hello", "without padding");
+        assert_eq!(decode("aGV*s b\u{0}G8="), "hello", "with noise");
+        assert_eq!(decode("aGVsbG8=aGVsbG8="), "hellohello", "joined");
+        assert_eq!(decode("aGVsb"), "hel", "cut off");
+        assert_eq!(decode(""), "");
+    }
+
+    #[test]
+    fn quoted_printable_keeps_what_is_broken() {
+        let decode = |body: &str| transfer_decoded(body.as_bytes(), "QUOTED-PRINTABLE");
+        assert_eq!(decode("gr=C3=BC=\r\n=C3=9Fe"), "gr\u{fc}\u{df}e".as_bytes());
+        assert_eq!(decode("100=% sure"), b"100=% sure");
+    }
+
+    #[test]
+    fn text_is_utf8_whatever_the_mail_declares() {
+        assert_eq!(text(b"gr\xfc\xdfe", Some("iso-8859-1")), "gr\u{fc}\u{df}e");
+        assert_eq!(text(b"gr\xfc\xdfe", Some("no-such-charset")), "gr\u{fc}\u{df}e");
+        assert_eq!(text(b"gr\xfc\xdfe", None), "gr\u{fc}\u{df}e");
+        assert_eq!(text("gr\u{fc}\u{df}e".as_bytes(), Some("us-ascii")), "gr\u{fc}\u{df}e");
+        assert_eq!(text(b"a\xff\xfe", Some("utf-8")), "a\u{fffd}\u{fffd}");
+        assert_eq!(text("\u{442}".as_bytes(), Some("utf-8")), "\u{442}");
+        assert_eq!(text(b"\x93\xfa\x96\x7b", Some("shift_jis")), "\u{65e5}\u{672c}");
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_encoded_comes_back(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let encoded = base64::engine::general_purpose::STANDARD.encode(&bytes);
+            prop_assert_eq!(transfer_decoded(encoded.as_bytes(), "base64"), &bytes[..]);
+            let encoded = quoted_printable::encode(&bytes);
+            prop_assert_eq!(transfer_decoded(&encoded, "quoted-printable"), &bytes[..]);
+        }
+
+        #[test]
+        fn any_bytes_decode(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            for encoding in ["base64", "quoted-printable", "x-none"] {
+                let _ = text(&transfer_decoded(&bytes, encoding), Some("utf-16"));
+            }
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! What `/metrics` shows. Labels come from bounded sets: no address, sender or peer is one.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+/// Upper bounds in seconds: from a webhook on the same host to the longest time limits in use.
+const SECONDS_BUCKETS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByRoute {
+    route: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByOutcome {
+    route: String,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByRouteResult {
+    route: String,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByResult {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByCode {
+    code: u16,
+}
+
+#[derive(Debug, Clone)]
+struct Seconds;
+
+impl MetricConstructor<Histogram> for Seconds {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(SECONDS_BUCKETS)
+    }
+}
+
+/// What became of a mail at one destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageOutcome {
+    /// The webhook has it.
+    Forwarded,
+    /// All attempts failed.
+    Failed,
+    /// Given up without an attempt left: the circuit was open, or the process ended.
+    Dropped,
+    /// Refused for good (`5xx`) after its content had been received.
+    Rejected,
+    /// Refused for now (`4xx`) after its content had been received.
+    Deferred,
+}
+
+/// What became of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionResult {
+    /// It has a session.
+    Accepted,
+    /// There are too many sessions.
+    TooMany,
+    /// There are too many sessions of its address.
+    TooManyFromAddress,
+    /// There is no memory for a session.
+    OutOfMemory,
+}
+
+/// The series of the whole process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    sessions: Gauge,
+    connections: Family<ByResult, Counter>,
+    replies: Family<ByCode, Counter>,
+    messages: Family<ByOutcome, Counter>,
+    attempts: Family<ByRouteResult, Counter>,
+    attempt_seconds: Family<ByRoute, Histogram, Seconds>,
+    delivery_seconds: Family<ByRoute, Histogram, Seconds>,
+    circuit_state: Family<ByRoute, Gauge>,
+    queue_messages: Family<ByRoute, Gauge>,
+    queue_bytes: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("mail_laser"),
+            sessions: Gauge::default(),
+            connections: Family::default(),
+            replies: Family::default(),
+            messages: Family::default(),
+            attempts: Family::default(),
+            attempt_seconds: Family::new_with_constructor(Seconds),
+            delivery_seconds: Family::new_with_constructor(Seconds),
+            circuit_state: Family::default(),
+            queue_messages: Family::default(),
+            queue_bytes: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("smtp_sessions", "SMTP sessions under way", self.sessions.clone());
+        registry.register("smtp_connections", "Connections to the SMTP port", self.connections.clone());
+        registry.register("smtp_replies", "Replies to SMTP clients", self.replies.clone());
+        registry.register("messages", "What became of mails, at each destination", self.messages.clone());
+        registry.register("webhook_attempts", "Attempts to post a mail", self.attempts.clone());
+        registry.register("webhook_attempt_seconds", "Time of one attempt", self.attempt_seconds.clone());
+        registry.register(
+            "delivery_seconds",
+            "Time from accepting a mail to the webhook having it",
+            self.delivery_seconds.clone(),
+        );
+        registry.register(
+            "circuit_breaker_state",
+            "0 closed, 1 half-open, 2 open",
+            self.circuit_state.clone(),
+        );
+        registry.register(
+            "queue_messages",
+            "Mails that wait for a delivery slot",
+            self.queue_messages.clone(),
+        );
+        registry.register(
+            "queue_bytes",
+            "Bytes of mails that wait or are being delivered",
+            self.queue_bytes.clone(),
+        );
+        registry.register(
+            "build",
+            "The running version",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
+    }
+
+    /// Everything, in the text format of OpenMetrics.
+    ///
+    /// # Errors
+    /// None is known: it writes to a string.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+
+    /// The series of one destination.
+    #[must_use]
+    pub fn route(&self, name: &str) -> RouteMetrics {
+        let label = ByRoute { route: name.to_owned() };
+        let route = RouteMetrics {
+            label: label.clone(),
+            messages: self.messages.clone(),
+            attempts: self.attempts.clone(),
+            attempt_seconds: self.attempt_seconds.get_or_create(&label).clone(),
+            delivery_seconds: self.delivery_seconds.get_or_create(&label).clone(),
+            circuit_state: self.circuit_state.get_or_create(&label).clone(),
+            queue_messages: self.queue_messages.get_or_create(&label).clone(),
+            queue_bytes: self.queue_bytes.clone(),
+        };
+        // A series that exists from the start shows the first event as an increase.
+        for outcome in [MessageOutcome::Forwarded, MessageOutcome::Failed, MessageOutcome::Dropped] {
+            route.counter(outcome);
+        }
+        route
+    }
+
+    /// Sessions under way.
+    #[must_use]
+    pub fn sessions(&self) -> &Gauge {
+        &self.sessions
+    }
+
+    /// Counts a connection.
+    pub fn connection(&self, result: ConnectionResult) {
+        let result = match result {
+            ConnectionResult::Accepted => "accepted",
+            ConnectionResult::TooMany => "too_many",
+            ConnectionResult::TooManyFromAddress => "too_many_from_address",
+            ConnectionResult::OutOfMemory => "out_of_memory",
+        };
+        self.connections.get_or_create(&ByResult { result }).inc();
+    }
+
+    /// Counts a reply.
+    pub fn reply(&self, code: u16) {
+        self.replies.get_or_create(&ByCode { code }).inc();
+    }
+}
+
+/// The series of one destination.
+#[derive(Debug, Clone)]
+pub struct RouteMetrics {
+    label: ByRoute,
+    messages: Family<ByOutcome, Counter>,
+    attempts: Family<ByRouteResult, Counter>,
+    attempt_seconds: Histogram,
+    delivery_seconds: Histogram,
+    circuit_state: Gauge,
+    queue_messages: Gauge,
+    queue_bytes: Gauge,
+}
+
+impl RouteMetrics {
+    /// Counts a mail that has met its end at this destination.
+    pub fn message(&self, outcome: MessageOutcome) {
+        self.counter(outcome).inc();
+    }
+
+    fn counter(&self, outcome: MessageOutcome) -> Counter<u64, AtomicU64> {
+        let outcome = match outcome {
+            MessageOutcome::Forwarded => "forwarded",
+            MessageOutcome::Failed => "failed",
+            MessageOutcome::Dropped => "dropped",
+            MessageOutcome::Rejected => "rejected",
+            MessageOutcome::Deferred => "deferred",
+        };
+        self.messages.get_or_create(&ByOutcome { route: self.label.route.clone(), outcome }).clone()
+    }
+
+    /// Counts an attempt by the label of its result.
+    pub fn attempt(&self, result: &'static str, seconds: f64) {
+        self.attempts.get_or_create(&ByRouteResult { route: self.label.route.clone(), result }).inc();
+        self.attempt_seconds.observe(seconds);
+    }
+
+    /// Notes how long a mail took from being accepted to being delivered.
+    pub fn delivered_after(&self, seconds: f64) {
+        self.delivery_seconds.observe(seconds);
+    }
+
+    /// Shows the state of the circuit.
+    pub fn circuit_state(&self, state: i64) {
+        self.circuit_state.set(state);
+    }
+
+    /// Mails that wait for a delivery slot.
+    #[must_use]
+    pub fn queue_messages(&self) -> &Gauge {
+        &self.queue_messages
+    }
+
+    /// Bytes of mails that wait or are being delivered, of all destinations together.
+    #[must_use]
+    pub fn queue_bytes(&self) -> &Gauge {
+        &self.queue_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_are_those_of_the_contract() {
+        let metrics = Metrics::default();
+        let route = metrics.route("default");
+        metrics.connection(ConnectionResult::Accepted);
+        metrics.reply(250);
+        route.attempt("2xx", 0.01);
+        let text = metrics.encode().unwrap();
+        for line in [
+            "mail_laser_smtp_sessions 0",
+            "mail_laser_smtp_connections_total{result=\"accepted\"} 1",
+            "mail_laser_smtp_replies_total{code=\"250\"} 1",
+            "mail_laser_messages_total{route=\"default\",outcome=\"dropped\"} 0",
+            "mail_laser_webhook_attempts_total{route=\"default\",result=\"2xx\"} 1",
+            "mail_laser_webhook_attempt_seconds_count{route=\"default\"} 1",
+            "mail_laser_delivery_seconds_count{route=\"default\"} 0",
+            "mail_laser_circuit_breaker_state{route=\"default\"} 0",
+            "mail_laser_queue_messages{route=\"default\"} 0",
+            "mail_laser_queue_bytes 0",
+            "mail_laser_build_info{version=",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

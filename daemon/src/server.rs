@@ -1,0 +1,192 @@
+//! The daemon as a whole: its sockets, its tasks and its end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::config::{Config, variables};
+use crate::delivery::Delivery;
+use crate::delivery::forward::Forward;
+use crate::memory::MemoryBudget;
+use crate::metrics::Metrics;
+use crate::routes::{DEFAULT_ROUTE, Route, RouteTable};
+use crate::smtp::connections::Connections;
+use crate::smtp::listener::Listener;
+use crate::smtp::protocol::Settings;
+use crate::smtp::session::Context;
+use crate::supervise::supervise;
+use crate::webhook::destination::Destination;
+use crate::{health, http};
+
+/// Connections that the system holds until they are accepted: what the kernel allows by default
+/// (`net.core.somaxconn`).
+const BACKLOG: u32 = 4_096;
+
+/// Time of the grace that is kept for writing the last records.
+const GRACE_RESERVE: Duration = Duration::from_millis(500);
+
+/// Why the daemon did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A port could not be bound.
+    #[error(
+        "cannot listen on {address}, which {address_variable} and {port_variable} say; free the port or choose another"
+    )]
+    Bind {
+        /// The address and port.
+        address: SocketAddr,
+        /// Where the address comes from.
+        address_variable: &'static str,
+        /// Where the port comes from.
+        port_variable: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The client for the webhook could not be made.
+    #[error(
+        "cannot set up TLS for the webhook; check the system's CA certificates and MAIL_LASER_WEBHOOK_CA_FILE"
+    )]
+    Webhook(#[source] reqwest::Error),
+    /// A task kept failing.
+    #[error(transparent)]
+    GaveUp(#[from] crate::supervise::GaveUp),
+}
+
+/// A daemon whose ports are bound.
+#[derive(Debug)]
+pub struct Daemon {
+    config: Config,
+    smtp: Arc<TcpListener>,
+    health: Arc<TcpListener>,
+    metrics: Arc<TcpListener>,
+}
+
+impl Daemon {
+    /// Binds the ports, SMTP first.
+    ///
+    /// # Errors
+    /// The first port that cannot be bound.
+    pub fn bind(config: Config) -> Result<Self, Error> {
+        use variables as v;
+        let smtp = bind(config.smtp.listen, &v::BIND_ADDRESS, &v::PORT)?;
+        let health = bind(config.health, &v::HEALTH_BIND_ADDRESS, &v::HEALTH_PORT)?;
+        let metrics = bind(config.metrics, &v::METRICS_BIND_ADDRESS, &v::METRICS_PORT)?;
+        for (service, socket) in [("smtp", &smtp), ("health", &health), ("metrics", &metrics)] {
+            if let Ok(address) = socket.local_addr() {
+                info!(service, %address, "listening");
+            }
+        }
+        Ok(Self { config, smtp, health, metrics })
+    }
+
+    /// Serves until `shutdown` is cancelled, then brings what is under way to its end within the
+    /// grace.
+    ///
+    /// # Errors
+    /// When a task keeps failing, or the webhook's client cannot be made.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        let metrics = Arc::new(Metrics::default());
+        let destination = Destination::new(DEFAULT_ROUTE, &self.config.webhook, metrics.route(DEFAULT_ROUTE))
+            .map_err(Error::Webhook)?;
+        let route = Arc::new(Route { destination, header_prefixes: self.config.header_prefixes.clone() });
+        let forward = Forward::new(self.config.queue_messages_max, self.config.attachment_bytes_max);
+        let delivery = Arc::new(Delivery::Forward(forward));
+        let smtp = &self.config.smtp;
+        let listener = Arc::new(Listener {
+            socket: Arc::clone(&self.smtp),
+            context: Arc::new(Context {
+                settings: Settings {
+                    hostname: smtp.hostname.clone(),
+                    message_bytes_max: smtp.message_bytes_max,
+                    unknown_recipients_max: smtp.unknown_recipients_max,
+                },
+                idle_timeout: smtp.idle_timeout,
+                routes: Arc::new(RouteTable::of_one(&self.config.recipients, &route)),
+                delivery: Arc::clone(&delivery),
+                memory: MemoryBudget::new(self.config.memory_bytes_max),
+                metrics: Arc::clone(&metrics),
+                draining: shutdown.clone(),
+            }),
+            connections: Connections::new(smtp.connections_max, smtp.connections_per_ip_max),
+            sessions: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+
+        // Health and metrics answer until the very end: a pod that drains is not a dead one.
+        let stop_http = CancellationToken::new();
+        let health = supervise("health", || {
+            http::serve(Arc::clone(&self.health), health::router(), stop_http.clone())
+        });
+        let metrics = supervise("metrics", || {
+            http::serve(Arc::clone(&self.metrics), metrics_router(Arc::clone(&metrics)), stop_http.clone())
+        });
+        let smtp = async {
+            supervise("smtp", || Arc::clone(&listener).serve()).await?;
+            drain(&listener, &delivery, self.config.shutdown_grace).await;
+            stop_http.cancel();
+            Ok(())
+        };
+        tokio::try_join!(smtp, health, metrics)?;
+        Ok(())
+    }
+}
+
+/// Ends sessions and deliveries, all within `grace`.
+async fn drain(listener: &Listener, delivery: &Delivery, grace: Duration) {
+    let deadline = Instant::now() + grace.saturating_sub(GRACE_RESERVE);
+    info!(sessions = listener.sessions.len(), ?grace, "shutting down: no new connections");
+    listener.sessions.close();
+    if tokio::time::timeout_at(deadline, listener.sessions.wait()).await.is_err() {
+        warn!(sessions = listener.sessions.len(), "sessions cut off at the end of the grace");
+        listener.stop.cancel();
+        listener.sessions.wait().await;
+    }
+    match delivery {
+        Delivery::Forward(forward) => {
+            forward.finish(sleep_until(deadline)).await;
+            forward.log_totals();
+        }
+    }
+}
+
+fn bind(
+    address: SocketAddr,
+    address_variable: &variables::Variable,
+    port_variable: &variables::Variable,
+) -> Result<Arc<TcpListener>, Error> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // A port whose last connections are still being closed is free for us.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG).map(Arc::new)
+    };
+    listen().map_err(|source| Error::Bind {
+        address,
+        address_variable: address_variable.name,
+        port_variable: port_variable.name,
+        source,
+    })
+}
+
+fn metrics_router(metrics: Arc<Metrics>) -> Router {
+    const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let encode = move || async move {
+        match metrics.encode() {
+            Ok(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
+            Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        }
+    };
+    Router::new().route("/metrics", get(encode))
+}

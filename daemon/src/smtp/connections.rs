@@ -1,0 +1,134 @@
+//! How many sessions there are, in all and of one address.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Counts sessions against their limits.
+#[derive(Debug)]
+pub struct Connections {
+    total_max: u32,
+    per_address_max: Option<NonZeroU32>,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    total: u32,
+    by_address: HashMap<IpAddr, u32>,
+}
+
+/// Why a connection gets no session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// There are too many sessions.
+    TooMany,
+    /// There are too many sessions of its address.
+    TooManyFromAddress,
+}
+
+/// A place for one session; dropping it makes room for another.
+#[derive(Debug)]
+pub struct Place {
+    connections: Arc<Connections>,
+    address: Option<IpAddr>,
+}
+
+impl Connections {
+    /// Limits in all and for one address; `None` is no limit.
+    #[must_use]
+    pub fn new(total_max: NonZeroU32, per_address_max: Option<NonZeroU32>) -> Arc<Self> {
+        Arc::new(Self { total_max: total_max.get(), per_address_max, counts: Mutex::default() })
+    }
+
+    /// A place for a session of `peer`.
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub fn enter(self: &Arc<Self>, peer: IpAddr) -> Result<Place, Refusal> {
+        let mut counts = self.counts();
+        if counts.total >= self.total_max {
+            return Err(Refusal::TooMany);
+        }
+        let address = self.per_address_max.map(|max| (max, network(peer)));
+        if let Some((max, address)) = address {
+            let count = counts.by_address.entry(address).or_default();
+            if *count >= max.get() {
+                return Err(Refusal::TooManyFromAddress);
+            }
+            *count += 1;
+        }
+        counts.total += 1;
+        drop(counts);
+        Ok(Place { connections: Arc::clone(self), address: address.map(|(_, address)| address) })
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.connections.counts();
+        counts.total -= 1;
+        if let Some(address) = self.address
+            && let Some(count) = counts.by_address.get_mut(&address)
+        {
+            *count -= 1;
+            if *count == 0 {
+                counts.by_address.remove(&address);
+            }
+        }
+    }
+}
+
+/// What counts as one client: an IPv4 address, mapped into IPv6 or not, or an IPv6 network of 64
+/// bits, which is what one subscriber gets (RFC 6177).
+fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, ..] = ip.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connections(total: u32, per_address: u32) -> Arc<Connections> {
+        Connections::new(NonZeroU32::new(total).unwrap(), NonZeroU32::new(per_address))
+    }
+
+    fn enter(connections: &Arc<Connections>, peer: &str) -> Result<Place, Refusal> {
+        connections.enter(peer.parse().unwrap())
+    }
+
+    #[test]
+    fn one_address_has_its_own_limit() {
+        let connections = connections(100, 2);
+        let _first = enter(&connections, "192.0.2.1").unwrap();
+        let second = enter(&connections, "::ffff:192.0.2.1").unwrap();
+        assert_eq!(enter(&connections, "192.0.2.1").unwrap_err(), Refusal::TooManyFromAddress);
+        let _other = enter(&connections, "192.0.2.2").unwrap();
+        drop(second);
+        let _again = enter(&connections, "192.0.2.1").unwrap();
+        let _v6: Vec<_> = (1..=2).map(|n| enter(&connections, &format!("2001:db8::{n}")).unwrap()).collect();
+        assert_eq!(enter(&connections, "2001:db8::ffff:1:2:3").unwrap_err(), Refusal::TooManyFromAddress);
+        let _network = enter(&connections, "2001:db8:0:1::1").unwrap();
+    }
+
+    #[test]
+    fn all_together_have_a_limit_and_nothing_is_left_behind() {
+        let connections = connections(3, 0);
+        let places: Vec<_> = (0..3).map(|_| enter(&connections, "192.0.2.1").unwrap()).collect();
+        assert_eq!(enter(&connections, "192.0.2.2").unwrap_err(), Refusal::TooMany);
+        drop(places);
+        assert_eq!(connections.counts().total, 0);
+        assert!(connections.counts().by_address.is_empty());
+    }
+}

@@ -1,0 +1,157 @@
+//! The content of a mail as it follows DATA: dot-unstuffing and the end. Pure.
+//!
+//! The end is CRLF `.` CRLF and nothing else (RFC 5321 section 4.1.1.4). Bare CR and LF are
+//! content; they end neither a line nor the mail, wherever the bytes are split.
+
+/// How far one call of [`DataDecoder::push`] came.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// All of the input was content; the mail goes on.
+    NeedMore,
+    /// The mail ended; this many bytes of the input belong to it, its end included.
+    End(usize),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    LineStart,
+    /// A dot at the start of a line, not yet known to be the end.
+    Dot,
+    /// The same, and a CR.
+    DotCr,
+    Text,
+    /// A CR within a line.
+    Cr,
+}
+
+/// Takes the dots out that the client put in (RFC 5321 section 4.5.2) and finds the end.
+#[derive(Debug)]
+pub struct DataDecoder {
+    state: State,
+}
+
+impl Default for DataDecoder {
+    fn default() -> Self {
+        Self { state: State::LineStart }
+    }
+}
+
+impl DataDecoder {
+    /// Decodes `input` and hands the content to `emit`, in order, in one or more pieces.
+    pub fn push(&mut self, input: &[u8], mut emit: impl FnMut(&[u8])) -> Progress {
+        let mut at = 0;
+        while let Some(&byte) = input.get(at) {
+            at += 1;
+            self.state = match (self.state, byte) {
+                (State::LineStart, b'.') => State::Dot,
+                (State::Dot, b'\r') => State::DotCr,
+                (State::DotCr, b'\n') => {
+                    self.state = State::LineStart;
+                    return Progress::End(at);
+                }
+                (State::Cr, b'\n') => {
+                    emit(b"\n");
+                    State::LineStart
+                }
+                (state, _) => {
+                    if state == State::DotCr {
+                        emit(b"\r");
+                    }
+                    // From here to the next CR everything is content.
+                    let start = at - 1;
+                    match memchr::memchr(b'\r', &input[start..]) {
+                        Some(length) => {
+                            at = start + length + 1;
+                            emit(&input[start..at]);
+                            State::Cr
+                        }
+                        None => {
+                            emit(&input[start..]);
+                            at = input.len();
+                            State::Text
+                        }
+                    }
+                }
+            };
+        }
+        Progress::NeedMore
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The content and, once the mail ended, what is left of the input.
+    fn decode(chunks: &[&[u8]]) -> (String, Option<String>) {
+        let (mut decoder, mut content) = (DataDecoder::default(), Vec::new());
+        let mut rest: Option<Vec<u8>> = None;
+        for chunk in chunks {
+            match &mut rest {
+                Some(rest) => rest.extend_from_slice(chunk),
+                None => {
+                    if let Progress::End(end) = decoder.push(chunk, |part| content.extend_from_slice(part)) {
+                        rest = Some(chunk[end..].to_vec());
+                    }
+                }
+            }
+        }
+        (String::from_utf8(content).unwrap(), rest.map(|rest| String::from_utf8(rest).unwrap()))
+    }
+
+    #[test]
+    fn the_end_is_crlf_dot_crlf() {
+        assert_eq!(decode(&[b"a\r\n.\r\nQUIT"]), ("a\r\n".into(), Some("QUIT".into())));
+        assert_eq!(decode(&[b".\r\n"]), (String::new(), Some(String::new())));
+        assert_eq!(decode(&[b"a\r\n\r\n.\r\n"]), ("a\r\n\r\n".into(), Some(String::new())));
+    }
+
+    #[test]
+    fn stuffed_dots_are_taken_out() {
+        assert_eq!(decode(&[b"..\r\n...\r\n.a\r\nb.\r\n.\r\n"]).0, ".\r\n..\r\na\r\nb.\r\n");
+    }
+
+    #[test]
+    fn no_other_line_end_ends_a_mail() {
+        for smuggled in ["\n.\n", "\n.\r\n", "\r\n.\n", "\r.\r", "\r\n.\r", "\r.\r\n", "\n.\r", "\r\n\0.\r\n"]
+        {
+            let input = format!("a{smuggled}b");
+            let (content, rest) = decode(&[input.as_bytes()]);
+            assert_eq!(rest, None, "{smuggled:?} ended a mail");
+            assert!(content.starts_with('a') && content.ends_with('b'), "{smuggled:?}: {content:?}");
+        }
+    }
+
+    #[test]
+    fn a_dot_and_a_bare_cr_are_content() {
+        assert_eq!(decode(&[b".\rx\r\n.\r\n"]).0, "\rx\r\n");
+        assert_eq!(decode(&[b".\r\r\n.\r\n"]).0, "\r\r\n");
+    }
+
+    proptest! {
+        #[test]
+        fn splits_do_not_matter(
+            input in proptest::collection::vec(
+                prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'.'), Just(b'a')], 0..100),
+            cuts in proptest::collection::vec(0usize..100, 0..10),
+        ) {
+            let mut cuts: Vec<usize> = cuts.into_iter().filter(|cut| *cut <= input.len()).collect();
+            cuts.extend([0, input.len()]);
+            cuts.sort_unstable();
+            let chunks: Vec<&[u8]> = cuts.windows(2).map(|pair| &input[pair[0]..pair[1]]).collect();
+            prop_assert_eq!(decode(&chunks), decode(&[&input]));
+        }
+
+        #[test]
+        fn stuffed_content_comes_back_as_it_was(lines in proptest::collection::vec("[.a\n]{0,5}", 0..20)) {
+            let content: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+            let stuffed: String = lines
+                .iter()
+                .map(|line| if line.starts_with('.') { format!(".{line}\r\n") } else { format!("{line}\r\n") })
+                .collect();
+            prop_assert_eq!(decode(&[stuffed.as_bytes(), b".\r\n"]), (content, Some(String::new())));
+        }
+    }
+}

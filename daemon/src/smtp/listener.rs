@@ -1,0 +1,141 @@
+//! Connections to sessions: limits, one task each, and the end of them all.
+
+use std::io;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, debug, error, info_span, warn};
+
+use crate::memory::Reservation;
+use crate::metrics::ConnectionResult;
+
+use super::connections::{Connections, Place, Refusal};
+use super::limits::SESSION_BYTES;
+use super::reply::Reply;
+use super::session::{self, Context};
+
+/// Pause after the system could not give a connection, for want of file descriptors or memory:
+/// trying at once would only spin.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts connections on one socket, which outlives it.
+#[derive(Debug)]
+pub struct Listener {
+    /// The socket.
+    pub socket: Arc<TcpListener>,
+    /// What sessions share.
+    pub context: Arc<Context>,
+    /// The limits.
+    pub connections: Arc<Connections>,
+    /// The sessions under way.
+    pub sessions: TaskTracker,
+    /// Cancelled when sessions have to end wherever they are.
+    pub stop: CancellationToken,
+}
+
+/// Numbers sessions in the log, for the life of the process.
+static SESSION: AtomicU64 = AtomicU64::new(1);
+
+impl Listener {
+    /// Accepts connections until draining begins.
+    ///
+    /// # Errors
+    /// When the socket itself fails.
+    pub async fn serve(self: Arc<Self>) -> io::Result<()> {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.context.draining.cancelled() => return Ok(()),
+                accepted = self.socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.begin(stream, peer),
+                Err(error) if is_of_the_connection(&error) => {}
+                Err(error) if is_exhaustion(&error) => {
+                    warn!(%error, "connection not accepted; raise the limit of open files or lower MAIL_LASER_MAX_CONNECTIONS");
+                    tokio::time::sleep(EXHAUSTED_PAUSE).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn begin(&self, stream: TcpStream, peer: SocketAddr) {
+        let (place, memory) = match self.admit(peer) {
+            Ok(admitted) => admitted,
+            Err((result, reply)) => {
+                self.context.metrics.connection(result);
+                debug!(%peer, code = reply.code(), ?result, "connection refused");
+                return refuse(&stream, &reply);
+            }
+        };
+        self.context.metrics.connection(ConnectionResult::Accepted);
+        // A reply is one write; waiting for more to send would only delay it.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%peer, %error, "connection lost");
+            return;
+        }
+        let (context, stop) = (Arc::clone(&self.context), self.stop.clone());
+        let span = info_span!("smtp", session = SESSION.fetch_add(1, Ordering::Relaxed), %peer);
+        self.sessions.spawn(
+            async move {
+                let _held = (place, memory);
+                context.metrics.sessions().inc();
+                let session = AssertUnwindSafe(session::run(stream, &context)).catch_unwind();
+                tokio::select! {
+                    result = session => match result {
+                        Ok(Ok(())) => debug!("session ended"),
+                        Ok(Err(error)) => debug!(%error, "session broke off"),
+                        Err(_panic) => error!("session ended by a panic, which is a defect; others go on"),
+                    },
+                    () = stop.cancelled() => debug!("session ended by the shutdown"),
+                }
+                context.metrics.sessions().dec();
+            }
+            .instrument(span),
+        );
+    }
+
+    fn admit(&self, peer: SocketAddr) -> Result<(Place, Reservation), (ConnectionResult, Reply)> {
+        let place = self.connections.enter(peer.ip()).map_err(|refusal| match refusal {
+            Refusal::TooMany => {
+                (ConnectionResult::TooMany, Reply::new(421, "4.3.2", "Too many connections, try again later"))
+            }
+            Refusal::TooManyFromAddress => (
+                ConnectionResult::TooManyFromAddress,
+                Reply::new(421, "4.7.0", "Too many connections from your address, try again later"),
+            ),
+        })?;
+        let memory = self.context.memory.try_reserve(SESSION_BYTES).ok_or_else(|| {
+            (ConnectionResult::OutOfMemory, Reply::new(421, "4.3.2", "Out of memory, try again later"))
+        })?;
+        Ok((place, memory))
+    }
+}
+
+/// Says why, without waiting: the send buffer of a new connection is empty, so the reply fits.
+fn refuse(stream: &TcpStream, reply: &Reply) {
+    let mut output = Vec::new();
+    reply.write_to(&mut output);
+    if let Err(error) = stream.try_write(&output) {
+        debug!(%error, "refusal not sent");
+    }
+}
+
+fn is_of_the_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    exhausted.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}

@@ -1,0 +1,26 @@
+//! The SMTP side: it receives mail for known recipients, and does nothing else.
+//!
+//! # Standards
+//! RFC 5321 (SMTP), RFC 1870 (SIZE), RFC 2920 (PIPELINING), RFC 6152 (8BITMIME), RFC 2034 and
+//! RFC 3463 (enhanced status codes). Lines end with CRLF and nothing else (RFC 5321 section
+//! 2.3.8): a bare CR or LF never ends a command, a line of content or a mail.
+//!
+//! # Trust
+//! Nothing that a client sends is trusted. [`limits`] bounds what a session may ask for,
+//! [`connections`] how many there are, and the memory budget what they hold together. A panic in
+//! a session ends that session alone.
+//!
+//! # Shape
+//! [`line`], [`data`], [`command`], [`reply`] and [`protocol`] are pure; `session` moves bytes
+//! between them and a socket, and `listener` makes sessions of connections.
+
+pub mod command;
+pub mod connections;
+mod content;
+pub mod data;
+pub mod limits;
+pub mod line;
+pub mod listener;
+pub mod protocol;
+pub mod reply;
+pub mod session;

@@ -1,0 +1,407 @@
+//! The protocol machine: command lines in, [`Action`]s out. Pure: it never sees a socket, a clock
+//! or a route table.
+
+use std::borrow::Cow;
+use std::num::NonZeroU32;
+
+use crate::address::{Address, ReversePath};
+
+use super::command::{self, Command, CommandError, MailParameters};
+use super::limits::{COMMANDS_MAX, ERRORS_MAX, IDLE_COMMANDS_MAX, RECIPIENTS_MAX};
+use super::reply::Reply;
+
+/// What a session is told about itself.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Name in the greeting and in the reply to EHLO.
+    pub hostname: String,
+    /// Octets of a mail: RFC 1870.
+    pub message_bytes_max: usize,
+    /// The unknown recipient that ends the session; `None` never does.
+    pub unknown_recipients_max: Option<NonZeroU32>,
+}
+
+/// What the shell around the machine has to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action<D> {
+    /// Send the reply, then read the next line.
+    Reply(Reply),
+    /// Look the recipient up, then call [`Protocol::on_recipient`].
+    LookUp(Address),
+    /// Send the reply, read the content up to its end, then call [`Protocol::on_message`].
+    Receive(Reply, Transaction<D>),
+    /// Send the reply, then close the connection.
+    Close(Reply),
+}
+
+/// A mail between `MAIL` and the end of its content; `D` is where a recipient's mail goes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Transaction<D> {
+    /// Who is told when the mail cannot be delivered.
+    pub reverse_path: ReversePath,
+    /// The recipients in the order of `RCPT`, each once.
+    pub recipients: Vec<(Address, D)>,
+}
+
+/// Where a session stands (RFC 5321 section 4.1.4).
+#[derive(Debug, PartialEq, Eq)]
+enum State<D> {
+    /// Before HELO or EHLO.
+    Greeting,
+    /// Between mails.
+    Ready,
+    /// After MAIL.
+    Transaction(Transaction<D>),
+    /// After DATA; the machine waits for [`Protocol::on_message`].
+    Receiving,
+}
+
+/// One session of RFC 5321.
+#[derive(Debug)]
+pub struct Protocol<D> {
+    settings: Settings,
+    state: State<D>,
+    extended: bool,
+    commands: u32,
+    idle_commands: u32,
+    errors: u32,
+    unknown_recipients: u32,
+}
+
+impl<D> Protocol<D> {
+    /// A session that has just been accepted.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            state: State::Greeting,
+            extended: false,
+            commands: 0,
+            idle_commands: 0,
+            errors: 0,
+            unknown_recipients: 0,
+        }
+    }
+
+    /// The first thing to send.
+    #[must_use]
+    pub fn greeting(&self) -> Reply {
+        Reply::plain(220, vec![format!("{} ESMTP MailLaser", self.settings.hostname).into()])
+    }
+
+    /// Whether a mail has been begun: a session that is asked to end finishes it first.
+    #[must_use]
+    pub fn in_transaction(&self) -> bool {
+        matches!(self.state, State::Transaction(_) | State::Receiving)
+    }
+
+    /// Takes a command line, given without its CRLF.
+    pub fn on_line(&mut self, line: &[u8]) -> Action<D> {
+        let action = match command::parse(line) {
+            Ok(command) => {
+                self.idle_commands += u32::from(command.is_idle());
+                self.on_command(command)
+            }
+            Err(error) => Action::Reply(error.reply()),
+        };
+        self.within_limits(action)
+    }
+
+    /// Takes notice of a line that was too long to keep.
+    pub fn on_long_line(&mut self) -> Action<D> {
+        self.within_limits(Action::Reply(Reply::new(500, "5.5.6", "Line too long")))
+    }
+
+    /// Takes the answer to [`Action::LookUp`]: where the recipient's mail goes, or `None` when
+    /// nobody knows it.
+    pub fn on_recipient(&mut self, address: Address, destination: Option<D>) -> Action<D> {
+        let State::Transaction(transaction) = &mut self.state else {
+            return Action::Reply(bad_sequence("send MAIL first"));
+        };
+        let Some(destination) = destination else {
+            return self.on_unknown_recipient();
+        };
+        if !transaction.recipients.iter().any(|(known, _)| known.key() == address.key()) {
+            if transaction.recipients.len() >= RECIPIENTS_MAX {
+                return self.within_limits(Action::Reply(Reply::new(452, "4.5.3", "Too many recipients")));
+            }
+            transaction.recipients.push((address, destination));
+        }
+        Action::Reply(Reply::new(250, "2.1.5", "Recipient ok"))
+    }
+
+    /// Ends the mail that [`Action::Receive`] asked for with the reply that it gets.
+    pub fn on_message(&mut self, reply: Reply) -> Action<D> {
+        self.state = State::Ready;
+        if !reply.is_error() {
+            (self.idle_commands, self.errors) = (0, 0);
+        }
+        self.within_limits(Action::Reply(reply))
+    }
+
+    /// The reply to a client that is idle while the server shuts down.
+    #[must_use]
+    pub fn shutting_down() -> Reply {
+        Reply::new(421, "4.3.2", "Shutting down, try again later")
+    }
+
+    /// The reply to a client that has been silent for too long: RFC 5321 section 4.5.3.2.
+    #[must_use]
+    pub fn timed_out() -> Reply {
+        Reply::new(421, "4.4.2", "Idle for too long")
+    }
+
+    /// The reply to a line that does not end.
+    #[must_use]
+    pub fn endless_line() -> Reply {
+        Reply::new(421, "4.7.0", "Line does not end, good-bye")
+    }
+
+    fn on_command(&mut self, command: Command) -> Action<D> {
+        if command.is_extended() && !self.extended {
+            return Action::Reply(CommandError::UnknownParameter.reply());
+        }
+        match command {
+            Command::Helo => self.on_hello(false),
+            Command::Ehlo => self.on_hello(true),
+            Command::Mail { reverse_path, parameters } => self.on_mail(reverse_path, parameters),
+            Command::Rcpt(address) => match self.state {
+                State::Transaction(_) => Action::LookUp(address),
+                _ => Action::Reply(bad_sequence("send MAIL first")),
+            },
+            Command::Data => self.on_data(),
+            Command::Rset => {
+                self.abandon();
+                Action::Reply(Reply::new(250, "2.0.0", "Ok"))
+            }
+            Command::Noop => Action::Reply(Reply::new(250, "2.0.0", "Ok")),
+            Command::Vrfy => {
+                Action::Reply(Reply::new(252, "2.5.0", "Cannot verify; send the mail and it will be tried"))
+            }
+            Command::Help => Action::Reply(Reply::new(
+                214,
+                "2.0.0",
+                "HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT; see RFC 5321",
+            )),
+            Command::Quit => {
+                self.abandon();
+                Action::Close(Reply::new(221, "2.0.0", "Bye"))
+            }
+        }
+    }
+
+    fn on_hello(&mut self, extended: bool) -> Action<D> {
+        self.state = State::Ready;
+        self.extended = extended;
+        let mut lines: Vec<Cow<'static, str>> = vec![self.settings.hostname.clone().into()];
+        if extended {
+            lines.extend(["PIPELINING".into(), "8BITMIME".into(), "ENHANCEDSTATUSCODES".into()]);
+            lines.push(format!("SIZE {}", self.settings.message_bytes_max).into());
+        }
+        Action::Reply(Reply::plain(250, lines))
+    }
+
+    fn on_mail(&mut self, reverse_path: ReversePath, parameters: MailParameters) -> Action<D> {
+        match self.state {
+            State::Ready => {}
+            State::Greeting => return Action::Reply(bad_sequence("send EHLO first")),
+            State::Transaction(_) | State::Receiving => {
+                return Action::Reply(bad_sequence("a mail has been begun"));
+            }
+        }
+        let declared = parameters.size.unwrap_or(0);
+        if usize::try_from(declared).map_or(true, |bytes| bytes > self.settings.message_bytes_max) {
+            return Action::Reply(self.too_large());
+        }
+        self.state = State::Transaction(Transaction { reverse_path, recipients: Vec::new() });
+        Action::Reply(Reply::new(250, "2.1.0", "Sender ok"))
+    }
+
+    /// The reply to a mail that is larger than the server takes: RFC 1870 section 6.
+    #[must_use]
+    pub fn too_large(&self) -> Reply {
+        let limit = self.settings.message_bytes_max;
+        Reply::new(552, "5.3.4", format!("Mail is larger than the limit of {limit} bytes"))
+    }
+
+    fn on_data(&mut self) -> Action<D> {
+        match std::mem::replace(&mut self.state, State::Receiving) {
+            State::Transaction(transaction) if !transaction.recipients.is_empty() => {
+                let reply = Reply::plain(354, vec!["End data with <CRLF>.<CRLF>".into()]);
+                Action::Receive(reply, transaction)
+            }
+            state => {
+                let reply = match state {
+                    // RFC 5321 section 3.3: 554 when no recipient was accepted.
+                    State::Transaction(_) => Reply::new(554, "5.5.1", "No valid recipients"),
+                    _ => bad_sequence("send MAIL and RCPT first"),
+                };
+                self.state = state;
+                Action::Reply(reply)
+            }
+        }
+    }
+
+    fn on_unknown_recipient(&mut self) -> Action<D> {
+        self.unknown_recipients = self.unknown_recipients.saturating_add(1);
+        if self.settings.unknown_recipients_max.is_some_and(|max| self.unknown_recipients >= max.get()) {
+            return Action::Close(Reply::new(421, "4.7.0", "Too many unknown recipients"));
+        }
+        self.within_limits(Action::Reply(Reply::new(550, "5.1.1", "No such recipient here")))
+    }
+
+    fn abandon(&mut self) {
+        if self.in_transaction() {
+            self.state = State::Ready;
+        }
+    }
+
+    /// Counts the command behind `action` and closes the session where a limit is reached.
+    fn within_limits(&mut self, action: Action<D>) -> Action<D> {
+        let Action::Reply(reply) = &action else {
+            return action;
+        };
+        self.commands += 1;
+        self.errors += u32::from(reply.is_error());
+        if self.errors >= ERRORS_MAX {
+            return Action::Close(Reply::new(421, "4.7.0", "Too many errors"));
+        }
+        if self.idle_commands > IDLE_COMMANDS_MAX || self.commands >= COMMANDS_MAX {
+            return Action::Close(Reply::new(421, "4.7.0", "Too many commands"));
+        }
+        action
+    }
+}
+
+fn bad_sequence(hint: &'static str) -> Reply {
+    Reply::new(503, "5.5.1", format!("Bad sequence of commands: {hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn protocol() -> Protocol<&'static str> {
+        Protocol::new(Settings {
+            hostname: "mx.example.com".into(),
+            message_bytes_max: 1_000,
+            unknown_recipients_max: NonZeroU32::new(3),
+        })
+    }
+
+    /// Plays lines against the machine; recipients at `known.example` exist, and every mail is
+    /// taken. Returns the codes of the replies, `!` behind the one that closes.
+    fn play(protocol: &mut Protocol<&'static str>, lines: &[&str]) -> String {
+        let mut codes = Vec::new();
+        for line in lines {
+            let mut action = protocol.on_line(line.as_bytes());
+            loop {
+                action = match action {
+                    Action::LookUp(address) => {
+                        let known = address.key().ends_with("@known.example").then_some("here");
+                        protocol.on_recipient(address, known)
+                    }
+                    Action::Receive(reply, transaction) => {
+                        assert!(!transaction.recipients.is_empty());
+                        codes.push(reply.code().to_string());
+                        protocol.on_message(Reply::new(250, "2.0.0", "Ok"))
+                    }
+                    Action::Reply(reply) => {
+                        codes.push(reply.code().to_string());
+                        break;
+                    }
+                    Action::Close(reply) => {
+                        codes.push(format!("{}!", reply.code()));
+                        return codes.join(" ");
+                    }
+                }
+            }
+        }
+        codes.join(" ")
+    }
+
+    #[test]
+    fn a_mail_and_another_one() {
+        let lines = ["EHLO c", "MAIL FROM:<a@b.example>", "RCPT TO:<x@known.example>", "DATA"];
+        let again = ["MAIL FROM:<>", "RCPT TO:<x@KNOWN.example>", "DATA", "QUIT"];
+        assert_eq!(
+            play(&mut protocol(), &[&lines[..], &again[..]].concat()),
+            "250 250 250 354 250 250 250 354 250 221!"
+        );
+    }
+
+    #[test]
+    fn the_order_of_commands_is_kept() {
+        for (lines, codes) in [
+            (&["MAIL FROM:<>"][..], "503"),
+            (&["EHLO c", "RCPT TO:<x@known.example>"], "250 503"),
+            (&["EHLO c", "DATA"], "250 503"),
+            (&["EHLO c", "MAIL FROM:<>", "DATA"], "250 250 554"),
+            (&["EHLO c", "MAIL FROM:<>", "MAIL FROM:<>"], "250 250 503"),
+            (&["EHLO c", "MAIL FROM:<>", "RSET", "RCPT TO:<x@known.example>"], "250 250 250 503"),
+            (&["EHLO c", "MAIL FROM:<>", "EHLO c", "RCPT TO:<x@known.example>"], "250 250 250 503"),
+            (&["HELO c", "MAIL FROM:<> SIZE=1"], "250 555"),
+            (&["HELO c", "MAIL FROM:<>"], "250 250"),
+            (&["RSET", "MAIL FROM:<>"], "250 503"),
+            (&["EHLO c", "MAIL FROM:<> SIZE=1000"], "250 250"),
+            (&["EHLO c", "MAIL FROM:<> SIZE=1001"], "250 552"),
+            (&["NOOP", "HELP", "VRFY x", "EXPN x", "NONSENSE"], "250 214 252 502 500"),
+        ] {
+            assert_eq!(play(&mut protocol(), lines), codes, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_recipient_counts_once() {
+        let mut protocol = protocol();
+        play(
+            &mut protocol,
+            &["EHLO c", "MAIL FROM:<>", "RCPT TO:<x@known.example>", "RCPT TO:<X@known.example>"],
+        );
+        let Action::Receive(_, transaction) = protocol.on_line(b"DATA") else { panic!("no mail") };
+        assert_eq!(transaction.recipients.len(), 1);
+    }
+
+    #[test]
+    fn the_third_unknown_recipient_ends_the_session() {
+        let lines = ["EHLO c", "MAIL FROM:<>", "RCPT TO:<a@b.example>", "RCPT TO:<c@b.example>"];
+        let mut session = protocol();
+        assert_eq!(play(&mut session, &lines), "250 250 550 550");
+        assert_eq!(play(&mut session, &["RSET", "MAIL FROM:<>", "RCPT TO:<d@b.example>"]), "250 250 421!");
+
+        let mut patient = protocol();
+        patient.settings.unknown_recipients_max = None;
+        let unknown = ["RCPT TO:<a@b.example>"; 10];
+        assert!(!play(&mut patient, &[&lines[..2], &unknown[..]].concat()).contains('!'));
+    }
+
+    #[test]
+    fn too_many_recipients_errors_and_idle_commands_are_refused() {
+        let mut many = protocol();
+        play(&mut many, &["EHLO c", "MAIL FROM:<>"]);
+        for number in 0..RECIPIENTS_MAX {
+            assert_eq!(play(&mut many, &[&format!("RCPT TO:<u{number}@known.example>")]), "250");
+        }
+        assert_eq!(play(&mut many, &["RCPT TO:<more@known.example>"]), "452");
+        assert_eq!(play(&mut many, &["RCPT TO:<u1@known.example>"]), "250", "a known one costs nothing");
+
+        let errors = play(&mut protocol(), &["NONSENSE"; 30]);
+        assert_eq!(errors.split(' ').count(), ERRORS_MAX as usize);
+        assert!(errors.ends_with("421!"));
+
+        let idle = play(&mut protocol(), &["NOOP"; 200]);
+        assert_eq!(idle.split(' ').count(), IDLE_COMMANDS_MAX as usize + 1);
+        assert!(idle.ends_with("421!"));
+    }
+
+    #[test]
+    fn an_accepted_mail_forgives_errors() {
+        let mut session = protocol();
+        for _ in 0..5 {
+            let errors = play(&mut session, &["NONSENSE"; 10]);
+            assert!(!errors.contains('!'));
+            let mail = play(&mut session, &["EHLO c", "MAIL FROM:<>", "RCPT TO:<x@known.example>", "DATA"]);
+            assert_eq!(mail, "250 250 250 354 250");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Replies: a code, an enhanced code and text. Pure.
+
+use std::borrow::Cow;
+
+/// Octets of one reply line, CRLF included: RFC 5321 section 4.5.3.1.5.
+const REPLY_LINE_BYTES_MAX: usize = 512;
+
+/// One reply of the server (RFC 5321 section 4.2) with its enhanced status code (RFC 3463).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    code: u16,
+    enhanced: Option<&'static str>,
+    lines: Vec<Cow<'static, str>>,
+}
+
+impl Reply {
+    /// A reply of one line with an enhanced status code.
+    pub fn new(code: u16, enhanced: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, enhanced: Some(enhanced), lines: vec![text.into()] }
+    }
+
+    /// A reply without an enhanced status code: RFC 2034 section 4 leaves it out of the greeting
+    /// and of the replies to HELO and EHLO, and it has none for `3xx`.
+    pub fn plain(code: u16, lines: Vec<Cow<'static, str>>) -> Self {
+        Self { code, enhanced: None, lines }
+    }
+
+    /// The three digits.
+    #[must_use]
+    pub fn code(&self) -> u16 {
+        self.code
+    }
+
+    /// Whether it says that something was not done.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        self.code >= 400
+    }
+
+    /// Appends the reply as it goes over the wire.
+    ///
+    /// Whatever its text holds, it is one reply: control characters and what is not ASCII become
+    /// `?`, and a line that is too long is cut.
+    pub fn write_to(&self, output: &mut Vec<u8>) {
+        let last = self.lines.len().saturating_sub(1);
+        for (index, line) in self.lines.iter().enumerate() {
+            let start = output.len();
+            output.extend_from_slice(self.code.to_string().as_bytes());
+            output.push(if index == last { b' ' } else { b'-' });
+            if let Some(enhanced) = self.enhanced {
+                output.extend_from_slice(enhanced.as_bytes());
+                output.push(b' ');
+            }
+            output.extend(line.chars().map(|c| if matches!(c, ' '..='~') { c as u8 } else { b'?' }));
+            output.truncate(start + REPLY_LINE_BYTES_MAX - 2);
+            output.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire(reply: &Reply) -> String {
+        let mut output = Vec::new();
+        reply.write_to(&mut output);
+        String::from_utf8(output).unwrap()
+    }
+
+    #[test]
+    fn lines_of_one_reply_are_joined_by_hyphens() {
+        let reply = Reply::plain(250, vec!["mx.example.com".into(), "SIZE 10".into(), "8BITMIME".into()]);
+        assert_eq!(wire(&reply), "250-mx.example.com\r\n250-SIZE 10\r\n250 8BITMIME\r\n");
+    }
+
+    #[test]
+    fn text_can_not_make_a_second_reply() {
+        let reply = Reply::new(550, "5.1.1", "no\r\n250 2.0.0 yes \u{fc}");
+        assert_eq!(wire(&reply), "550 5.1.1 no??250 2.0.0 yes ?\r\n");
+    }
+
+    #[test]
+    fn a_long_line_is_cut_to_what_the_rfc_allows() {
+        let reply = Reply::new(550, "5.1.1", "x".repeat(2_000));
+        assert_eq!(wire(&reply).len(), REPLY_LINE_BYTES_MAX);
+    }
+}

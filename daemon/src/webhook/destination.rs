@@ -1,0 +1,169 @@
+//! One destination: its breaker, its delivery slots and its fast lane around the client.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tracing::{debug, error, info, warn};
+
+use crate::config::WebhookConfig;
+use crate::message::id::MailId;
+use crate::metrics::RouteMetrics;
+
+use super::LOG_TARGET;
+use super::breaker::{Admission, Breaker, Transition};
+use super::client::{Client, Request};
+use super::outcome::Outcome;
+use super::retry::FastLane;
+
+/// Where mail goes, with everything that is its own: nothing here is shared with another
+/// destination.
+#[derive(Debug)]
+pub struct Destination {
+    route: String,
+    client: Client,
+    fast_lane: FastLane,
+    breaker: Mutex<Breaker>,
+    slots: Arc<Semaphore>,
+    metrics: RouteMetrics,
+}
+
+/// What became of one delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// The webhook has the mail.
+    Delivered,
+    /// All attempts failed.
+    Failed,
+    /// The circuit is open: no attempt was made.
+    CircuitOpen,
+}
+
+impl Destination {
+    /// The destination of `config`; `route` names it in logs and metrics.
+    ///
+    /// # Errors
+    /// When its client cannot be made: see [`Client::new`].
+    pub fn new(route: &str, config: &WebhookConfig, metrics: RouteMetrics) -> Result<Self, reqwest::Error> {
+        Ok(Self {
+            route: route.to_owned(),
+            client: Client::new(config)?,
+            fast_lane: FastLane::new(config.retries_max),
+            breaker: Mutex::new(Breaker::new(config.breaker_threshold, config.breaker_reset)),
+            slots: Arc::new(Semaphore::new(usize::try_from(config.concurrency.get()).unwrap_or(usize::MAX))),
+            metrics,
+        })
+    }
+
+    /// Its name in logs and metrics.
+    #[must_use]
+    pub fn route(&self) -> &str {
+        &self.route
+    }
+
+    /// Its series.
+    #[must_use]
+    pub fn metrics(&self) -> &RouteMetrics {
+        &self.metrics
+    }
+
+    /// Waits for a delivery slot; who waits longest gets the next.
+    ///
+    /// `None` never comes: the slots are not closed while the destination exists.
+    pub async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.slots).acquire_owned().await.ok()
+    }
+
+    /// Delivers one mail: asks the breaker, then makes the attempts of the fast lane.
+    ///
+    /// Dropping the future counts as a failed delivery, so that a probe that is given up does not
+    /// leave the circuit half-open.
+    pub async fn deliver(&self, id: MailId, request: &Request) -> Delivery {
+        let Some(admission) = self.admit() else {
+            return Delivery::CircuitOpen;
+        };
+        let delivered = self.attempts(id, request).await;
+        admission.record(delivered);
+        if delivered { Delivery::Delivered } else { Delivery::Failed }
+    }
+
+    async fn attempts(&self, id: MailId, request: &Request) -> bool {
+        let (route, webhook) = (self.route.as_str(), self.client.url());
+        for attempt in 1.. {
+            let started = Instant::now();
+            let outcome = self.client.attempt(request).await;
+            let elapsed = started.elapsed();
+            self.metrics.attempt(outcome.label(), elapsed.as_secs_f64());
+            let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+            if let Outcome::Delivered(status) = outcome {
+                info!(target: LOG_TARGET, %id, route, %webhook, attempt, status, elapsed_ms, "mail delivered");
+                return true;
+            }
+            let reason = outcome.to_string();
+            warn!(target: LOG_TARGET, %id, route, %webhook, attempt, elapsed_ms, reason, "delivery attempt failed");
+            let Some(delay) = self.fast_lane.delay_after(attempt) else {
+                error!(target: LOG_TARGET, %id, route, %webhook, attempt, reason, "delivery failed, retries exhausted");
+                return false;
+            };
+            tokio::time::sleep(delay).await;
+            let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+            info!(target: LOG_TARGET, %id, route, %webhook, attempt = attempt + 1, delay_ms, "retrying delivery");
+        }
+        false
+    }
+
+    fn admit(&self) -> Option<Admitted<'_>> {
+        let mut breaker = self.breaker();
+        let admission = breaker.admit(Instant::now().into_std());
+        let state = breaker.state();
+        drop(breaker);
+        self.metrics.circuit_state(state.as_number());
+        debug!(target: LOG_TARGET, route = self.route, ?state, admitted = admission.is_some(), "breaker asked");
+        admission.map(|admission| Admitted { destination: self, admission: Some(admission) })
+    }
+
+    fn record(&self, admission: Admission, delivered: bool) {
+        let mut breaker = self.breaker();
+        let transition = breaker.record(admission, delivered, Instant::now().into_std());
+        let state = breaker.state();
+        drop(breaker);
+        self.metrics.circuit_state(state.as_number());
+        let (route, webhook) = (self.route.as_str(), self.client.url());
+        match transition {
+            Some(Transition::Opened) => {
+                error!(target: LOG_TARGET, route, %webhook, "circuit opened: deliveries are not attempted until it resets");
+            }
+            Some(Transition::Closed) => {
+                info!(target: LOG_TARGET, route, %webhook, "circuit closed: the webhook takes mail again");
+            }
+            None => {}
+        }
+    }
+
+    /// A panic elsewhere cannot leave the breaker half-changed: it holds no lock across one.
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An admission that is recorded exactly once, as failed when it is dropped.
+struct Admitted<'d> {
+    destination: &'d Destination,
+    admission: Option<Admission>,
+}
+
+impl Admitted<'_> {
+    fn record(mut self, delivered: bool) {
+        if let Some(admission) = self.admission.take() {
+            self.destination.record(admission, delivered);
+        }
+    }
+}
+
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        if let Some(admission) = self.admission.take() {
+            self.destination.record(admission, false);
+        }
+    }
+}

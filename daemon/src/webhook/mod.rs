@@ -1,0 +1,14 @@
+//! Mail to HTTP: what the request says, when it is tried again, and when it is not tried at all.
+//!
+//! Everything that decides is pure: [`payload`], [`outcome`], [`retry`] and [`breaker`]. The
+//! [`client`] makes one attempt; a [`destination`] puts them together.
+
+pub mod breaker;
+pub mod client;
+pub mod destination;
+pub mod outcome;
+pub mod payload;
+pub mod retry;
+
+/// The target of every log record about deliveries.
+pub const LOG_TARGET: &str = "mail_laser::webhook";

@@ -1,0 +1,195 @@
+//! The JSON that a webhook gets for a mail. Pure.
+
+use std::collections::BTreeMap;
+
+use base64::display::Base64Display;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Serialize, Serializer};
+
+use crate::address::Address;
+use crate::message::Mail;
+use crate::message::parse::{Attachment, Parsed};
+
+/// A mail for one destination. Fields without a value are absent, never `null`.
+#[derive(Debug, Serialize)]
+pub struct Payload<'m> {
+    /// Names the mail; the same for every attempt.
+    id: &'m str,
+    /// The reverse-path; empty for the null one.
+    sender: &'m str,
+    /// Display name of `From`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sender_name: Option<&'m str>,
+    /// The first of `recipients`.
+    recipient: &'m str,
+    /// The accepted recipients of this destination, in the order of `RCPT`.
+    recipients: Vec<&'m str>,
+    /// Decoded; empty when absent.
+    subject: &'m str,
+    /// The plain text.
+    body: &'m str,
+    /// The HTML.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    html_body: Option<&'m str>,
+    /// Headers that match the destination's prefixes; of several of one name, the last.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    headers: BTreeMap<&'m str, &'m str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attachments: Vec<AttachmentPayload<'m>>,
+    /// When the mail had been received: RFC 3339, UTC.
+    received_at: String,
+    /// `Message-ID` without its angle brackets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_id: Option<&'m str>,
+    /// Octets of the mail.
+    size_bytes: usize,
+}
+
+/// One attachment, its bytes included.
+#[derive(Debug, Serialize)]
+struct AttachmentPayload<'m> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filename: Option<&'m str>,
+    content_type: &'m str,
+    size_bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_id: Option<&'m str>,
+    delivery: &'static str,
+    #[serde(serialize_with = "as_base64")]
+    data_base64: &'m [u8],
+}
+
+fn as_base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&Base64Display::new(bytes, &STANDARD))
+}
+
+impl<'m> Payload<'m> {
+    /// The payload of `mail` for a destination that takes it for `recipients`, with the headers
+    /// whose lower-case name starts with one of `prefixes`.
+    ///
+    /// `body` is the plain text of `parsed`: making it can be costly, so it is made once for all
+    /// destinations.
+    #[must_use]
+    pub fn new(
+        mail: &'m Mail,
+        parsed: &'m Parsed,
+        body: &'m str,
+        recipients: &'m [Address],
+        prefixes: &[String],
+    ) -> Self {
+        // Of names that differ in case alone the last is kept, under its own spelling.
+        let last: BTreeMap<String, (&str, &str)> = parsed
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_ascii_lowercase(), (name.as_str(), value.as_str())))
+            .filter(|(key, _)| prefixes.iter().any(|prefix| key.starts_with(prefix)))
+            .collect();
+        Self {
+            id: mail.id.as_str(),
+            sender: mail.reverse_path.as_str(),
+            sender_name: parsed.sender_name.as_deref(),
+            recipient: recipients.first().map_or("", Address::as_str),
+            recipients: recipients.iter().map(Address::as_str).collect(),
+            subject: &parsed.subject,
+            body,
+            html_body: parsed.html.as_deref(),
+            headers: last.into_values().collect(),
+            attachments: parsed.attachments.iter().map(AttachmentPayload::new).collect(),
+            received_at: rfc3339(mail.received_at),
+            message_id: parsed.message_id.as_deref(),
+            size_bytes: mail.content.len(),
+        }
+    }
+
+    /// The bytes of the request's body.
+    ///
+    /// # Errors
+    /// None is known: all keys are strings and all values can be written.
+    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(self)
+    }
+}
+
+impl<'m> AttachmentPayload<'m> {
+    fn new(attachment: &'m Attachment) -> Self {
+        Self {
+            filename: attachment.filename.as_deref(),
+            content_type: &attachment.content_type,
+            size_bytes: attachment.bytes.len(),
+            content_id: attachment.content_id.as_deref(),
+            delivery: "inline",
+            data_base64: &attachment.bytes,
+        }
+    }
+}
+
+/// To the millisecond, in UTC.
+fn rfc3339(time: std::time::SystemTime) -> String {
+    let timestamp = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    format!("{timestamp:.3}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::address::ReversePath;
+    use crate::message::id::MailId;
+
+    fn json(content: &str) -> serde_json::Value {
+        let received_at = UNIX_EPOCH + Duration::from_millis(1_700_000_000_250);
+        let mail = Mail {
+            id: MailId::new(received_at, [7; 10]),
+            received_at,
+            reverse_path: ReversePath::Null,
+            content: content.replace('\n', "\r\n").into_bytes(),
+        };
+        let parsed = Parsed::read(&mail.content, &["x-".to_owned()]);
+        let recipients = ["b@example.com", "a@example.com"].map(|text| Address::parse(text).unwrap());
+        let body = parsed.body();
+        let payload = Payload::new(&mail, &parsed, &body, &recipients, &["x-".to_owned()]).to_json().unwrap();
+        serde_json::from_slice(&payload).unwrap()
+    }
+
+    #[test]
+    fn fields_without_a_value_are_absent() {
+        let expected = serde_json::json!({
+            "id": "01hf7yat3te1r70w3g70w3g70w",
+            "sender": "",
+            "recipient": "b@example.com",
+            "recipients": ["b@example.com", "a@example.com"],
+            "subject": "",
+            "body": "text",
+            "received_at": "2023-11-14T22:13:20.250Z",
+            "size_bytes": 6,
+        });
+        let mut actual = json("\ntext");
+        let id = actual["id"].take();
+        assert_eq!(id.as_str().map(str::len), Some(26));
+        actual["id"] = expected["id"].clone();
+        assert_eq!(actual, expected);
+    }
+
+    #[test]
+    fn a_full_mail_has_all_fields() {
+        let actual = json(
+            "From: Ann <ann@example.com>\nSubject: S\nMessage-ID: <m@example.com>\nX-A: 1\nx-a: 2\n\
+             Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: text/html\n\n<p>hi</p>\n--b\n\
+             Content-Type: application/pdf; name=a.pdf\nContent-ID: <c>\nContent-Transfer-Encoding: base64\n\n\
+             AAEC\n--b--\n",
+        );
+        assert_eq!(actual["sender_name"], "Ann");
+        assert_eq!(actual["message_id"], "m@example.com");
+        assert_eq!(actual["html_body"], "<p>hi</p>");
+        assert_eq!(actual["body"].as_str().map(str::trim), Some("hi"));
+        assert_eq!(actual["headers"], serde_json::json!({"x-a": "2"}));
+        assert_eq!(
+            actual["attachments"],
+            serde_json::json!([{
+                "filename": "a.pdf", "content_type": "application/pdf", "size_bytes": 3, "content_id": "c",
+                "delivery": "inline", "data_base64": "AAEC",
+            }])
+        );
+    }
+}
