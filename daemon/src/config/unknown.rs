@@ -6,6 +6,12 @@ use std::collections::BTreeMap;
 use super::problem::Problem;
 use super::variables::{ALL, NOT_IN_THIS_VERSION, OFF};
 
+/// What all of our variables begin with.
+const PREFIX: &str = "MAIL_LASER_";
+
+/// Two thirds of the letters are right: a typing error, not another word.
+const SIMILARITY_MIN: f64 = 0.67;
+
 /// What to make of a variable that starts with `MAIL_LASER_`.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
@@ -22,7 +28,7 @@ enum Verdict {
 /// settings that would be ignored silently.
 pub(super) fn check(variables: &BTreeMap<String, String>) -> (Vec<String>, Vec<Problem>) {
     let (mut warnings, mut problems) = (Vec::new(), Vec::new());
-    for (name, value) in variables.iter().filter(|(name, _)| name.starts_with("MAIL_LASER_")) {
+    for (name, value) in variables.iter().filter(|(name, _)| name.starts_with(PREFIX)) {
         match verdict(name, value) {
             Verdict::Known | Verdict::ServiceLink => {}
             Verdict::Unimplemented => problems.push(Problem::other(format!(
@@ -72,12 +78,14 @@ fn verdict(name: &str, value: &str) -> Verdict {
     Verdict::Unknown
 }
 
-/// The known name that a typing error most likely meant.
+/// The known name that a typing error most likely meant. The prefix that all share says nothing.
 fn nearest(name: &str) -> Option<&'static str> {
-    let similarity = |known: &str| strsim::normalized_damerau_levenshtein(name, known);
+    let bare = |name: &'static str| name.trim_start_matches(PREFIX);
+    let typed = name.trim_start_matches(PREFIX);
+    let similarity = |known| strsim::normalized_damerau_levenshtein(typed, bare(known));
     ALL.iter()
         .map(|variable| (variable.name, similarity(variable.name)))
-        .filter(|(_, similarity)| *similarity >= 0.75)
+        .filter(|(_, similarity)| *similarity >= SIMILARITY_MIN)
         .max_by(|a, b| a.1.total_cmp(&b.1))
         .map(|(known, _)| known)
 }
@@ -98,7 +106,9 @@ mod tests {
             warnings,
             ["MAIL_LASER_WEBHOK_URL is not a variable of mail-laser; did you mean MAIL_LASER_WEBHOOK_URL?"]
         );
-        assert!(check_one("MAIL_LASER_COMPLETELY_DIFFERENT_THING", "x").0[0].ends_with("has no effect"));
+        for unlike in ["MAIL_LASER_COMPLETELY_DIFFERENT_THING", "MAIL_LASER_FOO"] {
+            assert!(check_one(unlike, "x").0[0].ends_with("has no effect"), "{unlike}");
+        }
         assert_eq!(check_one("OTHER", "x"), (vec![], 0));
     }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -78,15 +79,23 @@ impl Listener {
         };
         self.context.metrics.connection(ConnectionResult::Accepted);
         // A reply is one write; waiting for more to send would only delay it.
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(%peer, %error, "connection lost");
-            return;
+        match stream.set_nodelay(true) {
+            Ok(()) => self.serve_session(stream, peer, (place, memory)),
+            Err(error) => debug!(%peer, %error, "connection lost"),
         }
+    }
+
+    /// Serves one session in a task of its own, which holds `held` until its end.
+    fn serve_session<S, H>(&self, stream: S, peer: SocketAddr, held: H)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        H: Send + 'static,
+    {
         let (context, stop) = (Arc::clone(&self.context), self.stop.clone());
         let span = info_span!("smtp", session = SESSION.fetch_add(1, Ordering::Relaxed), %peer);
         self.sessions.spawn(
             async move {
-                let _held = (place, memory);
+                let _held = held;
                 context.metrics.sessions().inc();
                 let session = AssertUnwindSafe(session::run(stream, &context)).catch_unwind();
                 tokio::select! {
@@ -138,4 +147,91 @@ fn is_exhaustion(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     exhausted.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::pin::Pin;
+    use std::task::{self, Poll};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
+
+    use super::*;
+    use crate::delivery::Delivery;
+    use crate::delivery::forward::Forward;
+    use crate::memory::MemoryBudget;
+    use crate::routes::RouteTable;
+    use crate::smtp::protocol::Settings;
+
+    /// A stream on which reading panics.
+    struct Defect;
+
+    impl AsyncRead for Defect {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut task::Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            panic!("a defect in a session")
+        }
+    }
+
+    impl AsyncWrite for Defect {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut task::Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    async fn listener() -> Listener {
+        let settings = Settings {
+            hostname: "mx.example.com".into(),
+            message_bytes_max: 1_000,
+            unknown_recipients_max: None,
+        };
+        let context = Context {
+            settings,
+            idle_timeout: Duration::from_secs(10),
+            routes: Arc::new(RouteTable::default()),
+            delivery: Arc::new(Delivery::Forward(Forward::new(1, 1))),
+            memory: MemoryBudget::new(1_000_000),
+            metrics: Arc::default(),
+            draining: CancellationToken::new(),
+        };
+        Listener {
+            socket: Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap()),
+            context: Arc::new(context),
+            connections: Connections::new(NonZeroU32::MIN, None),
+            sessions: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_its_session_alone_and_leaves_nothing_behind() {
+        let listener = listener().await;
+        let peer = SocketAddr::from(([192, 0, 2, 1], 25));
+        let (mut client, server) = tokio::io::duplex(1_000);
+        listener.serve_session(server, peer, ());
+        listener.serve_session(Defect, peer, listener.connections.enter(peer.ip()).unwrap());
+        client.write_all(b"QUIT\r\n").await.unwrap();
+        let mut replies = String::new();
+        client.read_to_string(&mut replies).await.unwrap();
+        assert!(replies.starts_with("220 ") && replies.contains("\r\n221 "), "{replies:?}");
+        drop(client);
+        listener.sessions.close();
+        listener.sessions.wait().await;
+        assert_eq!(listener.context.metrics.sessions().get(), 0);
+        assert!(listener.connections.enter(peer.ip()).is_ok(), "its place is free");
+    }
 }

@@ -163,7 +163,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         }
     }
 
-    async fn deliver(&self, content: Content, transaction: Transaction<Arc<Route>>) -> Reply {
+    async fn deliver(&mut self, content: Content, transaction: Transaction<Arc<Route>>) -> Reply {
         let received_at = SystemTime::now();
         let id = MailId::generate(received_at);
         let destinations = by_destination(transaction.recipients);

@@ -1,0 +1,139 @@
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::{Client, Webhook, eventually};
+
+pub(crate) const RECIPIENT: &str = "support@example.com";
+
+/// The binary, started with ports of its own, and its log.
+pub(crate) struct Daemon {
+    child: Child,
+    log: Arc<Mutex<Vec<Value>>>,
+    pub(crate) smtp: SocketAddr,
+    pub(crate) health: SocketAddr,
+    pub(crate) metrics: SocketAddr,
+    _directory: tempfile::TempDir,
+}
+
+/// The binary with nothing in its environment but `variables`.
+pub(crate) fn command(directory: &Path, variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mail-laser"));
+    command.env_clear().envs(variables.iter().copied()).current_dir(directory);
+    command
+}
+
+impl Daemon {
+    /// Starts it with mail for [`RECIPIENT`] going to `webhook`; `variables` win.
+    pub(crate) fn start(webhook: &Webhook, variables: &[(&str, &str)]) -> Self {
+        let url = webhook.url();
+        let base = [
+            ("MAIL_LASER_TARGET_EMAILS", RECIPIENT),
+            ("MAIL_LASER_WEBHOOK_URL", url.as_str()),
+            ("MAIL_LASER_BIND_ADDRESS", "127.0.0.1"),
+            ("MAIL_LASER_PORT", "0"),
+            ("MAIL_LASER_HEALTH_BIND_ADDRESS", "127.0.0.1"),
+            ("MAIL_LASER_HEALTH_PORT", "0"),
+            ("MAIL_LASER_METRICS_BIND_ADDRESS", "127.0.0.1"),
+            ("MAIL_LASER_METRICS_PORT", "0"),
+            ("MAIL_LASER_HOSTNAME", "mx.example.com"),
+            ("MAIL_LASER_MAX_CONCURRENT_PER_IP", "0"),
+            ("LOG_FORMAT", "json"),
+        ];
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut child = command(directory.path(), &[&base[..], variables].concat())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start the daemon");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (lines, sink) = (BufReader::new(child.stderr.take().expect("its log")), Arc::clone(&log));
+        std::thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                let record = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                sink.lock().expect("the log").push(record);
+            }
+        });
+        let address = |service: &str| {
+            eventually(&format!("the {service} port"), || {
+                let log = log.lock().expect("the log");
+                let record = log.iter().find(|r| r["message"] == "listening" && r["service"] == service)?;
+                record["address"].as_str()?.parse().ok()
+            })
+        };
+        let (smtp, health, metrics) = (address("smtp"), address("health"), address("metrics"));
+        Self { child, log, smtp, health, metrics, _directory: directory }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::greeted(self.smtp)
+    }
+
+    /// The records of the log with that message.
+    pub(crate) fn logged(&self, message: &str) -> Vec<Value> {
+        let log = self.log.lock().expect("the log");
+        log.iter()
+            .filter(|r| r["message"].as_str().is_some_and(|m| m.starts_with(message)))
+            .cloned()
+            .collect()
+    }
+
+    /// Waits for so many records with that message.
+    pub(crate) fn wait_for_log(&self, message: &str, count: usize) -> Vec<Value> {
+        eventually(&format!("{count} log records {message:?}"), || {
+            Some(self.logged(message)).filter(|records| records.len() >= count)
+        })
+    }
+
+    /// The whole log as text.
+    pub(crate) fn log_text(&self) -> String {
+        self.log.lock().expect("the log").iter().map(|record| format!("{record}\n")).collect()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid")).expect("a pid");
+        kill_process(pid, signal).expect("signal");
+    }
+
+    pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("wait")
+    }
+
+    pub(crate) fn wait_for_end(&mut self) -> ExitStatus {
+        eventually("the daemon ends", || self.has_ended())
+    }
+
+    /// One HTTP request, answered in full.
+    pub(crate) fn http(address: SocketAddr, method: &str, path: &str) -> String {
+        use std::io::Write;
+        let mut stream = std::net::TcpStream::connect(address).expect("connect");
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("ask");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+
+    /// The value of one series.
+    pub(crate) fn metric(&self, series: &str) -> Option<f64> {
+        let text = Self::http(self.metrics, "GET", "/metrics");
+        text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
+    }
+
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("its status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,116 @@
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, Response, StatusCode};
+use serde_json::Value;
+
+use super::eventually;
+
+/// How the webhook answers one request.
+#[derive(Debug, Clone)]
+pub(crate) struct Behaviour {
+    pub(crate) status: u16,
+    pub(crate) delay: Duration,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body_bytes: usize,
+}
+
+impl Behaviour {
+    pub(crate) fn status(status: u16) -> Self {
+        Self { status, delay: Duration::ZERO, headers: Vec::new(), body_bytes: 0 }
+    }
+
+    pub(crate) fn hang() -> Self {
+        Self { delay: Duration::from_secs(3_600), ..Self::status(200) }
+    }
+}
+
+/// One request that the webhook got.
+#[derive(Debug, Clone)]
+pub(crate) struct Received {
+    pub(crate) path: String,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) json: Value,
+}
+
+struct Shared {
+    behave: Box<dyn Fn(usize) -> Behaviour + Send + Sync>,
+    received: Mutex<Vec<Received>>,
+}
+
+/// An HTTP server that notes what it gets.
+pub(crate) struct Webhook {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Webhook {
+    /// One that answers `200`.
+    pub(crate) fn start() -> Self {
+        Self::behaving(|_| Behaviour::status(200))
+    }
+
+    /// One whose answer depends on the number of the request, from 0.
+    pub(crate) fn behaving(behave: impl Fn(usize) -> Behaviour + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
+        let address = listener.local_addr().expect("an address");
+        let shared = Arc::new(Shared { behave: Box::new(behave), received: Mutex::default() });
+        let router = Router::new()
+            .fallback(answer)
+            .layer(axum::extract::DefaultBodyLimit::disable())
+            .with_state(Arc::clone(&shared));
+        std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                listener.set_nonblocking(true).expect("non-blocking");
+                let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+                axum::serve(listener, router).await.expect("serve");
+            });
+        });
+        Self { address, shared }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/secret-path?key=secret-key", self.address)
+    }
+
+    pub(crate) fn received(&self) -> Vec<Received> {
+        self.shared.received.lock().expect("requests").clone()
+    }
+
+    pub(crate) fn wait_for(&self, count: usize) -> Vec<Received> {
+        eventually(&format!("{count} requests"), || Some(self.received()).filter(|all| all.len() >= count))
+    }
+}
+
+async fn answer(
+    State(shared): State<Arc<Shared>>,
+    uri: axum::http::Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response<Body> {
+    let headers = headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+    let behaviour = {
+        let mut received = shared.received.lock().expect("requests");
+        received.push(Received {
+            path: uri.to_string(),
+            headers: headers.collect(),
+            json: serde_json::from_slice(&body).expect("JSON"),
+        });
+        (shared.behave)(received.len() - 1)
+    };
+    tokio::time::sleep(behaviour.delay).await;
+    let mut response = Response::builder().status(StatusCode::from_u16(behaviour.status).expect("a status"));
+    for (name, value) in behaviour.headers {
+        response = response.header(name, value);
+    }
+    response.body(Body::from(vec![b'x'; behaviour.body_bytes])).expect("a response")
+}

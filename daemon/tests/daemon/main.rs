@@ -1,0 +1,12 @@
+//! The real binary over real sockets: what it says on the wire, what the webhook gets, what it
+//! logs, and how it ends.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod breaker;
+mod configuration;
+mod delivery;
+mod harness;
+mod health;
+mod limits;
+mod rfc5321;
+mod shutdown;

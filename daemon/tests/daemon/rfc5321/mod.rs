@@ -1,0 +1,8 @@
+//! RFC 5321 by section, over a socket.
+
+mod section_2_3_8_lines;
+mod section_3_1_session_initiation;
+mod section_3_3_mail_transactions;
+mod section_4_1_1_commands;
+mod section_4_5_2_transparency;
+mod section_4_5_3_sizes;
