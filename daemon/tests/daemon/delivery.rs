@@ -177,3 +177,21 @@ fn a_slow_webhook_does_not_hold_senders() {
     assert!(took < Duration::from_secs(20), "50 senders waited {took:?}; one after the other is 25 s");
     webhook.wait_for(50);
 }
+
+#[test]
+fn a_private_authority_is_trusted_when_it_is_named_and_only_then() {
+    let (webhook, pem) = Webhook::with_tls();
+    let directory = tempfile::tempdir().unwrap();
+    let roots = directory.path().join("ca.pem");
+    std::fs::write(&roots, pem).unwrap();
+
+    let stranger = Daemon::start(&webhook, &[("MAIL_LASER_WEBHOOK_MAX_RETRIES", "0")]);
+    assert_eq!(stranger.client().mail("support@example.com", "\r\n").0, 250);
+    let failed = stranger.wait_for_log("delivery attempt failed", 1);
+    assert!(failed[0]["reason"].as_str().unwrap().contains("certificate"), "{failed:?}");
+    assert!(webhook.received().is_empty());
+
+    let friend = Daemon::start(&webhook, &[("MAIL_LASER_WEBHOOK_CA_FILE", roots.to_str().unwrap())]);
+    assert_eq!(friend.client().mail("support@example.com", "Subject: private\r\n\r\n").0, 250);
+    assert_eq!(webhook.wait_for(1)[0].json["subject"], "private");
+}

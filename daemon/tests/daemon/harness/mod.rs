@@ -2,6 +2,7 @@
 
 mod client;
 mod daemon;
+mod tls;
 mod webhook;
 
 use std::time::{Duration, Instant};

@@ -45,6 +45,7 @@ struct Shared {
 
 /// An HTTP server that notes what it gets.
 pub(crate) struct Webhook {
+    scheme: &'static str,
     address: SocketAddr,
     shared: Arc<Shared>,
 }
@@ -57,6 +58,29 @@ impl Webhook {
 
     /// One whose answer depends on the number of the request, from 0.
     pub(crate) fn behaving(behave: impl Fn(usize) -> Behaviour + Send + Sync + 'static) -> Self {
+        Self::serving("http", behave, |listener, router| async {
+            axum::serve(listener, router).await.expect("serve");
+        })
+    }
+
+    /// One that speaks HTTPS with a certificate of its own, which comes back in PEM.
+    pub(crate) fn with_tls() -> (Self, String) {
+        let (listener, pem) = super::tls::acceptor();
+        let webhook = Self::serving(
+            "https",
+            |_| Behaviour::status(200),
+            |tcp, router| async {
+                axum::serve(listener.on(tcp), router).await.expect("serve");
+            },
+        );
+        (webhook, pem)
+    }
+
+    fn serving<F: Future<Output = ()>>(
+        scheme: &'static str,
+        behave: impl Fn(usize) -> Behaviour + Send + Sync + 'static,
+        serve: impl FnOnce(tokio::net::TcpListener, Router) -> F + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared { behave: Box::new(behave), received: Mutex::default() });
@@ -69,15 +93,14 @@ impl Webhook {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 listener.set_nonblocking(true).expect("non-blocking");
-                let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-                axum::serve(listener, router).await.expect("serve");
+                serve(tokio::net::TcpListener::from_std(listener).expect("a listener"), router).await;
             });
         });
-        Self { address, shared }
+        Self { scheme, address, shared }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}/secret-path?key=secret-key", self.address)
+        format!("{}://{}/secret-path?key=secret-key", self.scheme, self.address)
     }
 
     pub(crate) fn received(&self) -> Vec<Received> {

@@ -18,7 +18,10 @@ fn a_mail_of_lettre_arrives_whole() {
         .subject("Gr\u{fc}\u{df}e aus K\u{f6}ln")
         .multipart(
             MultiPart::mixed()
-                .multipart(MultiPart::alternative_plain_html(String::from("plain\n.\ndot"), String::from("<p>html</p>")))
+                .multipart(MultiPart::alternative_plain_html(
+                    String::from("plain\n.\ndot"),
+                    String::from("<p>html</p>"),
+                ))
                 .singlepart(attachment)
                 .singlepart(SinglePart::plain(String::from("second text"))),
         )
