@@ -59,8 +59,7 @@ pub struct MailLaserSpec {
     #[schemars(length(min = 1, max = 256), inner(length(min = 3, max = 254)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
-        validation = Rule::new("self.all(address, address.matches('^[^@,[:space:]]+@[^@,[:space:]]+$'))")
-            .message("targetEmails must be plain addresses such as support@example.com: one '@', no commas, no blanks")
+        validation = target_emails_rule()
     )]
     pub target_emails: Option<Vec<String>>,
     /// The webhook that gets the mails.
@@ -152,6 +151,19 @@ fn name_rule() -> Rule {
              letters, digits and '-', starting with a letter and ending with a letter or a digit"
         )
         .as_str(),
+    )
+}
+
+/// What the daemon takes, apart from quoted local parts: those could hold the comma that separates addresses
+/// in its environment.
+fn target_emails_rule() -> Rule {
+    let atom = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+";
+    let label = "[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?";
+    let literal = r"\[[A-Za-z0-9.:]+\]";
+    let pattern = format!(r"^{atom}(\.{atom})*@({label}(\.{label})*|{literal})$");
+    Rule::new(format!("self.all(address, address.matches(r\"{pattern}\") && address.indexOf('@') <= 64)")).message(
+        "targetEmails must be plain addresses such as support@example.com: at most 64 characters, then '@', then \
+         a domain; no commas, no blanks",
     )
 }
 

@@ -15,7 +15,9 @@ use crate::references::{CaBundleSource, SecretSource};
     validation = Rule::new("!has(self.url) || (isURL(self.url) && url(self.url).getScheme() in ['http', 'https'] && url(self.url).getHostname() != '')")
         .message("webhook.url must be an absolute http or https URL, such as https://api.example.com/inbound"),
     validation = Rule::new("!has(self.url) || self.allowHTTP || !isURL(self.url) || url(self.url).getScheme() != 'http' || url(self.url).getHostname() in ['localhost', '127.0.0.1', '::1']")
-        .message("webhook.url must be https: plain http needs webhook.allowHTTP: true, or a Service by webhook.serviceRef")
+        .message("webhook.url must be https: plain http needs webhook.allowHTTP: true, or a Service by webhook.serviceRef"),
+    validation = Rule::new("!has(self.url) || !has(self.bearerTokenFrom) || !self.url.matches('^[^/?#]*//[^/?#]*@')")
+        .message("webhook.bearerTokenFrom must be absent when webhook.url names a user: a request has one Authorization")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Webhook {

@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use crate::error::chain;
 use crate::kinds::Kind;
 use crate::references::{self, Holder};
-use crate::resources::labels::{MANAGED_BY, MANAGER};
+use crate::resources::labels::{INSTANCE, MANAGED_BY, MANAGER};
 
 /// A `MailLaser` that may be unreadable: one bad object must not stop the watch of the others.
 pub type Guarded = DeserializeGuard<MailLaser>;
@@ -67,7 +67,7 @@ impl Caches {
                 };
                 let writer = Writer::new(resource);
                 let store = starter.start(api, managed.clone(), writer, trim_owned, |object, _| {
-                    controller(object.meta()).into_iter().collect()
+                    owner(object.meta()).into_iter().collect()
                 });
                 (kind, store)
             })
@@ -218,10 +218,14 @@ where
     }
 }
 
-/// The `MailLaser` that controls an object.
-fn controller(meta: &ObjectMeta) -> Option<ObjectRef<Guarded>> {
-    let owner = meta.owner_references.as_ref()?.iter().find(|owner| owner.controller == Some(true))?;
-    ObjectRef::from_owner_ref(meta.namespace.as_deref(), owner, ())
+/// The `MailLaser` that controls an object, or the one in whose way it is: one without a controller has the
+/// label of the resource that once had it.
+fn owner(meta: &ObjectMeta) -> Option<ObjectRef<Guarded>> {
+    let namespace = meta.namespace.as_deref();
+    match meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true)) {
+        Some(owner) => ObjectRef::from_owner_ref(namespace, owner, ()),
+        None => Some(ObjectRef::new(meta.labels.as_ref()?.get(INSTANCE)?).within(namespace?)),
+    }
 }
 
 fn resource_of(pod: &Pod) -> Option<ObjectRef<Guarded>> {

@@ -261,3 +261,112 @@ fn webhook_host<'a>(
         Destination::Environment => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mail_laser_crds::MailLaser;
+
+    use super::*;
+    use crate::validate::validate;
+
+    fn resource(spec: &str) -> ValidatedMailLaser {
+        let spec = serde_yaml_ng::from_str(spec).unwrap();
+        let mut resource = MailLaser::new("alarms", spec);
+        resource.metadata.namespace = Some("ops".to_owned());
+        resource.metadata.uid = Some("1".to_owned());
+        validate(&resource, "i").unwrap()
+    }
+
+    fn by_secret() -> ValidatedMailLaser {
+        resource(
+            "
+            targetEmails: [a@example.com]
+            webhook: {urlFrom: {secretKeyRef: {name: hook, key: url}}}
+            env:
+            - {name: A, valueFrom: {configMapKeyRef: {name: more, key: a, optional: true}}}
+            ",
+        )
+    }
+
+    /// With a Secret `hook` and a ConfigMap `more` that hold this.
+    fn with(
+        resource: &ValidatedMailLaser,
+        hook: Option<&[(&str, &str)]>,
+        more: Option<&[(&str, &str)]>,
+    ) -> Dereferenced {
+        let digests = |values: &[(&str, &str)]| {
+            let digests = values.iter().map(|(key, value)| ((*key).to_owned(), digest(value.as_bytes())));
+            Arc::new(digests.collect::<BTreeMap<_, _>>())
+        };
+        let found = BTreeMap::from([
+            ((Holder::Secret, "hook".to_owned()), hook.map(digests)),
+            ((Holder::ConfigMap, "more".to_owned()), more.map(digests)),
+        ]);
+        evaluate(resource, &keys(&resource.spec), &found)
+    }
+
+    const URL: (&str, &str) = ("url", "https://user:password@hook.example.com:8443/secret?key=1\n");
+
+    #[test]
+    fn only_the_host_of_a_secret_address_is_known() {
+        let found = with(&by_secret(), Some(&[URL]), None);
+        assert_eq!(found.webhook_host.as_deref(), Some("hook.example.com"));
+        assert_eq!(found.problems, []);
+        assert!(found.complete());
+        let all = format!("{found:?}");
+        assert!(!all.contains("password") && !all.contains("8443") && !all.contains("key=1"), "{all}");
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_its_field() {
+        for (hook, parts) in [
+            (None, ["Secret hook (key url)", "spec.webhook.urlFrom", "namespace ops", "create it"]),
+            (Some(&[("x", "y")][..]), ["Secret hook", "no key url", "spec.webhook.urlFrom", "add it"]),
+        ] {
+            let found = with(&by_secret(), hook, None);
+            assert!(!found.complete());
+            assert_eq!(found.problems.len(), 1, "the ConfigMap is optional");
+            assert_eq!(found.problems[0].reason, Reason::SecretNotFound);
+            for part in parts {
+                assert!(found.problems[0].message.contains(part), "{}", found.problems[0].message);
+            }
+        }
+    }
+
+    #[test]
+    fn the_hash_follows_the_content_of_the_keys_that_are_referred_to() {
+        let hash = |hook: &[(&str, &str)], more: Option<&[(&str, &str)]>| {
+            with(&by_secret(), Some(hook), more).hash.unwrap()
+        };
+        let before = hash(&[URL], None);
+        assert_eq!(hash(&[URL, ("other", "x")], None), before);
+        let after = [
+            hash(&[("url", "https://x.example.com/")], None),
+            hash(&[URL], Some(&[("a", "")])),
+            hash(&[URL], Some(&[("a", "1")])),
+        ];
+        assert!(!after.contains(&before));
+        assert_ne!(after[1], after[2]);
+    }
+
+    #[test]
+    fn a_resource_that_refers_to_nothing_has_no_hash() {
+        let resource =
+            resource("{targetEmails: [a@example.com], webhook: {url: 'https://x.example.com:1/y'}}");
+        let found = with(&resource, None, None);
+        assert_eq!(found.hash, None);
+        assert_eq!(found.webhook_host.as_deref(), Some("x.example.com"));
+    }
+
+    #[test]
+    fn an_address_in_the_environment_is_the_one_in_force() {
+        let resource = resource(
+            "
+            targetEmails: [a@example.com]
+            webhook: {url: 'https://field.example.com/'}
+            env: [{name: MAIL_LASER_WEBHOOK_URL, value: 'https://env.example.com/'}]
+            ",
+        );
+        assert_eq!(with(&resource, None, None).webhook_host.as_deref(), Some("env.example.com"));
+    }
+}

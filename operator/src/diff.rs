@@ -25,8 +25,9 @@ fn changed_at(path: &str, field: &str, sent: &Value, live: Option<&Value>) -> Op
     };
     match (sent, live) {
         (Value::Object(sent), Value::Object(live)) => sent.iter().find_map(|(name, value)| {
-            // Below `limits` and `requests` names are resources, whose values are quantities.
-            if matches!(field, "limits" | "requests") && same_quantity(value, live.get(name)) {
+            // Below `limits` and `requests` names are those of resources.
+            let is_quantity = matches!(field, "limits" | "requests") || name == "divisor";
+            if is_quantity && same_quantity(value, live.get(name)) {
                 return None;
             }
             changed_at(&format!("{path}.{name}"), name, value, live.get(name))
@@ -160,6 +161,7 @@ mod tests {
         let resources = |cpu: &str| json!({"resources": {"limits": {"cpu": cpu}}});
         check(resources("1000m"), resources("1"), None);
         check(resources("1000m"), resources("2"), Some(".resources.limits.cpu"));
+        check(json!({"divisor": "1000m"}), json!({"divisor": "1"}), None);
         check(json!({"image": "1000m"}), json!({"image": "1"}), Some(".image"));
     }
 

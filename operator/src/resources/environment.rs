@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
 use mail_laser_crds::{SecretSource, Webhook};
 
 use super::service::shows_client_addresses;
-use crate::validate::{Destination, ValidatedMailLaser};
+use crate::validate::{Destination, ValidatedMailLaser, sets};
 
 /// Name of the variable with the accepted addresses.
 pub const TARGET_EMAILS: &str = "MAIL_LASER_TARGET_EMAILS";
@@ -49,7 +49,7 @@ fn from_fields(resource: &ValidatedMailLaser, ipv6: bool) -> Vec<EnvVar> {
         Destination::Environment => None,
     });
     if let Some(webhook) = &spec.webhook {
-        variables.extend(from_webhook(webhook, &resource.destination));
+        variables.extend(from_webhook(webhook, resource));
     }
     if !spec.header_prefixes.is_empty() {
         variables.push(literal("MAIL_LASER_HEADER_PREFIX", &spec.header_prefixes.join(",")));
@@ -71,9 +71,9 @@ fn from_fields(resource: &ValidatedMailLaser, ipv6: bool) -> Vec<EnvVar> {
     variables
 }
 
-fn from_webhook(webhook: &Webhook, destination: &Destination) -> Vec<EnvVar> {
+fn from_webhook(webhook: &Webhook, resource: &ValidatedMailLaser) -> Vec<EnvVar> {
     let mut variables = Vec::new();
-    if webhook.allow_http || matches!(destination, Destination::Service(url) if url.starts_with("http://")) {
+    if webhook.allow_http || is_plain_service(resource) {
         variables.push(literal("MAIL_LASER_WEBHOOK_ALLOW_HTTP", "true"));
     }
     if let Some(source) = &webhook.bearer_token_from {
@@ -92,6 +92,12 @@ fn from_webhook(webhook: &Webhook, destination: &Destination) -> Vec<EnvVar> {
         variables.push(literal(name, &value.to_string()));
     }
     variables
+}
+
+/// Whether mails go to a Service by plain http. Another address in `spec.env` has no part in that permission.
+fn is_plain_service(resource: &ValidatedMailLaser) -> bool {
+    matches!(&resource.destination, Destination::Service(url) if url.starts_with("http://"))
+        && !sets(&resource.spec, WEBHOOK_URL)
 }
 
 /// A variable with exactly this value. In a pod `$(NAME)` stands for another variable and `$$` for `$`, so

@@ -1,0 +1,152 @@
+//! The environment that the operator renders is one that the daemon takes: the two sides of a contract that
+//! no type holds together.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use common::{environment, read, rendered};
+use k8s_openapi::api::core::v1::EnvVar;
+use mail_laser::config::{Checked, Config, Sources};
+use mail_laser_crds::MailLaser;
+
+/// What the kubelet makes of a variable. References to other variables are of no concern here: every `$` that
+/// the operator renders is doubled. Values from elsewhere are such as a person would put there.
+fn value(variable: &EnvVar) -> Option<String> {
+    if let Some(value) = &variable.value {
+        return Some(value.replace("$$", "$"));
+    }
+    let source = variable.value_from.as_ref()?;
+    if let Some(key) = &source.secret_key_ref {
+        return Some(
+            if key.key.contains("token") { "token" } else { "https://hook.example.com/x" }.to_owned(),
+        );
+    }
+    if source.field_ref.is_some() {
+        return Some("pod-name".to_owned());
+    }
+    Some("300000000".to_owned())
+}
+
+fn configure(resource: &MailLaser) -> Checked {
+    let variables: BTreeMap<_, _> = environment(&rendered(resource, true))
+        .iter()
+        .filter_map(|variable| Some((variable.name.clone(), value(variable)?)))
+        .collect();
+    let read_file = |path: &Path| {
+        assert_eq!(path, Path::new("/etc/mail-laser/webhook-ca/ca.crt"));
+        Ok(certificate())
+    };
+    Config::from_sources(&Sources { variables, hostname: "pod-name".to_owned(), read_file: &read_file })
+        .unwrap_or_else(|problems| panic!("{:?}: {problems}", resource.metadata.name))
+}
+
+/// The certificate of the sample that has one.
+fn certificate() -> Vec<u8> {
+    let sample = read("../deploy/samples/valid/secret-url.yaml");
+    let lines = sample.lines().map(str::trim).skip_while(|line| !line.starts_with("-----BEGIN"));
+    let mut pem: Vec<_> = lines.take_while(|line| !line.starts_with("-----END")).collect();
+    pem.push("-----END CERTIFICATE-----\n");
+    pem.join("\n").into_bytes()
+}
+
+fn resources(yaml: &str) -> Vec<MailLaser> {
+    serde_yaml_ng::Deserializer::from_str(yaml)
+        .map(|document| serde::Deserialize::deserialize(document).unwrap())
+        .filter(|document: &serde_json::Value| document["kind"] == "MailLaser")
+        .map(|document| {
+            let mut resource: MailLaser = serde_json::from_value(document).unwrap();
+            resource.metadata.namespace.get_or_insert_with(|| "savanna".to_owned());
+            resource.metadata.uid = Some("1".to_owned());
+            resource
+        })
+        .collect()
+}
+
+#[test]
+fn the_daemon_takes_every_sample_without_a_warning() {
+    let mut taken = 0;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/samples/valid");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        for resource in resources(&std::fs::read_to_string(&path).unwrap()) {
+            let checked = configure(&resource);
+            assert_eq!(checked.warnings, Vec::<String>::new(), "{}", path.display());
+            taken += 1;
+        }
+    }
+    assert!(taken >= 5, "{taken} samples");
+}
+
+#[test]
+fn what_a_resource_says_is_what_the_daemon_does() {
+    let resource = &resources(&read("tests/fixtures/everything.yaml"))[0];
+    let Checked { config, warnings, .. } = configure(resource);
+    assert_eq!(warnings, Vec::<String>::new());
+    let recipients: Vec<_> = config.recipients.iter().map(ToString::to_string).collect();
+    assert_eq!(recipients, ["stripes@example.com", "ma$ne@example.com"]);
+    assert_eq!(config.webhook.url.to_string(), "https://hook.example.com");
+    assert!(config.webhook.bearer_token.is_some());
+    assert_eq!(config.webhook.ca_roots, Some(certificate()));
+    assert_eq!(config.webhook.timeout.as_secs(), 19);
+    assert_eq!(config.webhook.retries_max, 0);
+    assert_eq!(config.webhook.breaker_threshold.get(), 7);
+    assert_eq!(config.webhook.breaker_reset.as_secs(), 13);
+    assert_eq!(config.webhook.concurrency.get(), 17);
+    assert_eq!(config.header_prefixes, ["x-ticket", "x-priority"]);
+    assert_eq!(config.smtp.connections_per_ip_max, None);
+    assert_eq!(config.smtp.hostname, "pod-name");
+    assert_eq!(config.shutdown_grace.as_secs(), 25);
+    assert_eq!(config.smtp.listen, "[::]:2525".parse().unwrap());
+    assert_eq!(config.health, "[::]:8080".parse().unwrap());
+    assert_eq!(config.metrics, "[::]:9090".parse().unwrap());
+}
+
+#[test]
+fn a_service_is_reached_by_plain_http() {
+    let Checked { config, .. } = configure(&resources(&read("tests/fixtures/least.yaml"))[0]);
+    assert_eq!(config.webhook.url.expose().as_str(), "http://receiver.savanna.svc:8080/inbound");
+}
+
+#[test]
+fn the_ports_of_the_pods_are_those_of_the_daemon() {
+    let resource = &resources(&read("tests/fixtures/least.yaml"))[0];
+    let Checked { config, .. } = configure(resource);
+    let container = rendered(resource, true).spec.template.spec.unwrap().containers.remove(0);
+    let ports: BTreeMap<_, _> =
+        container.ports.unwrap().into_iter().map(|port| (port.name.unwrap(), port.container_port)).collect();
+    let expected = [("smtp", config.smtp.listen), ("health", config.health), ("metrics", config.metrics)];
+    for (name, address) in expected {
+        assert_eq!(ports.get(name), Some(&i32::from(address.port())), "{name}");
+    }
+}
+
+/// The daemon has a variable for each field; the rule that keeps some of them out of `spec.env` names real
+/// ones, and nothing that a person should set.
+#[test]
+fn the_variables_that_are_the_operators_are_the_daemons() {
+    use mail_laser::config::variables::ALL;
+    let mut kept: Vec<_> = ALL
+        .iter()
+        .map(|variable| variable.name)
+        .filter(|name| mail_laser_crds::reserved_env_name(name))
+        .collect();
+    kept.sort_unstable();
+    assert_eq!(
+        kept,
+        [
+            "MAIL_LASER_BIND_ADDRESS",
+            "MAIL_LASER_DELIVERY",
+            "MAIL_LASER_HEALTH_BIND_ADDRESS",
+            "MAIL_LASER_HEALTH_PORT",
+            "MAIL_LASER_METRICS_BIND_ADDRESS",
+            "MAIL_LASER_METRICS_PORT",
+            "MAIL_LASER_PORT",
+            "MAIL_LASER_SHUTDOWN_GRACE",
+            "MAIL_LASER_WEBHOOK_CA_FILE",
+        ]
+    );
+}

@@ -1,0 +1,127 @@
+//! The objects of a resource, as they are sent. `INSTA_UPDATE=always cargo test -p mail-laser-operator`
+//! accepts a change that is meant.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use common::{environment, read, rendered, validated};
+use mail_laser_crds::MailLaser;
+use mail_laser_operator::dereference::Dereferenced;
+use mail_laser_operator::resources::{
+    deployment, environment as variables, labels, pod_disruption_budget, service, service_account,
+};
+
+fn everything() -> MailLaser {
+    serde_yaml_ng::from_str(&read("tests/fixtures/everything.yaml")).unwrap()
+}
+
+fn least() -> MailLaser {
+    serde_yaml_ng::from_str(&read("tests/fixtures/least.yaml")).unwrap()
+}
+
+#[test]
+fn a_resource_with_everything() {
+    let resource = everything();
+    insta::assert_yaml_snapshot!("everything_deployment", rendered(&resource, true));
+    let resource = validated(&resource);
+    insta::assert_yaml_snapshot!("everything_service", service::build(&resource));
+    insta::assert_yaml_snapshot!("everything_service_account", service_account::build(&resource));
+    insta::assert_yaml_snapshot!("everything_budget", pod_disruption_budget::build(&resource));
+}
+
+#[test]
+fn a_resource_with_the_least() {
+    let resource = validated(&least());
+    insta::assert_yaml_snapshot!(
+        "least_deployment",
+        deployment::build(&resource, &Dereferenced::default(), false)
+    );
+    insta::assert_yaml_snapshot!("least_service", service::build(&resource));
+}
+
+#[test]
+fn a_budget_exists_from_two_replicas_on() {
+    let mut resource = validated(&least());
+    for (replicas, expected) in [(0, false), (1, false), (2, true), (1000, true)] {
+        resource.spec.replicas = replicas;
+        assert_eq!(pod_disruption_budget::build(&resource).is_some(), expected, "{replicas} replicas");
+    }
+}
+
+#[test]
+fn no_variable_is_there_twice_and_the_environment_of_the_resource_wins() {
+    let environment = environment(&rendered(&everything(), true));
+    let mut names: Vec<_> = environment.iter().map(|variable| &variable.name).collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), environment.len());
+    let timeout = environment.iter().find(|variable| variable.name == "MAIL_LASER_WEBHOOK_TIMEOUT").unwrap();
+    assert_eq!(timeout.value.as_deref(), Some("19"));
+}
+
+#[test]
+fn the_limit_per_address_is_off_where_addresses_of_clients_do_not_reach_the_pods() {
+    for (service, off) in [
+        ("{}", false),
+        ("{type: NodePort}", true),
+        ("{type: NodePort, externalTrafficPolicy: Cluster}", true),
+        ("{type: NodePort, externalTrafficPolicy: Local}", false),
+        ("{type: LoadBalancer}", true),
+        ("{type: LoadBalancer, externalTrafficPolicy: Local}", false),
+    ] {
+        let mut resource = least();
+        resource.spec.service = serde_yaml_ng::from_str(service).unwrap();
+        let environment = environment(&rendered(&resource, false));
+        let limit = environment.iter().find(|variable| variable.name == "MAIL_LASER_MAX_CONCURRENT_PER_IP");
+        assert_eq!(limit.and_then(|limit| limit.value.as_deref()) == Some("0"), off, "{service}");
+    }
+}
+
+#[test]
+fn plain_http_is_permitted_to_the_service_alone() {
+    let permitted = |resource: &MailLaser| {
+        let environment = environment(&rendered(resource, false));
+        environment.iter().any(|variable| variable.name == "MAIL_LASER_WEBHOOK_ALLOW_HTTP")
+    };
+    assert!(permitted(&least()));
+    let mut elsewhere = least();
+    let address = "[{name: MAIL_LASER_WEBHOOK_URL, value: 'http://elsewhere.example.com/'}]";
+    elsewhere.spec.env = serde_yaml_ng::from_str(address).unwrap();
+    assert!(!permitted(&elsewhere));
+    let mut tls = least();
+    tls.spec.webhook.as_mut().unwrap().service_ref.as_mut().unwrap().scheme = mail_laser_crds::Scheme::Https;
+    assert!(!permitted(&tls));
+}
+
+#[test]
+fn pods_stop_later_than_the_daemon() {
+    let pod = rendered(&least(), false).spec.template.spec.unwrap();
+    let lifecycle = pod.containers[0].lifecycle.clone().unwrap();
+    let pre_stop = lifecycle.pre_stop.unwrap().sleep.unwrap().seconds;
+    let expected = pre_stop + variables::SHUTDOWN_GRACE_SECONDS + 5;
+    assert_eq!(pod.termination_grace_period_seconds, Some(expected));
+}
+
+#[test]
+fn the_hash_of_the_template_follows_the_template_and_nothing_else() {
+    let hash = |resource: &MailLaser| deployment::hash(&rendered(resource, false)).unwrap().to_owned();
+    let before = hash(&least());
+    let mut scaled = least();
+    scaled.spec.replicas = 5;
+    assert_eq!(hash(&scaled), before);
+    let mut changed = least();
+    changed.spec.image = Some("other:1".to_owned());
+    assert_ne!(hash(&changed), before);
+}
+
+#[test]
+fn whoever_writes_pod_labels_cannot_take_pods_of_another_resource() {
+    let mut resource = everything();
+    let template = resource.spec.pod_template.as_mut().unwrap();
+    for key in labels::owned("x").into_keys().chain(labels::selector("x").into_keys()) {
+        template.labels.insert(key, "giraffe".to_owned());
+    }
+    let labels = rendered(&resource, false).spec.template.metadata.unwrap().labels.unwrap();
+    assert!(!labels.values().any(|value| value == "giraffe"), "{labels:?}");
+}
