@@ -8,5 +8,6 @@ mod delivery;
 mod harness;
 mod health;
 mod limits;
+mod readme;
 mod rfc5321;
 mod shutdown;
