@@ -9,9 +9,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::caches::Lists;
 use crate::metrics::text;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -19,7 +19,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 #[derive(Clone)]
 struct Shared {
     registry: Arc<Registry>,
-    ready: watch::Receiver<bool>,
+    lists: Lists,
 }
 
 /// Serves `/metrics`, `/healthz` (the process answers) and `/readyz` (all there is in the cluster is known)
@@ -30,10 +30,10 @@ struct Shared {
 pub(crate) async fn serve(
     listener: TcpListener,
     registry: Arc<Registry>,
-    ready: watch::Receiver<bool>,
+    lists: Lists,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router(Shared { registry, ready }))
+    axum::serve(listener, router(Shared { registry, lists }))
         .with_graceful_shutdown(shutdown.cancelled_owned())
         .await
 }
@@ -54,7 +54,7 @@ async fn metrics(State(shared): State<Shared>) -> Response {
 }
 
 async fn readiness(State(shared): State<Shared>) -> Response {
-    if *shared.ready.borrow() {
+    if shared.lists.are_complete() {
         StatusCode::OK.into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "the caches are not filled yet\n").into_response()

@@ -130,7 +130,7 @@ impl Applier {
                 )));
             }
             Ownership::Orphan => Some("it has no controller".to_owned()),
-            Ownership::Ours => reason_to_write(sent, &live),
+            Ownership::Ours => reason_to_write(kind, sent, &live),
         };
         let Some(why) = update else { return Ok(Outcome::InPlace(Box::new(live))) };
         tracing::info!(kind = kind.as_str(), namespace, name, why, "object differs");
@@ -290,8 +290,10 @@ fn to_value(object: &DynamicObject) -> Value {
     serde_json::to_value(object).unwrap_or_else(|_| json!({}))
 }
 
-fn reason_to_write(sent: &Value, live: &DynamicObject) -> Option<String> {
-    let live = to_value(live);
+fn reason_to_write(kind: Kind, sent: &Value, live: &DynamicObject) -> Option<String> {
+    let mut live = to_value(live);
+    // The objects of a list do not say of which kind they are.
+    kind.name(&mut live);
     if let Some(path) = diff::changed(sent, &live) {
         return Some(format!("{path} is not as it should be"));
     }

@@ -8,6 +8,7 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
 
+use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -19,7 +20,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use mail_laser_crds::{MailLaser, NAME_LABEL};
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::error::chain;
@@ -32,6 +33,8 @@ pub type Guarded = DeserializeGuard<MailLaser>;
 
 /// How many wake-ups may wait. A full queue only makes the watches wait.
 const WAKE_UPS_MAX: usize = 1024;
+/// Resources, pods, Secrets, ConfigMaps, Services, and each kind of owned objects.
+const WATCHES: usize = 5 + Kind::ALL.len();
 
 /// What is known of the cluster.
 pub struct Caches {
@@ -40,10 +43,43 @@ pub struct Caches {
     secrets: Store<PartialObjectMeta<Secret>>,
     config_maps: Store<PartialObjectMeta<ConfigMap>>,
     services: Store<PartialObjectMeta<Service>>,
+    lists: Lists,
+}
+
+/// How many watches have not told yet what there is. Clones share the number.
+///
+/// A store of `kube` can be waited for, too, but by one task only: of several, all but the last are never
+/// woken.
+#[derive(Clone)]
+pub struct Lists(Arc<watch::Sender<usize>>);
+
+impl Lists {
+    fn new(expected: usize) -> Self {
+        Self(Arc::new(watch::Sender::new(expected)))
+    }
+
+    fn one_more_is_there(&self) {
+        self.0.send_modify(|missing| *missing = missing.saturating_sub(1));
+    }
+
+    /// Waits until all are there.
+    pub async fn ready(&self) {
+        // An error means that the sender is gone, which `self` holds.
+        let _ = self.0.subscribe().wait_for(|missing| *missing == 0).await;
+    }
+
+    /// Whether all are there.
+    pub fn are_complete(&self) -> bool {
+        *self.0.borrow() == 0
+    }
 }
 
 /// The watches, running.
 pub struct Watches {
+    /// The resources themselves, as they are and as they become.
+    pub resources: BoxStream<'static, watcher::Result<Guarded>>,
+    /// What is known of the resources.
+    pub store: Store<Guarded>,
     /// The tasks. None ends by itself.
     pub tasks: JoinSet<()>,
     /// Resources that something happened to.
@@ -51,10 +87,14 @@ pub struct Watches {
 }
 
 impl Caches {
-    /// Starts all watches, in one namespace or in all. `resources` is the store of the resources themselves.
-    pub fn start(client: &Client, namespace: Option<&str>, resources: &Store<Guarded>) -> (Self, Watches) {
+    /// Starts all watches, in one namespace or in all. That of the resources themselves runs when it is polled.
+    pub fn start(client: &Client, namespace: Option<&str>) -> (Self, Watches) {
         let (sender, wake_ups) = mpsc::channel(WAKE_UPS_MAX);
-        let mut starter = Starter { resources: resources.clone(), sender, tasks: JoinSet::new() };
+        let writer = Writer::<Guarded>::default();
+        let store = writer.as_reader();
+        let lists = Lists::new(WATCHES);
+        let mut starter =
+            Starter { resources: store.clone(), sender, lists: lists.clone(), tasks: JoinSet::new() };
         let managed = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
 
         let owned = Kind::ALL
@@ -98,20 +138,15 @@ impl Caches {
             trim_metadata,
             concerned_by_service,
         );
+        let resources = watch_resources(api(client, namespace), writer, lists.clone()).boxed();
         let Starter { tasks, .. } = starter;
-        (Self { owned, pods, secrets, config_maps, services }, Watches { tasks, wake_ups })
+        let watches = Watches { resources, store, tasks, wake_ups };
+        (Self { owned, pods, secrets, config_maps, services, lists }, watches)
     }
 
-    /// Waits until everything that there is in the cluster is known.
-    pub async fn ready(&self) {
-        // A store is never ready when its watch is gone; then the operator is on its way out.
-        for store in self.owned.values() {
-            let _ = store.wait_until_ready().await;
-        }
-        let _ = self.pods.wait_until_ready().await;
-        let _ = self.secrets.wait_until_ready().await;
-        let _ = self.config_maps.wait_until_ready().await;
-        let _ = self.services.wait_until_ready().await;
+    /// Which of the watches have told what there is.
+    pub fn lists(&self) -> &Lists {
+        &self.lists
     }
 
     /// An object of a kind that the operator owns, if it has the operator's label.
@@ -147,6 +182,7 @@ impl Caches {
 struct Starter {
     resources: Store<Guarded>,
     sender: mpsc::Sender<ObjectRef<Guarded>>,
+    lists: Lists,
     tasks: JoinSet<()>,
 }
 
@@ -166,43 +202,84 @@ impl Starter {
         let store = writer.as_reader();
         let url = api.resource_url().to_owned();
         let events = watcher(api, config).default_backoff().modify(trim).reflect(writer);
-        self.tasks.spawn(forward(url, events, concerned, self.resources.clone(), self.sender.clone()));
+        let forwarder = Forwarder {
+            url,
+            concerned,
+            resources: self.resources.clone(),
+            sender: self.sender.clone(),
+            lists: self.lists.clone(),
+        };
+        self.tasks.spawn(forwarder.run(events));
         store
     }
 }
 
-/// Sends the resources that each event concerns.
-async fn forward<K>(
+/// The resources as they change. Each list of them counts once.
+fn watch_resources(
+    api: Api<Guarded>,
+    writer: Writer<Guarded>,
+    lists: Lists,
+) -> impl Stream<Item = watcher::Result<Guarded>> {
+    let mut listed = false;
+    watcher(api, watcher::Config::default())
+        .default_backoff()
+        .reflect(writer)
+        .inspect(move |event| {
+            if matches!(event, Ok(Event::InitDone)) && !std::mem::replace(&mut listed, true) {
+                lists.one_more_is_there();
+            }
+        })
+        .applied_objects()
+        .filter_map(|event| {
+            // The controller would hold back everything else as well.
+            if let Err(error) = &event {
+                let error = chain(error);
+                tracing::warn!(error, "watch of MailLasers interrupted, trying again; is the CustomResourceDefinition installed?");
+            }
+            std::future::ready(event.is_ok().then_some(event))
+        })
+}
+
+/// Sends the resources that each event of a watch concerns.
+struct Forwarder<K> {
     url: String,
-    events: impl Stream<Item = watcher::Result<Event<K>>>,
     concerned: fn(&K, &Store<Guarded>) -> Vec<ObjectRef<Guarded>>,
     resources: Store<Guarded>,
     sender: mpsc::Sender<ObjectRef<Guarded>>,
-) {
-    let mut events = std::pin::pin!(events);
-    let mut listed = false;
-    while let Some(event) = events.next().await {
-        let references = match event {
-            Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => {
-                concerned(&object, &resources)
-            }
-            // A second list stands for a gap in the watch, and what was deleted in a gap has no event.
-            Ok(Event::InitDone) if listed => {
-                resources.state().iter().map(|resource| ObjectRef::from_obj(resource.as_ref())).collect()
-            }
-            Ok(Event::InitDone) => {
-                listed = true;
-                Vec::new()
-            }
-            Ok(Event::Init) => Vec::new(),
-            Err(error) => {
-                tracing::warn!(url, error = chain(&error), "watch interrupted, trying again");
-                Vec::new()
-            }
-        };
-        for reference in references {
-            if sender.send(reference).await.is_err() {
-                return;
+    lists: Lists,
+}
+
+impl<K> Forwarder<K> {
+    async fn run(self, events: impl Stream<Item = watcher::Result<Event<K>>>) {
+        let mut events = std::pin::pin!(events);
+        let mut listed = false;
+        while let Some(event) = events.next().await {
+            let references = match event {
+                Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => {
+                    (self.concerned)(&object, &self.resources)
+                }
+                // A second list stands for a gap in the watch, and what was deleted in a gap has no event.
+                Ok(Event::InitDone) if listed => self
+                    .resources
+                    .state()
+                    .iter()
+                    .map(|resource| ObjectRef::from_obj(resource.as_ref()))
+                    .collect(),
+                Ok(Event::InitDone) => {
+                    listed = true;
+                    self.lists.one_more_is_there();
+                    Vec::new()
+                }
+                Ok(Event::Init) => Vec::new(),
+                Err(error) => {
+                    tracing::warn!(url = self.url, error = chain(&error), "watch interrupted, trying again");
+                    Vec::new()
+                }
+            };
+            for reference in references {
+                if self.sender.send(reference).await.is_err() {
+                    return;
+                }
             }
         }
     }
@@ -303,4 +380,29 @@ fn trim_metadata<K>(object: &mut PartialObjectMeta<K>) {
         resource_version: object.metadata.resource_version.take(),
         ..ObjectMeta::default()
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn everybody_who_waits_for_the_lists_is_woken() {
+        let lists = Lists::new(2);
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let lists = lists.clone();
+                tokio::spawn(async move { lists.ready().await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        lists.one_more_is_there();
+        assert!(!lists.are_complete());
+        lists.one_more_is_there();
+        for task in waiting {
+            task.await.unwrap();
+        }
+        lists.ready().await;
+        assert!(lists.are_complete());
+    }
 }

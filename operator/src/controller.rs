@@ -49,11 +49,18 @@ pub struct Context {
     recorder: Recorder,
     dereferencer: Dereferencer,
     applier: Applier,
-    /// How often each resource failed in a row, by namespace and name.
-    failures: Mutex<HashMap<(String, String), u32>>,
-    /// The status that was written last, by uid, with the version that the resource had in the cache then:
-    /// while the cache still has that version, its status is outdated.
-    statuses: Mutex<HashMap<String, (Option<String>, MailLaserStatus)>>,
+    /// How often each resource failed in a row.
+    failures: Mutex<HashMap<Key, u32>>,
+    /// The status that was written last, with the version that the resource had in the cache then: while the
+    /// cache still has that version, its status is outdated.
+    statuses: Mutex<HashMap<Key, (Option<String>, MailLaserStatus)>>,
+}
+
+/// A resource by namespace and name.
+type Key = (String, String);
+
+fn key(resource: &impl ResourceExt) -> Key {
+    (resource.namespace().unwrap_or_default(), resource.name_any())
 }
 
 impl Context {
@@ -83,29 +90,28 @@ impl Context {
         self.applier.forget(namespace, name);
         let key = (namespace.to_owned(), name.to_owned());
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        self.statuses.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
     }
 
     fn failed(&self, resource: &Guarded) -> u32 {
-        let key = (resource.namespace().unwrap_or_default(), resource.name_any());
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(key).or_default();
+        let count = failures.entry(key(resource)).or_default();
         *count = count.saturating_add(1);
         *count
     }
 
     fn succeeded(&self, resource: &MailLaser) {
-        let key = (resource.namespace().unwrap_or_default(), resource.name_any());
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(resource));
     }
 
     /// The status that the resource has: in the cache, or written since.
     fn status(&self, resource: &MailLaser) -> Option<MailLaserStatus> {
-        let uid = resource.uid().unwrap_or_default();
+        let key = key(resource);
         let mut statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
-        match statuses.get(&uid) {
+        match statuses.get(&key) {
             Some((version, status)) if *version == resource.resource_version() => Some(status.clone()),
             Some(_) => {
-                statuses.remove(&uid);
+                statuses.remove(&key);
                 resource.status.clone()
             }
             None => resource.status.clone(),
@@ -113,9 +119,8 @@ impl Context {
     }
 
     fn wrote_status(&self, resource: &MailLaser, status: MailLaserStatus) {
-        let uid = resource.uid().unwrap_or_default();
         let mut statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
-        statuses.insert(uid, (resource.resource_version(), status));
+        statuses.insert(key(resource), (resource.resource_version(), status));
     }
 }
 
@@ -146,7 +151,7 @@ pub async fn reconcile(resource: Arc<Guarded>, context: Arc<Context>) -> Result<
         // What it owns goes with it, by owner references.
         return Ok(Action::await_change());
     }
-    context.caches.ready().await;
+    context.caches.lists().ready().await;
     let begin = Instant::now();
     let result = tokio::time::timeout(RECONCILE_TIMEOUT, reconcile_readable(resource, &context))
         .await
@@ -259,9 +264,7 @@ async fn put(
 /// An object as it is sent: with its type, without what has no value.
 fn sent(kind: Kind, object: &impl Serialize) -> Value {
     let mut value = serde_json::to_value(object).unwrap_or_else(|_| json!({}));
-    let resource = kind.api_resource();
-    value["apiVersion"] = resource.api_version.into();
-    value["kind"] = resource.kind.into();
+    kind.name(&mut value);
     value
 }
 

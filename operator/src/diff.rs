@@ -125,6 +125,8 @@ fn item_equal_to<'a>(list: &'a Value, text: &str) -> Option<&'a Value> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::needless_pass_by_value)] // JSON literals read better by value.
+
     use serde_json::json;
 
     use super::*;

@@ -4,6 +4,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::core::ApiResource;
+use serde_json::Value;
 
 /// A kind that the operator owns objects of.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -31,6 +32,13 @@ impl Kind {
             Self::PodDisruptionBudget => "PodDisruptionBudget",
             Self::Deployment => "Deployment",
         }
+    }
+
+    /// Has an object say that it is of this kind.
+    pub fn name(self, object: &mut Value) {
+        let resource = self.api_resource();
+        object["apiVersion"] = resource.api_version.into();
+        object["kind"] = resource.kind.into();
     }
 
     /// Where the API server has it.

@@ -31,16 +31,16 @@ use std::net::{Ipv6Addr, TcpListener as StdTcpListener};
 use std::sync::Arc;
 
 use futures::StreamExt;
+use kube::Client;
 use kube::runtime::controller::{Config as ControllerConfig, Error as ControllerError};
 use kube::runtime::{Controller, watcher};
-use kube::{Api, Client};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::caches::{Caches, Guarded};
+use crate::caches::{Caches, Watches};
 use crate::controller::Context;
 use crate::error::{RunError, chain};
 use crate::metrics::Metrics;
@@ -74,38 +74,25 @@ pub fn has_ipv6() -> bool {
 pub async fn run(client: Client, config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
-    let namespace = config.namespace.as_deref();
-
-    let api: Api<Guarded> = match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
-    let controller = Controller::new(api, watcher::Config::default());
-    let resources = controller.store();
-    let (caches, mut watches) = Caches::start(&client, namespace, &resources);
+    let (caches, watches) = Caches::start(&client, config.namespace.as_deref());
+    let Watches { resources, store, tasks: mut watches, wake_ups } = watches;
+    let lists = caches.lists().clone();
     let context = Arc::new(Context::new(client, config.image, config.ipv6, caches, metrics));
 
-    let (ready_sender, ready) = watch::channel(false);
     let mut tasks = JoinSet::new();
     if let Some(listener) = config.admin {
-        let server = admin::serve(listener, Arc::new(registry), ready, shutdown.clone());
+        let server = admin::serve(listener, Arc::new(registry), lists.clone(), shutdown.clone());
         tasks.spawn(async { server.await.map_err(RunError::Admin) });
     }
-    let shared = Arc::clone(&context);
-    let known = resources.clone();
     tasks.spawn(async move {
-        shared.caches().ready().await;
-        if known.wait_until_ready().await.is_ok() {
-            tracing::info!("caches are filled");
-            // Nobody may be listening.
-            let _ = ready_sender.send(true);
-        }
+        lists.ready().await;
+        tracing::info!("caches are filled");
         Ok(())
     });
 
-    let reconciliations = controller
+    let reconciliations = Controller::for_stream(resources, store)
         .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
-        .reconcile_on(stream(watches.wake_ups))
+        .reconcile_on(stream(wake_ups))
         .graceful_shutdown_on(shutdown.clone().cancelled_owned())
         .run(controller::reconcile, controller::error_policy, Arc::clone(&context))
         .for_each(|result| {
@@ -116,7 +103,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
         });
     let result = tokio::select! {
         () = reconciliations => Ok(()),
-        Some(_) = watches.tasks.join_next() => Err(RunError::WatchEnded),
+        Some(_) = watches.join_next() => Err(RunError::WatchEnded),
         error = first_error(&mut tasks) => Err(error),
     };
     if shutdown.is_cancelled() { Ok(()) } else { result.and(Err(RunError::WatchEnded)) }
@@ -145,9 +132,9 @@ fn note(error: &ControllerError<error::ReconcileError, watcher::Error>, context:
         ControllerError::ObjectNotFound(resource) => {
             context.forget(resource.namespace.as_deref().unwrap_or_default(), &resource.name);
         }
-        error => tracing::warn!(
-            error = chain(error),
-            "the watch of MailLasers was interrupted, trying again; is the CustomResourceDefinition installed?"
-        ),
+        // Neither can happen: the queue gives no errors, and a store is never dropped before its controller.
+        error @ (ControllerError::QueueError(_) | ControllerError::RunnerError(_)) => {
+            tracing::warn!(error = chain(error), "the queue of resources failed");
+        }
     }
 }

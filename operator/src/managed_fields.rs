@@ -59,6 +59,8 @@ fn merge(into: &mut Value, from: &Value) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::needless_pass_by_value)] // JSON literals read better by value.
+
     use super::*;
 
     fn entry(manager: &str, operation: &str, subresource: &str, fields: Value) -> Value {

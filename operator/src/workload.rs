@@ -191,6 +191,8 @@ fn quote(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::needless_pass_by_value)] // JSON literals read better by value.
+
     use std::sync::Arc;
 
     use super::*;
