@@ -33,8 +33,6 @@ pub type Guarded = DeserializeGuard<MailLaser>;
 
 /// How many wake-ups may wait. A full queue only makes the watches wait.
 const WAKE_UPS_MAX: usize = 1024;
-/// Resources, pods, Secrets, ConfigMaps, Services, and each kind of owned objects.
-const WATCHES: usize = 5 + Kind::ALL.len();
 
 /// What is known of the cluster.
 pub struct Caches {
@@ -54,8 +52,12 @@ pub struct Caches {
 pub struct Lists(Arc<watch::Sender<usize>>);
 
 impl Lists {
-    fn new(expected: usize) -> Self {
-        Self(Arc::new(watch::Sender::new(expected)))
+    fn none_expected() -> Self {
+        Self(Arc::new(watch::Sender::new(0)))
+    }
+
+    fn expect_one_more(&self) {
+        self.0.send_modify(|missing| *missing += 1);
     }
 
     fn one_more_is_there(&self) {
@@ -92,7 +94,7 @@ impl Caches {
         let (sender, wake_ups) = mpsc::channel(WAKE_UPS_MAX);
         let writer = Writer::<Guarded>::default();
         let store = writer.as_reader();
-        let lists = Lists::new(WATCHES);
+        let lists = Lists::none_expected();
         let mut starter =
             Starter { resources: store.clone(), sender, lists: lists.clone(), tasks: JoinSet::new() };
         let managed = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
@@ -202,6 +204,7 @@ impl Starter {
         let store = writer.as_reader();
         let url = api.resource_url().to_owned();
         let events = watcher(api, config).default_backoff().modify(trim).reflect(writer);
+        self.lists.expect_one_more();
         let forwarder = Forwarder {
             url,
             concerned,
@@ -220,6 +223,7 @@ fn watch_resources(
     writer: Writer<Guarded>,
     lists: Lists,
 ) -> impl Stream<Item = watcher::Result<Guarded>> {
+    lists.expect_one_more();
     let mut listed = false;
     watcher(api, watcher::Config::default())
         .default_backoff()
@@ -388,7 +392,9 @@ mod tests {
 
     #[tokio::test]
     async fn everybody_who_waits_for_the_lists_is_woken() {
-        let lists = Lists::new(2);
+        let lists = Lists::none_expected();
+        lists.expect_one_more();
+        lists.expect_one_more();
         let waiting: Vec<_> = (0..3)
             .map(|_| {
                 let lists = lists.clone();

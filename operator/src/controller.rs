@@ -337,9 +337,15 @@ async fn write_status(
         "status": status,
     });
     let params = PatchParams::apply(MANAGER).force();
-    api.patch_status(&resource.name_any(), &params, &Patch::Apply(patch)).await?;
-    context.metrics.wrote_status();
-    Ok(())
+    match api.patch_status(&resource.name_any(), &params, &Patch::Apply(patch)).await {
+        Ok(_) => {
+            context.metrics.wrote_status();
+            Ok(())
+        }
+        // It was deleted in the meantime, and nobody asks for its status any more.
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// When to try again.

@@ -127,6 +127,7 @@ fn item_equal_to<'a>(list: &'a Value, text: &str) -> Option<&'a Value> {
 mod tests {
     #![allow(clippy::needless_pass_by_value)] // JSON literals read better by value.
 
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -227,6 +228,77 @@ mod tests {
             let mut sent = sent.clone();
             *sent.pointer_mut(pointer).unwrap() = json!({});
             assert_eq!(dropped(&owned, &sent).as_deref(), Some(path));
+        }
+    }
+
+    /// Field names with a meaning of their own among others without.
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            (-2_i64..3).prop_map(Value::from),
+            "[a-z0-9]{0,3}".prop_map(Value::from),
+        ];
+        let field = prop_oneof![
+            "[a-c]",
+            Just("name".to_owned()),
+            Just("env".to_owned()),
+            Just("ports".to_owned()),
+            Just("port".to_owned()),
+            Just("limits".to_owned()),
+        ];
+        leaf.prop_recursive(4, 24, 4, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(field.clone(), inner, 0..4)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// Has each item of a list that is merged by key a key of its own, as the API demands.
+    fn with_distinct_keys(value: Value) -> Value {
+        match value {
+            Value::Object(fields) => fields
+                .into_iter()
+                .map(|(field, value)| {
+                    let mut value = with_distinct_keys(value);
+                    if let (Some(keys), Some(items)) = (merge_keys(&field), value.as_array_mut()) {
+                        for (index, item) in items.iter_mut().enumerate() {
+                            *item = json!({ keys[0]: index, "value": item });
+                        }
+                    }
+                    (field, value)
+                })
+                .collect(),
+            Value::Array(items) => items.into_iter().map(with_distinct_keys).collect(),
+            other => other,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_object_needs_no_write_to_become_itself(value in json().prop_map(with_distinct_keys)) {
+            prop_assert_eq!(changed(&value, &value), None);
+        }
+
+        #[test]
+        fn what_others_add_is_left_alone(
+            value in json().prop_map(with_distinct_keys), addition in json(),
+        ) {
+            let sent = json!({"spec": value});
+            let mut live = sent.clone();
+            live["status"] = addition.clone();
+            live["metadata"] = json!({"annotations": addition});
+            prop_assert_eq!(changed(&sent, &live), None);
+        }
+
+        #[test]
+        fn another_value_needs_a_write(sent in json(), live in json()) {
+            // Of two objects or lists, one may hold the other; a blank value may be absent.
+            let is_plain = !sent.is_object() && !sent.is_array();
+            prop_assume!(is_plain && !is_blank(&sent) && sent != live);
+            prop_assert_eq!(changed(&json!({"x": sent}), &json!({"x": live})), Some(".x".to_owned()));
         }
     }
 }
