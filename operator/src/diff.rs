@@ -294,10 +294,8 @@ mod tests {
         }
 
         #[test]
-        fn another_value_needs_a_write(sent in json(), live in json()) {
-            // Of two objects or lists, one may hold the other; a blank value may be absent.
-            let is_plain = !sent.is_object() && !sent.is_array();
-            prop_assume!(is_plain && !is_blank(&sent) && sent != live);
+        fn another_value_needs_a_write(sent in "[a-z0-9]{1,3}", live in json()) {
+            prop_assume!(live != sent.as_str());
             prop_assert_eq!(changed(&json!({"x": sent}), &json!({"x": live})), Some(".x".to_owned()));
         }
     }
