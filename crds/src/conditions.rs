@@ -58,7 +58,8 @@ pub enum Reason {
     ConfigMapNotFound,
     /// The Service that `spec.webhook.serviceRef` names is missing. The pods run, and deliveries fail.
     ServiceNotFound,
-    /// An object of a deleted resource of this name is still there; it goes by itself.
+    /// An object of a deleted resource of this name is still there, or the namespace is being deleted; both go
+    /// by themselves.
     WaitingForDeletion,
     /// The API server could not do what it was asked; it is tried again.
     RequestFailed,

@@ -20,7 +20,8 @@ fn documented(section: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn every_field_of_the_spec_and_of_its_webhook_is_documented() {
     let schema = serde_json::to_value(crd().unwrap()).unwrap();
-    let spec = &schema["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+    let spec =
+        &schema["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
     let names = |fields: &Value, prefix: &str| -> Vec<String> {
         fields.as_object().unwrap().keys().map(|name| format!("{prefix}{name}")).collect()
     };

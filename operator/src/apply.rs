@@ -14,7 +14,7 @@ use mail_laser_crds::conditions::Reason;
 use serde_json::{Value, json};
 
 use crate::caches::Caches;
-use crate::error::{RequestError, Verb};
+use crate::error::{RequestError, Verb, is_namespace_terminating};
 use crate::kinds::Kind;
 use crate::metrics::Metrics;
 use crate::ownership::{Ownership, ownership};
@@ -156,6 +156,10 @@ impl Applier {
             Err(kube::Error::Api(status)) if status.is_invalid() => {
                 Ok(Creation::Refused(refused(target, &status.message)))
             }
+            Err(error) if is_namespace_terminating(&error) => Ok(Creation::Refused(Problem::new(
+                Reason::WaitingForDeletion,
+                format!("namespace {} is being deleted", target.namespace),
+            ))),
             Err(error) => Err(target.failed(Verb::Create, error)),
         }
     }

@@ -24,7 +24,7 @@ use crate::apply::{Applier, Outcome};
 use crate::backoff;
 use crate::caches::{Caches, Guarded};
 use crate::dereference::Dereferencer;
-use crate::error::{ReconcileError, RequestError, Verb, chain};
+use crate::error::{ReconcileError, RequestError, Verb, chain, is_namespace_terminating};
 use crate::events::event;
 use crate::kinds::Kind;
 use crate::metrics::{Ending, Metrics};
@@ -313,7 +313,9 @@ async fn report(resource: &MailLaser, findings: &Findings, context: &Context) ->
             note = event.note,
             "resource changed its state"
         );
-        if let Err(error) = context.recorder.publish(&event, &resource.object_ref(&())).await {
+        if let Err(error) = context.recorder.publish(&event, &resource.object_ref(&())).await
+            && !is_namespace_terminating(&error)
+        {
             // The status says the same, so nothing is lost that is worth another try.
             tracing::warn!(namespace, name, error = chain(&error), "event could not be written");
         }

@@ -111,6 +111,14 @@ pub enum ReconcileError {
     Timeout(Duration),
 }
 
+/// Whether a request was refused because the namespace is being deleted: everything in it goes soon, and
+/// nothing new is let in.
+pub fn is_namespace_terminating(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
+    causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
+}
+
 /// Why the operator cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -157,6 +165,20 @@ mod tests {
     fn a_request_that_failed_says_what_and_why_once() {
         let error = RequestError::new(Verb::Get, "Secret", "ops", "hook", answer());
         assert_eq!(error.chain(), "cannot get Secret ops/hook: the API server answered 404: no such thing");
+    }
+
+    #[test]
+    fn a_namespace_that_is_being_deleted_is_told_from_a_missing_right() {
+        let forbidden = |causes: serde_json::Value| {
+            let status =
+                serde_json::json!({"code": 403, "reason": "Forbidden", "details": {"causes": causes}});
+            kube::Error::Api(serde_json::from_value(status).unwrap())
+        };
+        let terminating =
+            serde_json::json!([{"reason": "NamespaceTerminating", "message": "x", "field": "y"}]);
+        assert!(is_namespace_terminating(&forbidden(terminating)));
+        assert!(!is_namespace_terminating(&forbidden(serde_json::json!([]))));
+        assert!(!is_namespace_terminating(&answer()));
     }
 
     #[test]
