@@ -122,13 +122,13 @@ impl Cluster {
     /// What the operator counts of itself.
     ///
     /// # Errors
-    /// When it has no port `metrics`, or does not answer.
+    /// When it has no port `admin`, or does not answer.
     pub async fn operator_metrics(&self) -> anyhow::Result<Metrics> {
         let pod = self.operator_pod().await?;
         let spec = pod.spec.as_ref().context("a pod without spec")?;
         let ports = spec.containers.iter().filter_map(|container| container.ports.as_ref()).flatten();
-        let port = ports.into_iter().find(|port| port.name.as_deref() == Some("metrics"));
-        let port = port.context("the operator's pod has no port named metrics")?.container_port;
+        let port = ports.into_iter().find(|port| port.name.as_deref() == Some("admin"));
+        let port = port.context("the operator's pod has no port named admin")?.container_port;
         let reach = self.reach_pod(&pod, u16::try_from(port)?).await?;
         scrape(&reach).await
     }

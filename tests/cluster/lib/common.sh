@@ -13,6 +13,7 @@ HOST_IP=198.51.100.1
 NODE_IP=198.51.100.10
 POD_RANGE=10.244.0.0/16
 SERVICE_RANGE=10.96.0.0/16
+DNS_IP=10.96.0.10
 
 say() { printf 'cluster: %s\n' "$*" >&2; }
 

@@ -74,7 +74,7 @@ async fn an_api_server_restart_is_survived_without_a_pod_restart() -> anyhow::Re
         ensure!(now.metadata.uid == operator.metadata.uid, "the operator is another pod");
         ensure!(container_restarts(&now) == container_restarts(&operator), "the operator restarted");
         env.scale("inbox", 2).await?;
-        env.wait_ready("inbox").await?;
+        env.wait_condition("inbox", "Ready", "True", Some("Available")).await?;
         let after = restarts(&env, "inbox").await?;
         ensure!(pods.iter().all(|pod| after.get(pod.0) == Some(pod.1)), "{pods:?} became {after:?}");
         ensure!(after.len() == 2, "{after:?}");

@@ -63,13 +63,16 @@ async fn scaling_and_a_new_webhook_lose_no_mail() -> anyhow::Result<()> {
 }
 
 async fn replicas_are(env: &Env, count: usize) -> anyhow::Result<()> {
-    env.wait_ready("inbox").await?;
-    let status = &env.get("MailLaser", "inbox").await?["status"];
-    ensure!(status["replicas"] == count && status["readyReplicas"] == count, "{status}");
-    ensure!(status["selector"] == "mail-laser.dev/name=inbox", "{status}");
-    let pods = env.pods("inbox").await?.len();
-    ensure!(pods == count, "{pods} pods");
-    Ok(())
+    env.wait_condition("inbox", "Ready", "True", Some("Available")).await?;
+    wait_for(&format!("{count} replicas"), Duration::from_secs(60), || async {
+        let status = &env.get("MailLaser", "inbox").await?["status"];
+        ensure!(status["replicas"] == count && status["readyReplicas"] == count, "{status}");
+        ensure!(status["selector"] == "mail-laser.dev/name=inbox", "{status}");
+        let pods = env.pods("inbox").await?.len();
+        ensure!(pods == count, "{pods} pods");
+        Ok(())
+    })
+    .await
 }
 
 async fn disruption_budget_exists(env: &Env) -> anyhow::Result<()> {

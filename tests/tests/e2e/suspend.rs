@@ -23,7 +23,7 @@ async fn a_suspended_resource_is_not_acted_upon_until_it_is_resumed() -> anyhow:
         })
         .await?;
         env.patch("MailLaser", "inbox", json!({"spec": {"suspend": false}})).await?;
-        env.wait_ready("inbox").await?;
+        env.wait_condition("inbox", "Ready", "True", Some("Available")).await?;
         env.reach_service("inbox", 25).await?;
         let pods = env.pods("inbox").await?.len();
         ensure!(pods == 2, "{pods} pods");
