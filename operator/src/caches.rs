@@ -8,7 +8,6 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -23,6 +22,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::backoff;
 use crate::error::chain;
 use crate::kinds::Kind;
 use crate::references::{self, Holder};
@@ -78,10 +78,8 @@ impl Lists {
 
 /// The watches, running.
 pub struct Watches {
-    /// The resources themselves, as they are and as they become.
-    pub resources: BoxStream<'static, watcher::Result<Guarded>>,
     /// What is known of the resources.
-    pub store: Store<Guarded>,
+    pub resources: Store<Guarded>,
     /// The tasks. None ends by itself.
     pub tasks: JoinSet<()>,
     /// Resources that something happened to.
@@ -89,14 +87,21 @@ pub struct Watches {
 }
 
 impl Caches {
-    /// Starts all watches, in one namespace or in all. That of the resources themselves runs when it is polled.
+    /// Starts all watches, in one namespace or in all.
     pub fn start(client: &Client, namespace: Option<&str>) -> (Self, Watches) {
         let (sender, wake_ups) = mpsc::channel(WAKE_UPS_MAX);
         let writer = Writer::<Guarded>::default();
-        let store = writer.as_reader();
-        let lists = Lists::none_expected();
-        let mut starter =
-            Starter { resources: store.clone(), sender, lists: lists.clone(), tasks: JoinSet::new() };
+        let resources = writer.as_reader();
+        let mut starter = Starter {
+            resources: resources.clone(),
+            sender,
+            lists: Lists::none_expected(),
+            tasks: JoinSet::new(),
+        };
+        let everything = watcher::Config::default();
+        starter.start(api(client, namespace), everything.clone(), writer, trim_resource, |resource, _| {
+            vec![ObjectRef::from_obj(resource)]
+        });
         let managed = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
 
         let owned = Kind::ALL
@@ -118,7 +123,6 @@ impl Caches {
             starter.start(api(client, namespace), managed, Writer::default(), trim_pod, |pod: &Pod, _| {
                 resource_of(pod).into_iter().collect()
             });
-        let everything = watcher::Config::default();
         let secrets = starter.start(
             api(client, namespace),
             everything.clone(),
@@ -140,9 +144,8 @@ impl Caches {
             trim_metadata,
             concerned_by_service,
         );
-        let resources = watch_resources(api(client, namespace), writer, lists.clone()).boxed();
-        let Starter { tasks, .. } = starter;
-        let watches = Watches { resources, store, tasks, wake_ups };
+        let Starter { tasks, lists, .. } = starter;
+        let watches = Watches { resources, tasks, wake_ups };
         (Self { owned, pods, secrets, config_maps, services, lists }, watches)
     }
 
@@ -203,7 +206,7 @@ impl Starter {
     {
         let store = writer.as_reader();
         let url = api.resource_url().to_owned();
-        let events = watcher(api, config).default_backoff().modify(trim).reflect(writer);
+        let events = watcher(api, config).modify(trim).reflect(writer);
         self.lists.expect_one_more();
         let forwarder = Forwarder {
             url,
@@ -215,33 +218,6 @@ impl Starter {
         self.tasks.spawn(forwarder.run(events));
         store
     }
-}
-
-/// The resources as they change. Each list of them counts once.
-fn watch_resources(
-    api: Api<Guarded>,
-    writer: Writer<Guarded>,
-    lists: Lists,
-) -> impl Stream<Item = watcher::Result<Guarded>> {
-    lists.expect_one_more();
-    let mut listed = false;
-    watcher(api, watcher::Config::default())
-        .default_backoff()
-        .reflect(writer)
-        .inspect(move |event| {
-            if matches!(event, Ok(Event::InitDone)) && !std::mem::replace(&mut listed, true) {
-                lists.one_more_is_there();
-            }
-        })
-        .applied_objects()
-        .filter_map(|event| {
-            // The controller would hold back everything else as well.
-            if let Err(error) = &event {
-                let error = chain(error);
-                tracing::warn!(error, "watch of MailLasers interrupted, trying again; is the CustomResourceDefinition installed?");
-            }
-            std::future::ready(event.is_ok().then_some(event))
-        })
 }
 
 /// Sends the resources that each event of a watch concerns.
@@ -256,8 +232,13 @@ struct Forwarder<K> {
 impl<K> Forwarder<K> {
     async fn run(self, events: impl Stream<Item = watcher::Result<Event<K>>>) {
         let mut events = std::pin::pin!(events);
-        let mut listed = false;
+        let (mut listed, mut failures) = (false, 0);
         while let Some(event) = events.next().await {
+            // The start of a list is no success: it comes before the request.
+            if matches!(event, Ok(Event::Apply(_) | Event::InitApply(_) | Event::Delete(_) | Event::InitDone))
+            {
+                failures = 0;
+            }
             let references = match event {
                 Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => {
                     (self.concerned)(&object, &self.resources)
@@ -276,7 +257,11 @@ impl<K> Forwarder<K> {
                 }
                 Ok(Event::Init) => Vec::new(),
                 Err(error) => {
-                    tracing::warn!(url = self.url, error = chain(&error), "watch interrupted, trying again");
+                    failures += 1;
+                    let wait = backoff::after_interruption(failures, backoff::random());
+                    let (error, advice) = (chain(&error), advice(&error));
+                    tracing::warn!(url = self.url, error, ?wait, advice, "watch interrupted");
+                    tokio::time::sleep(wait).await;
                     Vec::new()
                 }
             };
@@ -286,6 +271,19 @@ impl<K> Forwarder<K> {
                 }
             }
         }
+    }
+}
+
+/// What a person can do about a watch that does not start.
+fn advice(error: &watcher::Error) -> &'static str {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404 => {
+            "install the CustomResourceDefinition: it is in deploy/crd"
+        }
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.is_forbidden() => {
+            "grant the right to list and watch: it is in deploy/rbac.yaml"
+        }
+        _ => "none: it is tried again",
     }
 }
 
@@ -346,6 +344,13 @@ fn in_namespace(
         .iter()
         .map(|resource| ObjectRef::from_obj(resource.as_ref()))
         .collect()
+}
+
+/// Field sets are never looked at, and `kubectl apply` keeps a copy of all in an annotation.
+fn trim_resource(resource: &mut Guarded) {
+    let meta = resource.meta_mut();
+    meta.managed_fields = None;
+    meta.annotations = None;
 }
 
 /// Field sets of others are never looked at, and are most of an object.

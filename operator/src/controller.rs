@@ -19,6 +19,7 @@ use mail_laser_crds::conditions::Reason;
 use mail_laser_crds::{MailLaser, MailLaserStatus};
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio_util::task::TaskTracker;
 
 use crate::apply::{Applier, Outcome};
 use crate::backoff;
@@ -49,6 +50,8 @@ pub struct Context {
     recorder: Recorder,
     dereferencer: Dereferencer,
     applier: Applier,
+    /// The reconciliations that are under way; closed when no more shall begin.
+    under_way: TaskTracker,
     /// How often each resource failed in a row.
     failures: Mutex<HashMap<Key, u32>>,
     /// The status that was written last, with the version that the resource had in the cache then: while the
@@ -75,9 +78,16 @@ impl Context {
             applier: Applier::new(client.clone(), metrics.clone()),
             metrics,
             client,
+            under_way: TaskTracker::new(),
             failures: Mutex::default(),
             statuses: Mutex::default(),
         }
+    }
+
+    /// Lets no more reconciliations begin, and waits for those that have.
+    pub async fn finish(&self) {
+        self.under_way.close();
+        self.under_way.wait().await;
     }
 
     /// What is known of the cluster.
@@ -152,6 +162,11 @@ pub async fn reconcile(resource: Arc<Guarded>, context: Arc<Context>) -> Result<
         return Ok(Action::await_change());
     }
     context.caches.lists().ready().await;
+    // In this order nobody who finds it open is missed by who waits after closing it.
+    let _under_way = context.under_way.token();
+    if context.under_way.is_closed() {
+        return Ok(Action::await_change());
+    }
     let begin = Instant::now();
     let result = tokio::time::timeout(RECONCILE_TIMEOUT, reconcile_readable(resource, &context))
         .await
@@ -189,8 +204,8 @@ async fn reconcile_readable(resource: &MailLaser, context: &Context) -> Result<A
     report(resource, &findings, context).await?;
     match findings.failure {
         Some(failure) => Err(failure),
-        None if in_the_way => Ok(Action::requeue(backoff::look_again(random()))),
-        None => Ok(Action::requeue(backoff::resync(random()))),
+        None if in_the_way => Ok(Action::requeue(backoff::look_again(backoff::random()))),
+        None => Ok(Action::requeue(backoff::resync(backoff::random()))),
     }
 }
 
@@ -354,13 +369,8 @@ async fn write_status(
 #[allow(clippy::needless_pass_by_value)] // The signature is the controller's.
 pub fn error_policy(resource: Arc<Guarded>, error: &ReconcileError, context: Arc<Context>) -> Action {
     let failures = context.failed(&resource);
-    let wait = backoff::after_failure(failures, random());
+    let wait = backoff::after_failure(failures, backoff::random());
     let (namespace, name) = (resource.namespace(), resource.name_any());
     tracing::warn!(namespace, name, error = chain(error), failures, ?wait, "reconciliation failed");
     Action::requeue(wait)
-}
-
-/// A number from 0 to 1.
-fn random() -> f64 {
-    f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX)
 }

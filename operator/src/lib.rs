@@ -75,7 +75,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     let (caches, watches) = Caches::start(&client, config.namespace.as_deref());
-    let Watches { resources, store, tasks: mut watches, wake_ups } = watches;
+    let Watches { resources, tasks: mut watches, wake_ups } = watches;
     let lists = caches.lists().clone();
     let context = Arc::new(Context::new(client, config.image, config.ipv6, caches, metrics));
 
@@ -90,10 +90,10 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
         Ok(())
     });
 
-    let reconciliations = Controller::for_stream(resources, store)
+    // The watch of resources is one of those that wake the controller, so it needs none of its own.
+    let reconciliations = Controller::for_stream(futures::stream::pending(), resources)
         .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
         .reconcile_on(stream(wake_ups))
-        .graceful_shutdown_on(shutdown.clone().cancelled_owned())
         .run(controller::reconcile, controller::error_policy, Arc::clone(&context))
         .for_each(|result| {
             if let Err(error) = result {
@@ -101,12 +101,18 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
             }
             std::future::ready(())
         });
-    let result = tokio::select! {
-        () = reconciliations => Ok(()),
+    // Reconciliations that are under way end only while the controller is polled.
+    tokio::select! {
+        () = stop(&shutdown, &context) => Ok(()),
+        () = reconciliations => Err(RunError::WatchEnded),
         Some(_) = watches.join_next() => Err(RunError::WatchEnded),
         error = first_error(&mut tasks) => Err(error),
-    };
-    if shutdown.is_cancelled() { Ok(()) } else { result.and(Err(RunError::WatchEnded)) }
+    }
+}
+
+async fn stop(shutdown: &CancellationToken, context: &Context) {
+    shutdown.cancelled().await;
+    context.finish().await;
 }
 
 fn stream<T>(receiver: mpsc::Receiver<T>) -> impl futures::Stream<Item = T> {
