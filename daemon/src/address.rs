@@ -9,7 +9,7 @@ pub const DOMAIN_BYTES_MAX: usize = 255;
 /// Octets of a domain's label: RFC 1035 section 2.3.4.
 pub const LABEL_BYTES_MAX: usize = 63;
 
-/// One mailbox, `local-part@domain`, in ASCII.
+/// One mailbox, `local-part@domain`, internationalised (RFC 6531) or not.
 ///
 /// It prints as it was written. Two addresses are the same mailbox when their [`key`](Self::key)s
 /// are equal.
@@ -22,7 +22,7 @@ pub struct Address {
 /// Why a string is not an [`Address`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// It has octets above 127, which need SMTPUTF8 (RFC 6531).
+    /// It has characters outside ASCII, which need SMTPUTF8 (RFC 6531).
     #[error("has characters outside ASCII")]
     NotAscii,
     /// There is no `@`, or nothing on one side of it.
@@ -45,9 +45,6 @@ impl Address {
     /// # Errors
     /// [`AddressError`] names the part that is wrong.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
-        if !text.is_ascii() {
-            return Err(AddressError::NotAscii);
-        }
         let at = text.rfind('@').ok_or(AddressError::NotAMailbox)?;
         let (local_part, domain) = (&text[..at], &text[at + 1..]);
         if local_part.is_empty() || domain.is_empty() {
@@ -57,14 +54,24 @@ impl Address {
             return Err(AddressError::TooLong);
         }
         let mailbox = canonical_local_part(local_part).ok_or(AddressError::LocalPart)?;
-        if !is_domain(domain) && !is_address_literal(domain) {
-            return Err(AddressError::Domain);
-        }
-        let key = format!("{mailbox}@{domain}").to_ascii_lowercase();
+        let domain = canonical_domain(domain).ok_or(AddressError::Domain)?;
+        let key = format!("{}@{domain}", mailbox.to_lowercase());
         Ok(Self { text: text.to_owned(), key })
     }
 
-    /// The form that is compared: lower case, and without quotes that are not needed.
+    /// Parses a forward-path: a mailbox, or `postmaster` without a domain (RFC 5321 section 4.1.1.3).
+    ///
+    /// # Errors
+    /// [`AddressError`] names the part that is wrong.
+    pub fn parse_recipient(text: &str) -> Result<Self, AddressError> {
+        if text.eq_ignore_ascii_case("postmaster") {
+            return Ok(Self { text: text.to_owned(), key: text.to_ascii_lowercase() });
+        }
+        Self::parse(text)
+    }
+
+    /// The form that is compared: lower case, without quotes that are not needed, the domain in
+    /// A-labels (RFC 5890).
     ///
     /// RFC 5321 section 2.4 leaves the case of a local part to the receiver; this one ignores it.
     #[must_use]
@@ -76,6 +83,18 @@ impl Address {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// Whether it can be used without SMTPUTF8.
+    #[must_use]
+    pub fn is_ascii(&self) -> bool {
+        self.text.is_ascii()
+    }
+
+    /// The domain in the form that is compared.
+    #[must_use]
+    pub fn domain(&self) -> &str {
+        self.key.rsplit_once('@').map_or("", |(_, domain)| domain)
     }
 }
 
@@ -115,18 +134,31 @@ fn canonical_local_part(local_part: &str) -> Option<String> {
     let mut characters = quoted.chars();
     while let Some(character) = characters.next() {
         match character {
-            '\\' => plain.push(characters.next().filter(|c| (' '..='~').contains(c))?),
+            '\\' => plain.push(characters.next().filter(|c| !c.is_control())?),
             '"' => return None,
-            ' '..='~' => plain.push(character),
-            _ => return None,
+            _ if character.is_control() => return None,
+            _ => plain.push(character),
         }
     }
     Some(if is_dot_string(&plain) { plain } else { local_part.to_owned() })
 }
 
 fn is_dot_string(text: &str) -> bool {
-    let is_atext = |c: u8| c.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&c);
-    text.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atext))
+    // RFC 6531 section 3.3 adds every character outside ASCII.
+    let is_atext = |c: char| {
+        c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) || (!c.is_ascii() && !c.is_control())
+    };
+    text.split('.').all(|atom| !atom.is_empty() && atom.chars().all(is_atext))
+}
+
+/// The domain in lower case and A-labels, or an address literal; `None` when it is neither.
+fn canonical_domain(domain: &str) -> Option<String> {
+    if is_address_literal(domain) {
+        return Some(domain.to_ascii_lowercase());
+    }
+    let ascii =
+        if domain.is_ascii() { domain.to_ascii_lowercase() } else { idna::domain_to_ascii(domain).ok()? };
+    is_domain(&ascii).then_some(ascii)
 }
 
 /// A host name. Underscores are let through: names with them are in use.
@@ -170,6 +202,7 @@ mod tests {
             "user@[192.0.2.1]",
             "user@[IPv6:2001:db8::1]",
             "user@under_score.example",
+            "\u{fc}ser@b\u{fc}cher.example",
         ] {
             assert_eq!(Address::parse(text).unwrap().as_str(), text);
         }
@@ -194,7 +227,8 @@ mod tests {
             ("a@example..com", Domain),
             ("a@[300.1.1.1]", Domain),
             ("a@exa\r\nmple.com", Domain),
-            ("\u{fc}ser@example.com", NotAscii),
+            ("a\u{85}b@example.com", LocalPart),
+            ("a@\u{fc}..example", Domain),
             (long_local.as_str(), TooLong),
             (long_domain.as_str(), TooLong),
         ] {
@@ -208,6 +242,8 @@ mod tests {
         assert_eq!(key("Support@EXAMPLE.com"), key("support@example.com"));
         assert_eq!(key("\"support\"@example.com"), key("support@example.com"));
         assert_eq!(key("\"s\\upport\"@example.com"), key("support@example.com"));
+        assert_eq!(key("\u{dc}ser@B\u{fc}cher.example"), key("\u{fc}ser@xn--bcher-kva.example"));
+        assert_eq!(Address::parse("a@B\u{dc}CHER.example").unwrap().domain(), "xn--bcher-kva.example");
         assert_ne!(key("\"a b\"@example.com"), key("\"a  b\"@example.com"));
     }
 }

@@ -20,6 +20,10 @@ const CONNECTIONS_MAX: usize = 256;
 /// How long a request's head may take, and how long a connection may wait for one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a connection lives: longer than a scrape takes, and short enough that clients that
+/// only hold connections cannot keep others out.
+const CONNECTION_TIME_MAX: Duration = Duration::from_secs(30);
+
 /// Pause after the system could not give a connection.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
@@ -57,8 +61,10 @@ pub(crate) async fn serve(
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
                 .serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = connection.await {
-                debug!(%error, "connection broke off");
+            match tokio::time::timeout(CONNECTION_TIME_MAX, connection).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => debug!(%error, "connection broke off"),
+                Err(_elapsed) => debug!("connection cut off after {CONNECTION_TIME_MAX:?}"),
             }
         });
     }

@@ -19,4 +19,5 @@ pub mod server;
 pub mod smtp;
 mod supervise;
 pub mod telemetry;
+pub mod tls;
 pub mod webhook;

@@ -40,10 +40,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let command = Arguments::parse().command.unwrap_or(Command::Run);
-    let environment = match Environment::read() {
-        Ok(environment) => environment,
-        Err(problems) => return refuse(&problems),
-    };
+    let environment = Environment::read();
     match command {
         Command::Run => run(&environment),
         Command::Check => check(&environment),
@@ -51,37 +48,38 @@ fn main() -> ExitCode {
     }
 }
 
-/// The environment with `.env` filled in.
+/// The environment with `.env` filled in, and what could not be read of either.
 struct Environment {
     variables: BTreeMap<String, String>,
+    problems: Vec<Problem>,
 }
 
 impl Environment {
-    fn read() -> Result<Self, Problems> {
+    fn read() -> Self {
+        let mut problems = Vec::new();
         let file = match std::fs::read_to_string(".env") {
-            Ok(text) => dotenv::parse(&text).map_err(Problems)?,
+            Ok(text) => dotenv::parse(&text).unwrap_or_else(|lines| {
+                problems.extend(lines);
+                Vec::new()
+            }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => {
-                return Err(Problems(vec![Problem::other(format!(".env cannot be read: {error}"))]));
+                problems.push(Problem::other(format!(".env cannot be read: {error}")));
+                Vec::new()
             }
         };
-        let mut problems = Vec::new();
         let mut environment = Vec::new();
         for (name, value) in std::env::vars_os() {
             match (name.into_string(), value.into_string()) {
                 (Ok(name), Ok(value)) => environment.push((name, value)),
-                (Ok(name), Err(_)) if name.starts_with("MAIL_LASER_") => {
+                (Ok(name), Err(_)) if is_ours(&name) => {
                     problems.push(Problem::other(format!("{name} has a value that is not UTF-8")));
                 }
                 // Somebody else's variable.
                 _ => {}
             }
         }
-        if problems.is_empty() {
-            Ok(Self { variables: merged(environment, file) })
-        } else {
-            Err(Problems(problems))
-        }
+        Self { variables: merged(environment, file), problems }
     }
 
     fn get(&self, name: &str) -> &str {
@@ -99,14 +97,21 @@ impl Environment {
         let format = LogFormat::parse(self.get(format_name));
         let filter = telemetry::parse_filter(self.get(filter_name));
         match (checked, format, filter) {
-            (Ok(checked), Ok(format), Ok(filter)) => Ok((checked, format, filter)),
+            (Ok(checked), Ok(format), Ok(filter)) if self.problems.is_empty() => {
+                Ok((checked, format, filter))
+            }
             (checked, format, filter) => {
-                let mut problems = checked.err().map_or_else(Vec::new, |problems| problems.0);
+                let mut problems = self.problems.clone();
+                problems.extend(checked.err().into_iter().flat_map(|problems| problems.0));
                 problems.extend(format.err().into_iter().chain(filter.err()).map(Problem::other));
                 Err(Problems(problems))
             }
         }
     }
+}
+
+fn is_ours(name: &str) -> bool {
+    name.starts_with("MAIL_LASER_") || variables::LOG.contains(&name)
 }
 
 fn refuse(problems: &Problems) -> ExitCode {
@@ -139,12 +144,15 @@ fn run(environment: &Environment) -> ExitCode {
     for warning in &checked.warnings {
         warn!("{warning}");
     }
-    raise_open_files();
+    let mut config = checked.config;
+    config.fit_open_files(open_files());
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => match runtime.block_on(serve(checked.config)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&*error),
-        },
+        Ok(runtime) => {
+            let result = runtime.block_on(serve(config));
+            // A mail that is being read when the grace ends must not hold the process.
+            runtime.shutdown_background();
+            result.map_or_else(|error| fail(&*error), |()| ExitCode::SUCCESS)
+        }
         Err(error) => fail(&error),
     }
 }
@@ -164,14 +172,18 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     Ok(daemon.run(shutdown).await?)
 }
 
-/// Every connection is an open file; many systems allow 1,024 unless one asks for more.
-fn raise_open_files() {
+/// How many files may be open, once the limit is as high as it may be: many systems allow 1,024
+/// unless one asks for more, and every connection is one.
+fn open_files() -> Option<u64> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        limit.current = limit.maximum;
-        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+    let before = limit.current;
+    limit.current = limit.maximum;
+    match setrlimit(Resource::Nofile, limit) {
+        Ok(()) => limit.current,
+        Err(error) => {
             warn!(%error, "the limit of open files stays as it is");
+            before
         }
     }
 }

@@ -68,10 +68,87 @@ impl Reservation {
         Self { budget: Arc::clone(&self.budget), bytes }
     }
 
+    /// Whether the budget as a whole has room for so many bytes, whoever holds them now.
+    #[must_use]
+    pub fn could_ever_be(&self, bytes: usize) -> bool {
+        bytes <= self.budget.limit_bytes
+    }
+
     /// Bytes held.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+}
+
+/// Octets that a growing buffer takes at first.
+const BUFFER_BYTES_FIRST: usize = 4 * 1024;
+
+/// Bytes that are taken from a budget before they are kept.
+#[derive(Debug)]
+pub struct Buffer {
+    bytes: Vec<u8>,
+    memory: Reservation,
+    bytes_max: usize,
+}
+
+/// Why a [`Buffer`] takes no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// It has its limit.
+    Limit,
+    /// The budget has no more.
+    Memory,
+}
+
+impl Buffer {
+    /// A buffer of up to `bytes_max` in memory that is taken from the budget of `memory`.
+    #[must_use]
+    pub fn new(memory: Reservation, bytes_max: usize) -> Self {
+        Self { bytes: Vec::new(), memory, bytes_max }
+    }
+
+    /// Appends `part`.
+    ///
+    /// # Errors
+    /// What is full; nothing is appended then.
+    pub fn push(&mut self, part: &[u8]) -> Result<(), Full> {
+        let length = self.bytes.len().saturating_add(part.len());
+        if length > self.bytes_max {
+            return Err(Full::Limit);
+        }
+        // Doubling copies each byte about once; when there is not that much, what is needed may do.
+        let doubled = length.max(self.bytes.capacity() * 2).max(BUFFER_BYTES_FIRST).min(self.bytes_max);
+        if !self.grow_to(length, doubled) && !self.grow_to(length, length) {
+            return Err(Full::Memory);
+        }
+        self.bytes.extend_from_slice(part);
+        Ok(())
+    }
+
+    /// The bytes, and the memory that they take.
+    #[must_use]
+    pub fn into_parts(mut self) -> (Vec<u8>, Reservation) {
+        self.memory.shrink_to(self.bytes.capacity());
+        (self.bytes, self.memory)
+    }
+
+    /// The memory that is taken.
+    #[must_use]
+    pub fn memory(&self) -> &Reservation {
+        &self.memory
+    }
+
+    fn grow_to(&mut self, length: usize, capacity: usize) -> bool {
+        let room = self.bytes.capacity();
+        if length <= room {
+            return true;
+        }
+        let fits = self.memory.try_grow(capacity - room);
+        if fits {
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
+        fits
     }
 }
 
@@ -101,6 +178,23 @@ mod tests {
         assert_eq!(first.bytes(), 6);
         drop(first);
         assert_eq!(budget.used_bytes(), 0);
+    }
+
+    #[test]
+    fn a_buffer_takes_memory_before_it_keeps_bytes() {
+        let budget = MemoryBudget::new(10_000);
+        let mut buffer = Buffer::new(budget.try_reserve(0).unwrap(), 9_000);
+        buffer.push(&[b'x'; 100]).unwrap();
+        assert_eq!(budget.used_bytes(), BUFFER_BYTES_FIRST);
+        let other = budget.try_reserve(4_000).unwrap();
+        buffer.push(&[b'x'; 5_000]).unwrap();
+        assert_eq!(budget.used_bytes(), 4_000 + 5_100, "not doubled, for want of memory");
+        assert_eq!(buffer.push(&[b'x'; 1_000]), Err(Full::Memory));
+        assert_eq!(buffer.push(&[b'x'; 4_000]), Err(Full::Limit));
+        drop(other);
+        buffer.push(&[b'x'; 3_900]).unwrap();
+        let (bytes, memory) = buffer.into_parts();
+        assert_eq!((bytes.len(), memory.bytes()), (9_000, 9_000));
     }
 
     #[test]

@@ -9,6 +9,9 @@ use crate::webhook::destination::Destination;
 /// The name of the environment's own route in logs and metrics.
 pub const DEFAULT_ROUTE: &str = "default";
 
+/// The mailbox that every mail server has: RFC 5321 section 4.5.1.
+const POSTMASTER: &str = "postmaster";
+
 /// A destination, and what of a mail it gets to see.
 #[derive(Debug)]
 pub struct Route {
@@ -25,11 +28,14 @@ pub struct RouteTable {
 }
 
 impl RouteTable {
-    /// A table in which all `recipients` belong to `route`.
+    /// A table in which all `recipients` belong to `route`, and so does the postmaster of each of
+    /// their domains, with and without the domain: RFC 5321 section 4.5.1.
     #[must_use]
     pub fn of_one(recipients: &[Address], route: &Arc<Route>) -> Self {
-        let exact = recipients.iter().map(|address| (address.key().to_owned(), Arc::clone(route)));
-        Self { exact: exact.collect() }
+        let keys = recipients.iter().flat_map(|address| {
+            [address.key().to_owned(), format!("{POSTMASTER}@{}", address.domain()), POSTMASTER.to_owned()]
+        });
+        Self { exact: keys.map(|key| (key, Arc::clone(route))).collect() }
     }
 
     /// The route of a recipient, without regard to case; `None` when mail for it is not taken.

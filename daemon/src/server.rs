@@ -23,9 +23,10 @@ use crate::metrics::Metrics;
 use crate::routes::{DEFAULT_ROUTE, Route, RouteTable};
 use crate::smtp::connections::Connections;
 use crate::smtp::listener::Listener;
-use crate::smtp::protocol::Settings;
+use crate::smtp::protocol::{Settings, TlsPolicy};
 use crate::smtp::session::Context;
 use crate::supervise::supervise;
+use crate::tls::{self, PairError, Tls};
 use crate::webhook::destination::Destination;
 use crate::{health, http};
 
@@ -58,6 +59,12 @@ pub enum Error {
         "cannot set up TLS for the webhook; check the system's CA certificates and MAIL_LASER_WEBHOOK_CA_FILE"
     )]
     Webhook(#[source] reqwest::Error),
+    /// The pair for the SMTP side cannot be used.
+    #[error("cannot set up TLS for SMTP")]
+    Tls(#[source] PairError),
+    /// The TLS library does not know its own versions.
+    #[error("cannot set up TLS for SMTP")]
+    TlsVersions(#[source] rustls::Error),
     /// A task kept failing.
     #[error(transparent)]
     GaveUp(#[from] crate::supervise::GaveUp),
@@ -68,6 +75,7 @@ pub enum Error {
 pub struct Daemon {
     config: Config,
     smtp: Arc<TcpListener>,
+    smtps: Option<Arc<TcpListener>>,
     health: Arc<TcpListener>,
     metrics: Arc<TcpListener>,
 }
@@ -80,14 +88,22 @@ impl Daemon {
     pub fn bind(config: Config) -> Result<Self, Error> {
         use variables as v;
         let smtp = bind(config.smtp.listen, &v::BIND_ADDRESS, &v::PORT)?;
+        let smtps = config.tls.as_ref().and_then(|tls| tls.smtps);
+        let smtps = smtps.map(|address| bind(address, &v::BIND_ADDRESS, &v::SMTPS_PORT)).transpose()?;
         let health = bind(config.health, &v::HEALTH_BIND_ADDRESS, &v::HEALTH_PORT)?;
         let metrics = bind(config.metrics, &v::METRICS_BIND_ADDRESS, &v::METRICS_PORT)?;
-        for (service, socket) in [("smtp", &smtp), ("health", &health), ("metrics", &metrics)] {
-            if let Ok(address) = socket.local_addr() {
+        let sockets = [
+            ("smtp", Some(&smtp)),
+            ("smtps", smtps.as_ref()),
+            ("health", Some(&health)),
+            ("metrics", Some(&metrics)),
+        ];
+        for (service, socket) in sockets {
+            if let Some(Ok(address)) = socket.map(|socket| socket.local_addr()) {
                 info!(service, %address, "listening");
             }
         }
-        Ok(Self { config, smtp, health, metrics })
+        Ok(Self { config, smtp, smtps, health, metrics })
     }
 
     /// Serves until `shutdown` is cancelled, then brings what is under way to its end within the
@@ -103,14 +119,18 @@ impl Daemon {
         let forward = Forward::new(self.config.queue_messages_max, self.config.attachment_bytes_max);
         let delivery = Arc::new(Delivery::Forward(forward));
         let smtp = &self.config.smtp;
+        let tls = tls(&self.config)?;
         let listener = Arc::new(Listener {
             socket: Arc::clone(&self.smtp),
+            tls_socket: self.smtps.clone(),
             context: Arc::new(Context {
                 settings: Settings {
                     hostname: smtp.hostname.clone(),
                     message_bytes_max: smtp.message_bytes_max,
                     unknown_recipients_max: smtp.unknown_recipients_max,
+                    tls: policy(&self.config),
                 },
+                tls: tls.as_ref().map(|tls| tls.server_config()).transpose().map_err(Error::TlsVersions)?,
                 idle_timeout: smtp.idle_timeout,
                 routes: Arc::new(RouteTable::of_one(&self.config.recipients, &route)),
                 delivery: Arc::clone(&delivery),
@@ -131,14 +151,51 @@ impl Daemon {
         let metrics = supervise("metrics", || {
             http::serve(Arc::clone(&self.metrics), metrics_router(Arc::clone(&metrics)), stop_http.clone())
         });
-        let smtp = async {
-            supervise("smtp", || Arc::clone(&listener).serve()).await?;
-            drain(&listener, &delivery, self.config.shutdown_grace).await;
-            stop_http.cancel();
-            Ok(())
+        let renewal = async {
+            match &tls {
+                Some(tls) => supervise("tls", || Arc::clone(tls).renew(stop_http.clone())).await,
+                None => Ok(()),
+            }
         };
-        tokio::try_join!(smtp, health, metrics)?;
-        Ok(())
+        let mut services = std::pin::pin!(async { tokio::try_join!(health, metrics, renewal) });
+        let result = tokio::select! {
+            result = supervise("smtp", || Arc::clone(&listener).serve()) => result,
+            result = &mut services => result.map(drop),
+        };
+        // Whatever the reason, mail that was accepted is brought to its end.
+        shutdown.cancel();
+        let drain = drain(&listener, &delivery, self.config.shutdown_grace);
+        if result.is_ok() {
+            tokio::select! {
+                () = drain => {}
+                // Their end would not be a reason to drop mail.
+                () = async { _ = (&mut services).await; std::future::pending().await } => {}
+            }
+        } else {
+            drain.await;
+        }
+        stop_http.cancel();
+        Ok(result?)
+    }
+}
+
+fn tls(config: &Config) -> Result<Option<Arc<Tls>>, Error> {
+    let Some(tls) = &config.tls else { return Ok(None) };
+    let tls = match tls.pair.clone() {
+        Some((files, pem)) => Tls::from_files(files, pem),
+        None => {
+            info!("the certificate for SMTP is self-signed; MAIL_LASER_TLS_CERT_FILE names a better one");
+            tls::self_signed(&config.smtp.hostname).map(Tls::fixed)
+        }
+    };
+    tls.map(|tls| Some(Arc::new(tls))).map_err(Error::Tls)
+}
+
+fn policy(config: &Config) -> TlsPolicy {
+    match &config.tls {
+        None => TlsPolicy::Off,
+        Some(tls) if tls.required => TlsPolicy::Require,
+        Some(_) => TlsPolicy::Opportunistic,
     }
 }
 

@@ -31,7 +31,7 @@ pub fn parse(text: &str) -> Result<Vec<(String, String)>, Vec<Problem>> {
 fn assignment(line: &str) -> Option<(String, String)> {
     let line = line.strip_prefix("export ").unwrap_or(line);
     let (name, value) = line.split_once('=')?;
-    let (name, value) = (name.trim(), value.trim());
+    let (name, value) = (name.trim(), without_comment(value));
     let is_name = !name.is_empty() && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_');
     is_name.then_some(())?;
     let value = if let Some(quoted) = value.strip_prefix('\'') {
@@ -40,9 +40,16 @@ fn assignment(line: &str) -> Option<(String, String)> {
     } else if let Some(quoted) = value.strip_prefix('"') {
         double_quoted(quoted)?
     } else {
-        value.split_once(" #").map_or(value, |(value, _)| value.trim_end()).to_owned()
+        value.to_owned()
     };
     Some((name.to_owned(), value))
+}
+
+/// A value up to its comment, which begins with a `#` behind a blank. One in quotes has its own end.
+fn without_comment(value: &str) -> &str {
+    let is_quoted = value.trim_start().starts_with(['\'', '"']);
+    let comment = value.find(" #").into_iter().chain(value.find("\t#")).min().filter(|_| !is_quoted);
+    value[..comment.unwrap_or(value.len())].trim()
 }
 
 fn double_quoted(quoted: &str) -> Option<String> {
@@ -72,10 +79,19 @@ mod tests {
 
     #[test]
     fn assignments_are_read() {
-        let text = "# a comment\n\nA=1\nexport B = two words # and a comment\nC='a # \"b\"'\nD=\"a\\n\\\"b\\\" \" # c\nE=\nF=a#b\n";
+        let text = "# a comment\n\nA=1\nexport B = two words # and a comment\nC='a # \"b\"'\nD=\"a\\n\\\"b\\\" \" # c\nE=\nF=a#b\nG= # nothing\nH=x\t# tab\nI=#1\n";
         let variables = parse(text).unwrap();
-        let expected =
-            [("A", "1"), ("B", "two words"), ("C", "a # \"b\""), ("D", "a\n\"b\" "), ("E", ""), ("F", "a#b")];
+        let expected = [
+            ("A", "1"),
+            ("B", "two words"),
+            ("C", "a # \"b\""),
+            ("D", "a\n\"b\" "),
+            ("E", ""),
+            ("F", "a#b"),
+            ("G", ""),
+            ("H", "x"),
+            ("I", "#1"),
+        ];
         assert_eq!(variables, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 

@@ -15,15 +15,25 @@ use std::time::Duration;
 
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
+use tracing::warn;
 
 use crate::address::{self, Address};
+use crate::tls::{PairFiles, Pem};
 use problem::{Problem, Problems};
 use reader::Reader;
 use url::WebhookUrl;
 
-/// What a mail may take of the memory, at most, in multiples of its size: its content, the parts
-/// decoded from it, and the request made of them.
-pub const MEMORY_PER_MAIL: usize = 3;
+/// What a mail takes of the memory while it is read, at most, in multiples of its size: its content,
+/// a part of it without its transfer encoding, and its text, which triples when every octet of
+/// another charset becomes three of UTF-8.
+pub const MEMORY_PER_MAIL: usize = 5;
+
+/// Open files besides sessions and deliveries: connections to the health and the metrics port, 256
+/// each, and some 64 for sockets, name resolution, the log and files that are read.
+const OTHER_OPEN_FILES: u64 = 2 * 256 + 64;
+
+/// Less memory than this serves nobody.
+const MEMORY_BYTES_MIN: usize = 1024 * 1024;
 
 /// Everything that the daemon is told.
 #[derive(Debug)]
@@ -34,6 +44,8 @@ pub struct Config {
     pub webhook: WebhookConfig,
     /// The SMTP listener.
     pub smtp: SmtpConfig,
+    /// TLS on the SMTP side; `None` for none.
+    pub tls: Option<TlsConfig>,
     /// Where `/health` answers.
     pub health: SocketAddr,
     /// Where `/metrics` answers.
@@ -69,6 +81,17 @@ pub struct WebhookConfig {
     pub breaker_reset: Duration,
     /// Deliveries at the same time.
     pub concurrency: NonZeroU32,
+}
+
+/// TLS on the SMTP side.
+#[derive(Debug, Clone)]
+pub struct TlsConfig {
+    /// Whether mail is taken over TLS alone.
+    pub required: bool,
+    /// The pair, and what its files hold; `None` for one that is self-signed.
+    pub pair: Option<(PairFiles, Pem)>,
+    /// Where sessions begin with the handshake.
+    pub smtps: Option<SocketAddr>,
 }
 
 /// The SMTP listener.
@@ -135,6 +158,24 @@ pub fn health_address(variables: &BTreeMap<String, String>) -> Result<SocketAddr
 }
 
 impl Config {
+    /// Takes fewer connections where `open_files` would not be enough for them and for the rest;
+    /// `None` is no limit. Otherwise clients could leave nothing for the webhook, and mail that was
+    /// accepted could not be delivered.
+    pub fn fit_open_files(&mut self, open_files: Option<u64>) {
+        let Some(open_files) = open_files else { return };
+        let others = OTHER_OPEN_FILES + u64::from(self.webhook.concurrency.get());
+        let fitting = u32::try_from(open_files.saturating_sub(others)).unwrap_or(u32::MAX);
+        let fitting = NonZeroU32::new(fitting).unwrap_or(NonZeroU32::MIN);
+        if fitting < self.smtp.connections_max {
+            warn!(
+                open_files,
+                connections = fitting,
+                "MAIL_LASER_MAX_CONNECTIONS is lowered to what the limit of open files allows"
+            );
+            self.smtp.connections_max = fitting;
+        }
+    }
+
     /// Parses the environment.
     ///
     /// # Errors
@@ -146,26 +187,27 @@ impl Config {
         let (warnings, unimplemented) = unknown::check(&sources.variables);
         reader.problems.extend(unimplemented);
 
-        for (variable, only) in [(&v::TLS, "off"), (&v::DELIVERY, "forward")] {
-            let text = reader.text(variable);
-            if !text.eq_ignore_ascii_case(only) {
-                reader.problems.push(Problem::invalid(variable, text));
-            }
+        let delivery = reader.text(&v::DELIVERY);
+        if !delivery.eq_ignore_ascii_case("forward") {
+            reader.problems.push(Problem::invalid(&v::DELIVERY, delivery));
         }
-        let memory_bytes_max = reader.number(&v::MEMORY_MAX_BYTES, 1_048_576..);
+        let memory_bytes_max = reader.number(&v::MEMORY_MAX_BYTES, MEMORY_BYTES_MIN..);
+        // A limit that is wrong itself says nothing about the size of a mail.
+        let message_bytes_max =
+            if memory_bytes_max < MEMORY_BYTES_MIN { usize::MAX } else { memory_bytes_max / MEMORY_PER_MAIL };
         let config = Self {
             recipients: recipients(&mut reader),
             header_prefixes: header_prefixes(&mut reader),
             smtp: SmtpConfig {
                 listen: reader.socket(&v::BIND_ADDRESS, &v::PORT),
                 hostname: hostname(&mut reader, &sources.hostname),
-                message_bytes_max: reader
-                    .number(&v::MAX_MESSAGE_SIZE, 1..=memory_bytes_max / MEMORY_PER_MAIL),
+                message_bytes_max: reader.number(&v::MAX_MESSAGE_SIZE, 1..=message_bytes_max),
                 connections_max: at_least_one(&mut reader, &v::MAX_CONNECTIONS),
                 connections_per_ip_max: reader.limit(&v::MAX_CONCURRENT_PER_IP),
                 unknown_recipients_max: reader.limit(&v::MAX_UNKNOWN_RCPTS_PER_SESSION),
                 idle_timeout: reader.seconds(&v::IDLE_TIMEOUT),
             },
+            tls: tls(&mut reader, sources.read_file),
             health: reader.socket(&v::HEALTH_BIND_ADDRESS, &v::HEALTH_PORT),
             metrics: reader.socket(&v::METRICS_BIND_ADDRESS, &v::METRICS_PORT),
             attachment_bytes_max: reader.number(&v::MAX_ATTACHMENT_SIZE, ..),
@@ -265,6 +307,72 @@ fn webhook(
     })
 }
 
+fn tls(reader: &mut Reader<'_>, read_file: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>) -> Option<TlsConfig> {
+    use variables as v;
+    let policy = reader.text(&v::TLS).to_ascii_lowercase();
+    let smtps = match reader.text(&v::SMTPS_PORT) {
+        "" => None,
+        _ => Some(reader.socket(&v::BIND_ADDRESS, &v::SMTPS_PORT)),
+    };
+    let required = match policy.as_str() {
+        "off" => {
+            if smtps.is_some() {
+                let text = reader.text(&v::SMTPS_PORT);
+                reader.problems.push(Problem::invalid(&v::SMTPS_PORT, text));
+            }
+            return None;
+        }
+        "opportunistic" => false,
+        "require" => true,
+        _ => {
+            reader.problems.push(Problem::invalid(&v::TLS, &policy));
+            false
+        }
+    };
+    Some(TlsConfig { required, pair: tls_pair(reader, read_file), smtps })
+}
+
+fn tls_pair(
+    reader: &mut Reader<'_>,
+    read_file: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>,
+) -> Option<(PairFiles, Pem)> {
+    use variables as v;
+    let (certificate, key) = match (reader.text(&v::TLS_CERT_FILE), reader.text(&v::TLS_KEY_FILE)) {
+        ("", "") => return None,
+        ("", _) => {
+            reader.problems.push(Problem::missing(&v::TLS_CERT_FILE));
+            return None;
+        }
+        (_, "") => {
+            reader.problems.push(Problem::missing(&v::TLS_KEY_FILE));
+            return None;
+        }
+        pair => pair,
+    };
+    let mut read = |variable: &v::Variable, path: &str| match read_file(Path::new(path)) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            reader.problems.push(Problem::other(format!(
+                "{}={path:?} cannot be read: {error}; valid is {}",
+                variable.name, variable.valid
+            )));
+            Vec::new()
+        }
+    };
+    let pem = Pem { certificate: read(&v::TLS_CERT_FILE, certificate), key: read(&v::TLS_KEY_FILE, key) };
+    if pem.certificate.is_empty() || pem.key.is_empty() {
+        return None;
+    }
+    if let Err(error) = pem.pair() {
+        reader.problems.push(Problem::other(format!(
+            "{}={certificate:?} with {}={key:?} {error}",
+            v::TLS_CERT_FILE.name,
+            v::TLS_KEY_FILE.name
+        )));
+    }
+    Some((PairFiles { certificate: certificate.into(), key: key.into() }, pem))
+}
+
 fn ca_roots(
     reader: &mut Reader<'_>,
     read_file: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>,
@@ -281,13 +389,20 @@ fn ca_roots(
         ))
     };
     match read_file(Path::new(path)) {
-        Ok(pem) => match reqwest::Certificate::from_pem_bundle(&pem) {
-            Ok(certificates) if !certificates.is_empty() => return Some(pem),
-            _ => reader.problems.push(problem("holds no certificate in PEM".to_owned())),
-        },
+        Ok(pem) if are_certificates(&pem) => return Some(pem),
+        Ok(_) => reader.problems.push(problem("holds no certificate in PEM that can be used".to_owned())),
         Err(error) => reader.problems.push(problem(format!("cannot be read: {error}"))),
     }
     None
+}
+
+/// Whether a client takes them as roots: that they decode as PEM says little.
+fn are_certificates(pem: &[u8]) -> bool {
+    crate::crypto::init();
+    match reqwest::Certificate::from_pem_bundle(pem) {
+        Ok(roots) if !roots.is_empty() => reqwest::Client::builder().tls_certs_only(roots).build().is_ok(),
+        _ => false,
+    }
 }
 
 fn effective(config: &Config, reader: &Reader<'_>) -> Vec<(&'static str, String)> {
@@ -359,7 +474,8 @@ mod tests {
             ("MAIL_LASER_WEBHOOK_ALLOW_HTTP", "maybe"),
             ("MAIL_LASER_WEBHOOK_CA_FILE", "/no/such/file"),
             ("MAIL_LASER_WEBHOOK_BEARER_TOKEN", "to\nken"),
-            ("MAIL_LASER_TLS", "require"),
+            ("MAIL_LASER_TLS", "sometimes"),
+            ("MAIL_LASER_TLS_CERT_FILE", "/no/such/file"),
             ("MAIL_LASER_DELIVERY", "spool"),
             ("MAIL_LASER_MAX_MESSAGE_SIZE", "268435456"),
             ("MAIL_LASER_HOSTNAME", "not a name"),
@@ -388,6 +504,46 @@ mod tests {
         }
         assert!(text.contains("valid is a port from 0 to 65535"), "{text}");
         assert!(!text.contains("secret-path") && !text.contains("to\nken"), "{text}");
+    }
+
+    #[test]
+    fn bounds_hold_and_one_problem_makes_no_second() {
+        for (name, value) in [
+            ("MAIL_LASER_CIRCUIT_BREAKER_THRESHOLD", "0"),
+            ("MAIL_LASER_WEBHOOK_CONCURRENCY", "0"),
+            ("MAIL_LASER_MAX_CONNECTIONS", "0"),
+            ("MAIL_LASER_QUEUE_MAX_MESSAGES", "0"),
+            ("MAIL_LASER_MEMORY_MAX_BYTES", "1000"),
+            ("MAIL_LASER_MEMORY_MAX_BYTES", "lots"),
+            ("MAIL_LASER_HEADER_PREFIX", "X-Ticket:"),
+            ("MAIL_LASER_HEADER_PREFIX", "X Ticket"),
+            ("MAIL_LASER_SMTPS_PORT", "smtps"),
+            ("MAIL_LASER_WEBHOOK_TIMEOUT", "0"),
+            ("MAIL_LASER_SHUTDOWN_GRACE", "0"),
+        ] {
+            let problems = parse(&[(name, value)]).unwrap_err().0;
+            assert_eq!(problems.len(), 1, "{name}={value}: {problems:?}");
+            assert!(problems[0].to_string().starts_with(name), "{problems:?}");
+        }
+        let conflict = parse(&[
+            ("MAIL_LASER_WEBHOOK_URL", "https://user:pass@api.example.com/"),
+            ("MAIL_LASER_WEBHOOK_BEARER_TOKEN", "token"),
+        ]);
+        assert!(conflict.unwrap_err().to_string().contains("beside a user"));
+        assert!(parse(&[("MAIL_LASER_PORT", " 25 ")]).is_ok(), "blanks around a value mean nothing");
+    }
+
+    #[test]
+    fn connections_leave_files_for_deliveries() {
+        let connections = |open_files| {
+            let mut config = parse(&[]).unwrap().config;
+            config.fit_open_files(open_files);
+            config.smtp.connections_max.get()
+        };
+        assert_eq!(connections(None), 10_000);
+        assert_eq!(connections(Some(1_048_576)), 10_000);
+        assert_eq!(connections(Some(1_024)), 1_024 - 576 - 64);
+        assert_eq!(connections(Some(64)), 1);
     }
 
     #[test]

@@ -43,22 +43,24 @@ pub(super) fn check(variables: &BTreeMap<String, String>) -> (Vec<String>, Vec<P
     (warnings, problems)
 }
 
-/// Whether a variable that we read holds what Kubernetes put there for a Service of our name.
+/// Whether a variable is one that Kubernetes sets for a Service whose name begins with ours:
+/// `MAIL_LASER_PORT=tcp://...`, `MAIL_LASER_METRICS_SERVICE_HOST`, `MAIL_LASER_PORT_25_TCP_ADDR`.
 pub(super) fn is_service_link(name: &str, value: &str) -> bool {
-    (name == "MAIL_LASER_PORT" && value.starts_with("tcp://"))
-        || name == "MAIL_LASER_SERVICE_HOST"
-        || name.starts_with("MAIL_LASER_SERVICE_PORT")
-        || is_port_link(name)
+    let is_address = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
+    name.starts_with(PREFIX)
+        && ((name.ends_with("_PORT") && is_address)
+            || name.ends_with("_SERVICE_HOST")
+            || name.contains("_SERVICE_PORT")
+            || is_port_link(name))
 }
 
-/// `MAIL_LASER_PORT_25_TCP`, `MAIL_LASER_PORT_25_TCP_ADDR` and so on.
+/// `..._PORT_25_TCP`, `..._PORT_25_TCP_ADDR` and so on.
 fn is_port_link(name: &str) -> bool {
-    let Some(rest) = name.strip_prefix("MAIL_LASER_PORT_") else {
-        return false;
-    };
-    let mut parts = rest.split('_');
-    parts.next().is_some_and(|port| port.parse::<u16>().is_ok())
-        && parts.next().is_some_and(|protocol| ["TCP", "UDP", "SCTP"].contains(&protocol))
+    name.split("_PORT_").skip(1).any(|rest| {
+        let mut parts = rest.split('_');
+        parts.next().is_some_and(|port| port.parse::<u16>().is_ok())
+            && parts.next().is_some_and(|protocol| ["TCP", "UDP", "SCTP"].contains(&protocol))
+    })
 }
 
 fn verdict(name: &str, value: &str) -> Verdict {
@@ -121,6 +123,10 @@ mod tests {
             ("MAIL_LASER_SERVICE_PORT_SMTP", "25"),
             ("MAIL_LASER_PORT_25_TCP", "tcp://10.0.0.1:25"),
             ("MAIL_LASER_PORT_25_TCP_ADDR", "10.0.0.1"),
+            ("MAIL_LASER_PORT", "udp://10.0.0.1:25"),
+            ("MAIL_LASER_METRICS_PORT", "tcp://10.0.0.1:9090"),
+            ("MAIL_LASER_DNS_SERVICE_HOST", "10.0.0.1"),
+            ("MAIL_LASER_DNS_PORT_53_UDP_PROTO", "udp"),
         ] {
             assert_eq!(check_one(name, value), (vec![], 0), "{name}");
             assert!(is_service_link(name, value));
@@ -137,7 +143,7 @@ mod tests {
             "MAIL_LASER_ATTACHMENT_DELIVERY",
             "MAIL_LASER_S3_BUCKET",
             "MAIL_LASER_WEBHOOK_SIGNING_SECRET",
-            "MAIL_LASER_TLS_CERT_FILE",
+            "MAIL_LASER_SPOOL_DIR",
             "MAIL_LASER_PROXY_PROTOCOL_FROM",
         ] {
             assert_eq!(check_one(name, "enforce").1, 1, "{name}");

@@ -48,7 +48,15 @@ variables! {
     /// Name in the SMTP greeting.
     HOSTNAME = "MAIL_LASER_HOSTNAME", "", "a host name or an address literal";
     /// TLS on the SMTP port.
-    TLS = "MAIL_LASER_TLS", "off", "off: this version speaks SMTP without TLS";
+    TLS = "MAIL_LASER_TLS", "opportunistic", "off, opportunistic or require";
+    /// The certificate chain.
+    TLS_CERT_FILE = "MAIL_LASER_TLS_CERT_FILE", "",
+        "the path of a readable PEM file with a certificate, together with MAIL_LASER_TLS_KEY_FILE";
+    /// The key of the certificate.
+    TLS_KEY_FILE = "MAIL_LASER_TLS_KEY_FILE", "",
+        "the path of a readable PEM file with a private key, together with MAIL_LASER_TLS_CERT_FILE";
+    /// The port with TLS from the first byte.
+    SMTPS_PORT = "MAIL_LASER_SMTPS_PORT", "", "a port from 0 to 65535, unless MAIL_LASER_TLS is off";
     /// Headers that go into the payload.
     HEADER_PREFIX = "MAIL_LASER_HEADER_PREFIX", "", "a comma-separated list of header name prefixes";
     /// Limit of one delivery attempt.
@@ -65,7 +73,7 @@ variables! {
     DELIVERY = "MAIL_LASER_DELIVERY", "forward", "forward";
     /// Size of a mail.
     MAX_MESSAGE_SIZE = "MAIL_LASER_MAX_MESSAGE_SIZE", "26214400",
-        "bytes, at least 1 and at most a third of MAIL_LASER_MEMORY_MAX_BYTES";
+        "bytes, at least 1 and at most a fifth of MAIL_LASER_MEMORY_MAX_BYTES";
     /// Size of one attachment, decoded.
     MAX_ATTACHMENT_SIZE = "MAIL_LASER_MAX_ATTACHMENT_SIZE", "10485760", "bytes";
     /// Mails that wait for delivery.
@@ -95,8 +103,6 @@ pub const NOT_IN_THIS_VERSION: &[&str] = &[
     "MAIL_LASER_S3_",
     "MAIL_LASER_WEBHOOK_SIGNING_SECRET",
     "MAIL_LASER_ROUTES",
-    "MAIL_LASER_TLS_",
-    "MAIL_LASER_SMTPS_PORT",
     "MAIL_LASER_PROXY_PROTOCOL_FROM",
     "MAIL_LASER_CONFIRM_TIMEOUT",
     "MAIL_LASER_SPOOL_",

@@ -1,16 +1,17 @@
 //! `forward`: the sender is answered once the mail waits in memory, and what cannot be delivered
 //! is dropped, with a record for each mail.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use crate::config::MEMORY_PER_MAIL;
 use crate::memory::Reservation;
 use crate::message::id::MailId;
 use crate::metrics::MessageOutcome;
@@ -19,13 +20,16 @@ use crate::webhook::LOG_TARGET;
 use crate::webhook::client::Request;
 use crate::webhook::destination;
 
-use super::request::requests;
+use super::request::{Prepared, prepare};
 use super::{Answer, Incoming};
 
 /// The queue of `forward`: a task for each mail that waits for a delivery slot or is delivered.
 #[derive(Debug)]
 pub struct Forward {
     queue: Arc<Semaphore>,
+    /// Mails that are read and written at the same time: more than the host has processors would
+    /// only take each other's memory.
+    workers: Arc<Semaphore>,
     attachment_bytes_max: usize,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -65,6 +69,7 @@ impl Forward {
     pub fn new(messages_max: u32, attachment_bytes_max: usize) -> Self {
         Self {
             queue: Arc::new(Semaphore::new(usize::try_from(messages_max).unwrap_or(Semaphore::MAX_PERMITS))),
+            workers: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
             attachment_bytes_max,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -79,30 +84,19 @@ impl Forward {
     }
 
     pub(super) async fn accept(&self, incoming: Incoming) -> Answer {
-        let Incoming { mail, destinations, mut memory } = incoming;
-        let (id, size) = (mail.id, mail.content.len());
-        if !memory.try_grow(size.saturating_mul(MEMORY_PER_MAIL - 1)) {
-            return Answer::OutOfMemory;
-        }
-        let Some(mut places) = self.places(destinations.len()) else {
+        let id = incoming.mail.id;
+        let Some(mut places) = self.places(incoming.destinations.len()) else {
             return Answer::QueueFull;
         };
-        let requests = match requests(mail, destinations, self.attachment_bytes_max).await {
-            Ok(requests) => requests,
+        let prepared = match prepare(incoming, self.attachment_bytes_max, &self.workers).await {
+            Ok(prepared) => prepared,
             Err(answer) => return answer,
         };
-        // The content is gone; what is left are the requests.
-        let bytes: usize = requests.iter().map(|(_, request)| request.body.len()).sum();
-        memory.shrink_to(bytes);
-        if memory.bytes() < bytes && !memory.try_grow(bytes - memory.bytes()) {
-            return Answer::OutOfMemory;
-        }
         let accepted_at = Instant::now();
-        for (route, request) in requests {
+        for Prepared { route, request, memory } in prepared {
             let Some(place) = places.split(1) else {
                 return Answer::QueueFull;
             };
-            let memory = memory.split(request.body.len());
             self.spawn(Queued { id, route, request, accepted_at, memory, place });
         }
         Answer::Accepted(id)
@@ -120,6 +114,12 @@ impl Forward {
         }
     }
 
+    /// Logs what became of all mails.
+    pub fn log_totals(&self) {
+        let (forwarded, failed, dropped) = self.totals.snapshot();
+        info!(target: LOG_TARGET, forwarded, failed, dropped, "deliveries ended");
+    }
+
     /// All places that a mail needs, or none: no destination gets a mail that another refused.
     fn places(&self, count: usize) -> Option<OwnedSemaphorePermit> {
         let count = u32::try_from(count).ok()?;
@@ -135,6 +135,13 @@ impl Forward {
     }
 }
 
+/// What became of one mail at one destination.
+enum End {
+    Of(destination::Delivery),
+    Shutdown,
+    Defect,
+}
+
 /// Takes one mail to its end, which is recorded exactly once.
 async fn deliver(queued: Queued, totals: Arc<Totals>, stop: CancellationToken) {
     let Queued { id, route, request, accepted_at, memory, place } = queued;
@@ -147,30 +154,37 @@ async fn deliver(queued: Queued, totals: Arc<Totals>, stop: CancellationToken) {
     };
     drop(place);
     metrics.queue_messages().dec();
-    let delivery = match &slot {
-        None => None,
+    let end = match &slot {
+        None => End::Shutdown,
         // Boxed, so that a mail that only waits does not hold the room of an HTTP request.
         Some(_) => tokio::select! {
             biased;
-            () = stop.cancelled() => None,
-            delivery = Box::pin(destination.deliver(id, &request)) => Some(delivery),
+            () = stop.cancelled() => End::Shutdown,
+            delivery = AssertUnwindSafe(Box::pin(destination.deliver(id, &request))).catch_unwind() => {
+                delivery.map_or(End::Defect, End::Of)
+            }
         },
     };
     drop(slot);
     metrics.queue_bytes().dec_by(gauge(request.body.len()));
     drop(memory);
-    let (outcome, total) = match delivery {
-        Some(destination::Delivery::Delivered) => {
+    let route = destination.route();
+    let (outcome, total) = match end {
+        End::Of(destination::Delivery::Delivered) => {
             metrics.delivered_after(accepted_at.elapsed().as_secs_f64());
             (MessageOutcome::Forwarded, &totals.forwarded)
         }
-        Some(destination::Delivery::Failed) => (MessageOutcome::Failed, &totals.failed),
-        Some(destination::Delivery::CircuitOpen) => {
-            warn!(target: LOG_TARGET, %id, route = destination.route(), "mail dropped: the circuit is open");
+        End::Of(destination::Delivery::Failed) => (MessageOutcome::Failed, &totals.failed),
+        End::Of(destination::Delivery::CircuitOpen) => {
+            warn!(target: LOG_TARGET, %id, route, "mail dropped: the circuit is open");
             (MessageOutcome::Dropped, &totals.dropped)
         }
-        None => {
-            warn!(target: LOG_TARGET, %id, route = destination.route(), "mail dropped: not delivered before the shutdown");
+        End::Shutdown => {
+            warn!(target: LOG_TARGET, %id, route, "mail dropped: not delivered before the shutdown");
+            (MessageOutcome::Dropped, &totals.dropped)
+        }
+        End::Defect => {
+            error!(target: LOG_TARGET, %id, route, "mail dropped: its delivery panicked, which is a defect");
             (MessageOutcome::Dropped, &totals.dropped)
         }
     };
@@ -180,12 +194,4 @@ async fn deliver(queued: Queued, totals: Arc<Totals>, stop: CancellationToken) {
 
 fn gauge(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
-}
-
-impl Forward {
-    /// Logs what became of all mails.
-    pub fn log_totals(&self) {
-        let (forwarded, failed, dropped) = self.totals.snapshot();
-        info!(target: LOG_TARGET, forwarded, failed, dropped, "deliveries ended");
-    }
 }

@@ -35,6 +35,8 @@ pub enum Answer {
     QueueFull,
     /// There is no memory for it now.
     OutOfMemory,
+    /// What it would be as a request is larger than all the memory there is.
+    RequestTooLarge,
     /// One of its attachments is larger than this many bytes.
     AttachmentTooLarge(usize),
 }

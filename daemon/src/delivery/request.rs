@@ -1,75 +1,167 @@
-//! A mail to one request for each of its destinations.
+//! A mail to one request for each of its destinations, within the memory budget and off the
+//! threads that serve sessions where it takes long.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tracing::error;
 
 use crate::address::Address;
+use crate::config::MEMORY_PER_MAIL;
+use crate::memory::{Buffer, Reservation};
 use crate::message::Mail;
+use crate::message::header::encoded_words;
 use crate::message::parse::Parsed;
 use crate::routes::Route;
 use crate::webhook::client::Request;
 use crate::webhook::payload::Payload;
 
-use super::Answer;
+use super::{Answer, Incoming};
 
-/// Octets of a mail that is parsed on the thread that received it.
-///
-/// The worst that 16 KiB can hold, one header of that size, costs some 13 ms; handing a mail to
-/// another thread and back costs more than parsing a usual one.
+/// Octets of a mail that is read on the thread that received it: handing it to another thread and
+/// back costs more than reading it.
 const INLINE_BYTES_MAX: usize = 16 * 1024;
 
-/// The requests for `destinations`, in their order.
+/// Encoded words in such a mail: decoding costs their number times the mail's size, at most half a
+/// millisecond with this many.
+const INLINE_ENCODED_WORDS_MAX: usize = 32;
+
+/// A request, where it goes, and the memory that it takes.
+pub(super) struct Prepared {
+    pub(super) route: Arc<Route>,
+    pub(super) request: Request,
+    pub(super) memory: Reservation,
+}
+
+/// The requests of a mail, one for each destination, in their order. `workers` bounds how many
+/// mails are worked on at once.
 ///
 /// # Errors
-/// The answer to a mail that must not be delivered.
-pub(super) async fn requests(
-    mail: Mail,
-    destinations: Vec<(Arc<Route>, Vec<Address>)>,
+/// The answer to a mail that must not, or cannot now, be delivered.
+pub(super) async fn prepare(
+    incoming: Incoming,
     attachment_bytes_max: usize,
-) -> Result<Vec<(Arc<Route>, Request)>, Answer> {
-    let (id, is_small) = (mail.id, mail.content.len() <= INLINE_BYTES_MAX);
-    let work = move || build(&mail, &destinations, attachment_bytes_max);
-    if is_small {
-        return work();
+    workers: &Arc<Semaphore>,
+) -> Result<Vec<Prepared>, Answer> {
+    if !is_cheap(&incoming.mail.content) {
+        return work(workers, move || Reading::of(incoming, attachment_bytes_max)?.render()).await;
     }
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        error!(%id, %error, "mail was not turned into a request");
+    let reading = Reading::of(incoming, attachment_bytes_max)?;
+    if reading.parsed.needs_layout() {
+        return work(workers, move || reading.render()).await;
+    }
+    reading.render()
+}
+
+fn is_cheap(content: &[u8]) -> bool {
+    content.len() <= INLINE_BYTES_MAX && encoded_words(content) <= INLINE_ENCODED_WORDS_MAX
+}
+
+/// Runs `job` on a thread for blocking work, once one of `workers` is free.
+async fn work(
+    workers: &Arc<Semaphore>,
+    job: impl FnOnce() -> Result<Vec<Prepared>, Answer> + Send + 'static,
+) -> Result<Vec<Prepared>, Answer> {
+    let Ok(_worker) = workers.acquire().await else {
+        return Err(Answer::OutOfMemory);
+    };
+    tokio::task::spawn_blocking(job).await.unwrap_or_else(|error| {
+        error!(%error, "mail was not turned into a request");
         Err(Answer::OutOfMemory)
     })
 }
 
-fn build(
-    mail: &Mail,
-    destinations: &[(Arc<Route>, Vec<Address>)],
-    attachment_bytes_max: usize,
-) -> Result<Vec<(Arc<Route>, Request)>, Answer> {
-    let prefixes: Vec<String> =
-        destinations.iter().flat_map(|(route, _)| route.header_prefixes.iter().cloned()).collect();
-    let parsed = read(mail, &prefixes);
-    if parsed.attachments.iter().any(|attachment| attachment.bytes.len() > attachment_bytes_max) {
-        return Err(Answer::AttachmentTooLarge(attachment_bytes_max));
-    }
-    let body = parsed.body();
-    let request = |(route, recipients): &(Arc<Route>, Vec<Address>)| {
-        let payload = Payload::new(mail, &parsed, &body, recipients, &route.header_prefixes);
-        let json = payload.to_json().map_err(|error| {
-            error!(id = %mail.id, %error, "mail was not turned into a request");
-            Answer::OutOfMemory
-        })?;
-        let idempotency_key = mail.id.to_string();
-        Ok((Arc::clone(route), Request { idempotency_key, body: Bytes::from(json) }))
-    };
-    destinations.iter().map(request).collect()
+/// A mail that was read and not yet written.
+struct Reading {
+    mail: Mail,
+    destinations: Vec<(Arc<Route>, Vec<Address>)>,
+    parsed: Parsed,
+    memory: Reservation,
 }
 
-/// A mail that makes a parser panic is delivered as its own source: a defect of ours must not
-/// cost a mail.
-fn read(mail: &Mail, prefixes: &[String]) -> Parsed {
-    catch_unwind(AssertUnwindSafe(|| Parsed::read(&mail.content, prefixes))).unwrap_or_else(|_| {
-        error!(id = %mail.id, "mail was not parsed because of a defect; its source is delivered as its text");
-        Parsed { text: Some(String::from_utf8_lossy(&mail.content).into_owned()), ..Parsed::default() }
-    })
+impl Reading {
+    fn of(incoming: Incoming, attachment_bytes_max: usize) -> Result<Self, Answer> {
+        let Incoming { mail, destinations, mut memory } = incoming;
+        let size = mail.content.len();
+        if !memory.try_grow(size.saturating_mul(MEMORY_PER_MAIL - 1)) {
+            return Err(Answer::OutOfMemory);
+        }
+        let prefixes: Vec<String> =
+            destinations.iter().flat_map(|(route, _)| route.header_prefixes.iter().cloned()).collect();
+        let mut parsed =
+            without_panic(&mail, || Parsed::read(&mail.content, &prefixes)).unwrap_or_else(|| Parsed {
+                text: Some(String::from_utf8_lossy(&mail.content).into_owned()),
+                ..Parsed::default()
+            });
+        if prefixes.iter().any(|prefix| "received".starts_with(prefix)) {
+            // The newest trace stands first: RFC 5321 section 4.4.
+            parsed.headers.insert(0, ("Received".to_owned(), mail.trace.clone()));
+        }
+        if parsed.attachments.iter().any(|attachment| attachment.bytes.len() > attachment_bytes_max) {
+            return Err(Answer::AttachmentTooLarge(attachment_bytes_max));
+        }
+        memory.shrink_to(size + parsed.bytes());
+        Ok(Self { mail, destinations, parsed, memory })
+    }
+
+    fn render(self) -> Result<Vec<Prepared>, Answer> {
+        let Self { mail, destinations, parsed, mut memory } = self;
+        let body = without_panic(&mail, || parsed.body()).unwrap_or_default();
+        let mut prepared = Vec::with_capacity(destinations.len());
+        for (route, recipients) in destinations {
+            let payload = Payload::new(&mail, &parsed, &body, &recipients, &route.header_prefixes);
+            let mut json = Json { buffer: Buffer::new(memory.split(0), usize::MAX) };
+            if let Err(error) = payload.write_json(&mut json) {
+                let held = memory.bytes() + json.buffer.memory().bytes();
+                error!(id = %mail.id, %error, held, "mail was not turned into a request");
+                // What is held already doubles at the next try; so much there never is.
+                let fits = memory.could_ever_be(held.saturating_mul(2));
+                return Err(if fits { Answer::OutOfMemory } else { Answer::RequestTooLarge });
+            }
+            let (body, memory) = json.buffer.into_parts();
+            let request = Request { idempotency_key: mail.id.to_string(), body: Bytes::from(body) };
+            prepared.push(Prepared { route, request, memory });
+        }
+        Ok(prepared)
+    }
+}
+
+/// A defect of a parser must not cost a mail: what can be had without it is delivered.
+fn without_panic<T>(mail: &Mail, read: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(read))
+        .map_err(|_| error!(id = %mail.id, "mail was not read because of a defect; it is delivered as far as it was"))
+        .ok()
+}
+
+/// JSON that takes its memory from the budget while it is written.
+struct Json {
+    buffer: Buffer,
+}
+
+impl io::Write for Json {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        match self.buffer.push(part) {
+            Ok(()) => Ok(part.len()),
+            Err(_full) => Err(io::ErrorKind::OutOfMemory.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_mail_that_costs_little_is_read_at_once() {
+        assert!(is_cheap(b"Subject: =?utf-8?q?a?=\r\n\r\ntext"));
+        assert!(!is_cheap(&b"Subject: =? \r\n".repeat(33)));
+        assert!(!is_cheap(&[b'x'; INLINE_BYTES_MAX + 1]));
+    }
 }

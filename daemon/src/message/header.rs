@@ -1,12 +1,44 @@
 //! Header sections, of a mail and of its parts, within bounds. Pure.
 
+use std::cell::Cell;
+
 use mailparse::MailHeader;
 
-/// Octets of one header that are decoded; of a longer one this much is kept as it is.
-///
-/// Decoding costs time that is quadratic in the length: 16 KiB take some 13 ms at worst. No real
+/// Octets of one header that are decoded; of a longer one this much is kept as it is. No real
 /// header but a list of recipients comes near.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
+
+/// What decoding all headers of a mail may cost, in octets times encoded words of each header.
+///
+/// The decoder looks through the rest of a header for each `=?` in it; this much takes it some
+/// 60 ms. The largest header that is decoded, full of encoded words, costs a tenth of it.
+const DECODING_COST_MAX: usize = 40_000_000;
+
+/// What is left of the time for decoding the headers of one mail, in all of its parts.
+#[derive(Debug)]
+pub struct DecodingBudget(Cell<usize>);
+
+impl Default for DecodingBudget {
+    fn default() -> Self {
+        Self(Cell::new(DECODING_COST_MAX))
+    }
+}
+
+impl DecodingBudget {
+    /// Takes the cost of decoding `raw`; `false`, and nothing taken, when it is too high.
+    fn allows(&self, raw: &[u8]) -> bool {
+        let cost = encoded_words(raw).saturating_mul(raw.len());
+        let left = self.0.get().checked_sub(cost).filter(|_| raw.len() <= HEADER_BYTES_MAX);
+        self.0.set(left.unwrap_or(self.0.get()));
+        left.is_some()
+    }
+}
+
+/// What could be the start of an encoded word: RFC 2047.
+#[must_use]
+pub fn encoded_words(raw: &[u8]) -> usize {
+    memchr::memmem::find_iter(raw, b"=?").count()
+}
 
 /// Octets of a header section that are looked at; what follows counts as header all the same.
 ///
@@ -15,7 +47,10 @@ const SECTION_BYTES_MAX: usize = 256 * 1024;
 
 /// The header section of a mail or of a part.
 #[derive(Debug)]
-pub struct Headers<'a>(Vec<MailHeader<'a>>);
+pub struct Headers<'a> {
+    headers: Vec<MailHeader<'a>>,
+    budget: &'a DecodingBudget,
+}
 
 impl<'a> Headers<'a> {
     /// Splits `content` into its header section and its body.
@@ -23,53 +58,54 @@ impl<'a> Headers<'a> {
     /// The section ends at the first empty line. What is no header is passed over, so that one
     /// broken line costs that line alone.
     #[must_use]
-    pub fn split(content: &'a [u8]) -> (Self, &'a [u8]) {
+    pub fn split(content: &'a [u8], budget: &'a DecodingBudget) -> (Self, &'a [u8]) {
         let (section, body) = split_section(content);
         let section = &section[..section.len().min(SECTION_BYTES_MAX)];
         let headers = unfolded(section).filter_map(|header| {
             let (header, _) = mailparse::parse_header(header).ok()?;
             is_field_name(header.get_key_raw()).then_some(header)
         });
-        (Self(headers.collect()), body)
+        (Self { headers: headers.collect(), budget }, body)
     }
 
     /// The decoded value of the first header of that name, without regard to case.
     #[must_use]
     pub fn first(&self, name: &str) -> Option<String> {
-        self.first_header(name).map(value)
+        self.first_header(name).map(|header| self.value(header))
     }
 
-    /// The first header of that name, for the parsers of structured headers; `None` also for one
-    /// that is too long to be parsed.
+    /// The first header of that name, for the parsers of structured headers, which decode it;
+    /// `None` also for one that is too costly.
     #[must_use]
     pub fn first_parsable(&self, name: &str) -> Option<&MailHeader<'a>> {
-        self.first_header(name).filter(|header| header.get_value_raw().len() <= HEADER_BYTES_MAX)
+        self.first_header(name).filter(|header| self.budget.allows(header.get_value_raw()))
     }
 
     /// All names with their decoded values, in their order.
     pub fn iter(&self) -> impl Iterator<Item = (String, &MailHeader<'a>)> {
-        self.0.iter().map(|header| (header.get_key(), header))
+        self.headers.iter().map(|header| (header.get_key(), header))
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.headers.is_empty()
     }
 
     fn first_header(&self, name: &str) -> Option<&MailHeader<'a>> {
-        self.0.iter().find(|header| header.get_key_raw().eq_ignore_ascii_case(name.as_bytes()))
+        self.headers.iter().find(|header| header.get_key_raw().eq_ignore_ascii_case(name.as_bytes()))
     }
-}
 
-/// The decoded value of a header: RFC 2047, unfolded, valid UTF-8 whatever it declares.
-#[must_use]
-pub fn value(header: &MailHeader<'_>) -> String {
-    let raw = header.get_value_raw();
-    if raw.len() <= HEADER_BYTES_MAX {
-        header.get_value()
-    } else {
-        String::from_utf8_lossy(&raw[..HEADER_BYTES_MAX]).into_owned()
+    /// The decoded value of a header: RFC 2047, unfolded, valid UTF-8 whatever it declares. One that
+    /// is too costly stays as it is.
+    #[must_use]
+    pub fn value(&self, header: &MailHeader<'_>) -> String {
+        let raw = header.get_value_raw();
+        if self.budget.allows(raw) {
+            header.get_value()
+        } else {
+            String::from_utf8_lossy(&raw[..raw.len().min(HEADER_BYTES_MAX)]).into_owned()
+        }
     }
 }
 
@@ -123,10 +159,15 @@ fn unfolded(section: &[u8]) -> impl Iterator<Item = &[u8]> {
 mod tests {
     use super::*;
 
+    /// Splits with a budget that lives as long as the test.
+    fn split(content: &[u8]) -> (Headers<'_>, &[u8]) {
+        Headers::split(content, Box::leak(Box::default()))
+    }
+
     #[test]
     fn a_section_ends_at_the_first_empty_line() {
         for content in ["Subject: a\r\n b\r\nTo: c\r\n\r\nbody", "Subject: a\n b\nTo: c\n\nbody"] {
-            let (headers, body) = Headers::split(content.as_bytes());
+            let (headers, body) = split(content.as_bytes());
             assert_eq!(headers.first("subject").as_deref(), Some("a b"));
             assert_eq!(headers.first("TO").as_deref(), Some("c"));
             assert_eq!(body, b"body");
@@ -135,29 +176,40 @@ mod tests {
 
     #[test]
     fn a_broken_line_costs_itself_alone() {
-        let (headers, body) = Headers::split(b"Subject: a\r\nthis is no header\r\nTo: c\r\n\r\nbody");
+        let (headers, body) = split(b"Subject: a\r\nthis is no header\r\nTo: c\r\n\r\nbody");
         assert_eq!(headers.first("To").as_deref(), Some("c"));
         assert_eq!(body, b"body");
     }
 
     #[test]
     fn content_without_headers_is_all_body() {
-        let (headers, body) = Headers::split(b"just text\r\n\r\nmore");
+        let (headers, body) = split(b"just text\r\n\r\nmore");
         assert!(headers.is_empty());
         assert_eq!(body, b"just text\r\n\r\nmore");
-        assert_eq!(Headers::split(b"\r\nbody").1, b"body");
-        assert_eq!(Headers::split(b"Subject: no body").1, b"");
+        assert_eq!(split(b"\r\nbody").1, b"body");
+        assert_eq!(split(b"Subject: no body").1, b"");
     }
 
     #[test]
     fn values_are_decoded_within_bounds() {
-        let (headers, _) = Headers::split(b"Subject: =?utf-8?q?gr=C3=BC=C3=9Fe?= =?x-none?q?a?=\r\n\r\n");
+        let (headers, _) = split(b"Subject: =?utf-8?q?gr=C3=BC=C3=9Fe?= =?x-none?q?a?=\r\n\r\n");
         assert_eq!(headers.first("Subject").as_deref(), Some("gr\u{fc}\u{df}e =?x-none?q?a?="));
 
         let bomb = format!("Subject: {}\r\nTo: c\r\n\r\n", "=? ".repeat(60_000));
-        let (headers, _) = Headers::split(bomb.as_bytes());
+        let (headers, _) = split(bomb.as_bytes());
         assert_eq!(headers.first("Subject").map(|text| text.len()), Some(HEADER_BYTES_MAX));
         assert!(headers.first_parsable("Subject").is_none());
         assert_eq!(headers.first("To").as_deref(), Some("c"));
+    }
+
+    #[test]
+    fn decoding_all_headers_of_a_mail_has_a_bound() {
+        let words = format!("=?utf-8?q?{}?= ", "a".repeat(60)).repeat(200);
+        let mail = format!("Subject: {words}\r\n\r\n");
+        let (headers, _) = split(mail.as_bytes());
+        let decoded =
+            (0..100).filter(|_| headers.first("Subject").is_some_and(|text| text.starts_with("aaa")));
+        let decoded = decoded.count();
+        assert!((5..50).contains(&decoded), "{decoded} times");
     }
 }

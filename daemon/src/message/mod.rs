@@ -21,6 +21,8 @@ pub struct Mail {
     pub received_at: SystemTime,
     /// Who is told when it cannot be delivered.
     pub reverse_path: ReversePath,
+    /// The value of the `Received` header that this server adds.
+    pub trace: String,
     /// Header and body with CRLF line ends, as they were sent.
     pub content: Vec<u8>,
 }

@@ -3,10 +3,12 @@
 //! Lenient at every layer: whatever a mail is, something of it is delivered. A part that cannot
 //! be taken apart becomes an attachment with its bytes as they are.
 
+use std::borrow::Cow;
+
 use mailparse::{DispositionType, MailAddr, ParsedContentType};
 
-use super::header::Headers;
-use super::{body, header, html, multipart};
+use super::header::{DecodingBudget, Headers};
+use super::{body, html, multipart};
 
 /// Levels of multipart that are taken apart. Real mails have up to about ten; each level scans
 /// its body once more.
@@ -58,7 +60,8 @@ impl Parsed {
     /// lower case.
     #[must_use]
     pub fn read(content: &[u8], prefixes: &[String]) -> Self {
-        let (headers, content_body) = Headers::split(content);
+        let budget = DecodingBudget::default();
+        let (headers, content_body) = Headers::split(content, &budget);
         let mut parsed = Self {
             sender_name: sender_name(&headers),
             subject: headers.first("Subject").unwrap_or_default(),
@@ -66,24 +69,43 @@ impl Parsed {
             headers: matching(&headers, prefixes),
             ..Self::default()
         };
-        Walk { parsed: &mut parsed, parts_left: PARTS_MAX }.part(&headers, content_body, 0, "text/plain");
+        Walk { parsed: &mut parsed, parts_left: PARTS_MAX, budget: &budget }.part(
+            &headers,
+            content_body,
+            0,
+            "text/plain",
+        );
         parsed
     }
 
-    /// The plain text: the mail's own, or made from its HTML.
+    /// The plain text: the mail's own, or made from its HTML, which can be costly.
     #[must_use]
-    pub fn body(&self) -> String {
+    pub fn body(&self) -> Cow<'_, str> {
         match (&self.text, &self.html) {
-            (Some(text), _) => text.clone(),
-            (None, Some(page)) => html::to_text(page),
-            (None, None) => String::new(),
+            (Some(text), _) => text.into(),
+            (None, Some(page)) => html::to_text(page).into(),
+            (None, None) => "".into(),
         }
+    }
+
+    /// Whether [`Self::body`] has to be made from HTML.
+    #[must_use]
+    pub fn needs_layout(&self) -> bool {
+        self.text.is_none() && self.html.is_some()
+    }
+
+    /// Octets that it holds, headers and labels aside.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let text = self.text.as_ref().map_or(0, String::len) + self.html.as_ref().map_or(0, String::len);
+        text + self.attachments.iter().map(|attachment| attachment.bytes.len()).sum::<usize>()
     }
 }
 
 struct Walk<'p> {
     parsed: &'p mut Parsed,
     parts_left: usize,
+    budget: &'p DecodingBudget,
 }
 
 impl Walk<'_> {
@@ -100,7 +122,7 @@ impl Walk<'_> {
                 let default_type = if digest { "message/rfc822" } else { "text/plain" };
                 for part in parts {
                     // A part need not have headers; then an empty line comes first.
-                    let (headers, content) = Headers::split(part);
+                    let (headers, content) = Headers::split(part, self.budget);
                     self.part(&headers, content, depth + 1, default_type);
                 }
                 return;
@@ -165,7 +187,7 @@ fn matching(headers: &Headers<'_>, prefixes: &[String]) -> Vec<(String, String)>
         let name = name.to_ascii_lowercase();
         prefixes.iter().any(|prefix| name.starts_with(prefix))
     };
-    headers.iter().filter(|(name, _)| is_wanted(name)).map(|(name, raw)| (name, header::value(raw))).collect()
+    headers.iter().filter(|(name, _)| is_wanted(name)).map(|(name, raw)| (name, headers.value(raw))).collect()
 }
 
 /// An id without its angle brackets and without what stands around them.

@@ -11,9 +11,9 @@ const PATH_BYTES_MAX: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// `HELO domain`
-    Helo,
+    Helo(String),
     /// `EHLO domain`
-    Ehlo,
+    Ehlo(String),
     /// `MAIL FROM:<reverse-path> [parameters]`
     Mail {
         /// Who is told when the mail cannot be delivered.
@@ -25,6 +25,15 @@ pub enum Command {
     Rcpt(Address),
     /// `DATA`
     Data,
+    /// `BDAT size [LAST]`: RFC 3030
+    Bdat {
+        /// Octets that follow the command.
+        size: u64,
+        /// Whether they end the mail.
+        last: bool,
+    },
+    /// `STARTTLS`: RFC 3207
+    StartTls,
     /// `RSET`
     Rset,
     /// `NOOP`
@@ -42,8 +51,21 @@ pub enum Command {
 pub struct MailParameters {
     /// Octets that the client says the mail has: RFC 1870.
     pub size: Option<u64>,
-    /// Whether `BODY` was given; either value is taken as it comes: RFC 6152.
-    pub has_body: bool,
+    /// What the content is declared to be: RFC 6152, RFC 3030.
+    pub body: Option<Body>,
+    /// Whether addresses and headers may be outside ASCII: RFC 6531.
+    pub smtputf8: bool,
+}
+
+/// Values of the parameter `BODY`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// Lines of ASCII.
+    SevenBit,
+    /// Lines of any octets.
+    EightBitMime,
+    /// Any octets, which only BDAT can carry.
+    BinaryMime,
 }
 
 impl MailParameters {
@@ -71,6 +93,8 @@ pub enum CommandError {
     UnknownParameter,
     /// A parameter whose value is malformed, or that is given twice.
     MalformedParameter(&'static str),
+    /// A `BDAT` whose size cannot be read: nobody knows where the next command begins.
+    UnreadableChunk,
 }
 
 impl CommandError {
@@ -85,11 +109,12 @@ impl CommandError {
             Self::NotImplemented => Reply::new(502, "5.5.1", "Command not implemented"),
             Self::Syntax(syntax) => Reply::new(501, "5.5.4", format!("Syntax: {syntax}")),
             Self::ReversePath(AddressError::NotAscii) | Self::ForwardPath(AddressError::NotAscii) => {
-                Reply::new(553, "5.6.7", "Addresses outside ASCII are not supported")
+                Reply::new(553, "5.6.7", "An address outside ASCII needs SMTPUTF8")
             }
             Self::ReversePath(error) => Reply::new(501, "5.1.7", format!("Reverse-path {error}")),
             Self::ForwardPath(error) => Reply::new(501, "5.1.3", format!("Recipient {error}")),
             Self::UnknownParameter => Reply::new(555, "5.5.4", "Parameter not recognized"),
+            Self::UnreadableChunk => Reply::new(501, "5.5.4", "Syntax: BDAT size [LAST]"),
             Self::MalformedParameter(name) => {
                 Reply::new(501, "5.5.4", format!("Parameter {name} is malformed or given twice"))
             }
@@ -112,10 +137,12 @@ pub fn parse(line: &[u8]) -> Result<Command, CommandError> {
     let (verb, argument) = line.split_once([' ', '\t']).unwrap_or((line, ""));
     let argument = argument.trim_start();
     match verb.to_ascii_uppercase().as_str() {
-        "HELO" => hello(argument, "HELO domain").map(|()| Command::Helo),
-        "EHLO" => hello(argument, "EHLO domain").map(|()| Command::Ehlo),
+        "HELO" => hello(argument, "HELO domain").map(Command::Helo),
+        "EHLO" => hello(argument, "EHLO domain").map(Command::Ehlo),
         "MAIL" => mail(argument),
         "RCPT" => rcpt(argument),
+        "BDAT" => bdat(argument),
+        "STARTTLS" => without_argument(argument, Command::StartTls, "STARTTLS"),
         "DATA" => without_argument(argument, Command::Data, "DATA"),
         "RSET" => without_argument(argument, Command::Rset, "RSET"),
         "QUIT" => without_argument(argument, Command::Quit, "QUIT"),
@@ -123,10 +150,19 @@ pub fn parse(line: &[u8]) -> Result<Command, CommandError> {
         "HELP" => Ok(Command::Help),
         "VRFY" if argument.is_empty() => Err(CommandError::Syntax("VRFY address")),
         "VRFY" => Ok(Command::Vrfy),
-        "EXPN" | "TURN" | "ETRN" | "SEND" | "SOML" | "SAML" | "AUTH" | "STARTTLS" | "BDAT" => {
-            Err(CommandError::NotImplemented)
-        }
+        "EXPN" | "TURN" | "ETRN" | "SEND" | "SOML" | "SAML" | "AUTH" => Err(CommandError::NotImplemented),
         _ => Err(CommandError::Unknown),
+    }
+}
+
+fn bdat(argument: &str) -> Result<Command, CommandError> {
+    let mut words = argument.split_ascii_whitespace();
+    let size = words.next().filter(|size| size.bytes().all(|c| c.is_ascii_digit()));
+    let size = size.and_then(|size| size.parse().ok()).ok_or(CommandError::UnreadableChunk)?;
+    match (words.next(), words.next()) {
+        (None, _) => Ok(Command::Bdat { size, last: false }),
+        (Some(word), None) if word.eq_ignore_ascii_case("LAST") => Ok(Command::Bdat { size, last: true }),
+        _ => Err(CommandError::UnreadableChunk),
     }
 }
 
@@ -145,11 +181,11 @@ fn without_argument(argument: &str, command: Command, syntax: &'static str) -> R
 
 /// The argument is not used for anything: RFC 5321 section 4.1.4 forbids to refuse mail for it.
 /// So anything that could be a name is taken.
-fn hello(argument: &str, syntax: &'static str) -> Result<(), CommandError> {
+fn hello(argument: &str, syntax: &'static str) -> Result<String, CommandError> {
     let is_name = !argument.is_empty()
         && argument.len() <= address::DOMAIN_BYTES_MAX
         && argument.bytes().all(|c| c.is_ascii_graphic());
-    if is_name { Ok(()) } else { Err(CommandError::Syntax(syntax)) }
+    if is_name { Ok(argument.to_owned()) } else { Err(CommandError::Syntax(syntax)) }
 }
 
 fn mail(argument: &str) -> Result<Command, CommandError> {
@@ -158,7 +194,7 @@ fn mail(argument: &str) -> Result<Command, CommandError> {
     let reverse_path = if path.is_empty() {
         ReversePath::Null
     } else {
-        ReversePath::Mailbox(mailbox(path).map_err(CommandError::ReversePath)?)
+        ReversePath::Mailbox(Address::parse(without_route(path)?).map_err(CommandError::ReversePath)?)
     };
     let mut known = MailParameters::default();
     for parameter in parameters.split_ascii_whitespace() {
@@ -166,10 +202,18 @@ fn mail(argument: &str) -> Result<Command, CommandError> {
         match name.to_ascii_uppercase().as_str() {
             "SIZE" if known.size.is_none() => known.size = Some(size(value)?),
             "SIZE" => return Err(CommandError::MalformedParameter("SIZE")),
-            "BODY" if !known.has_body && is_body(value) => known.has_body = true,
+            "BODY" if known.body.is_none() => known.body = Some(body(value)?),
             "BODY" => return Err(CommandError::MalformedParameter("BODY")),
+            "SMTPUTF8" if !known.smtputf8 && !parameter.contains('=') => known.smtputf8 = true,
+            "SMTPUTF8" => return Err(CommandError::MalformedParameter("SMTPUTF8")),
             _ => return Err(CommandError::UnknownParameter),
         }
+    }
+    if let ReversePath::Mailbox(address) = &reverse_path
+        && !address.is_ascii()
+        && !known.smtputf8
+    {
+        return Err(CommandError::ReversePath(AddressError::NotAscii));
     }
     Ok(Command::Mail { reverse_path, parameters: known })
 }
@@ -177,7 +221,7 @@ fn mail(argument: &str) -> Result<Command, CommandError> {
 fn rcpt(argument: &str) -> Result<Command, CommandError> {
     const SYNTAX: CommandError = CommandError::Syntax("RCPT TO:<address>");
     let (path, parameters) = path_and_parameters(argument, "TO:").ok_or(SYNTAX)?;
-    let address = mailbox(path).map_err(CommandError::ForwardPath)?;
+    let address = Address::parse_recipient(without_route(path)?).map_err(CommandError::ForwardPath)?;
     if parameters.trim().is_empty() {
         Ok(Command::Rcpt(address))
     } else {
@@ -211,13 +255,15 @@ fn closing_bracket(path: &str) -> Option<usize> {
     None
 }
 
-/// A mailbox, with the source route before it (`@a,@b:`) ignored: RFC 5321 appendix C.
-fn mailbox(path: &str) -> Result<Address, AddressError> {
-    let mailbox = match path.strip_prefix('@') {
-        Some(route) => route.split_once(':').ok_or(AddressError::NotAMailbox)?.1,
-        None => path,
-    };
-    Address::parse(mailbox)
+/// A path without the source route before it (`@a,@b:`), which is ignored: RFC 5321 appendix C.
+fn without_route(path: &str) -> Result<&str, CommandError> {
+    match path.strip_prefix('@') {
+        Some(route) => match route.split_once(':') {
+            Some((_, mailbox)) => Ok(mailbox),
+            None => Err(CommandError::Syntax("<address>, with or without a source route")),
+        },
+        None => Ok(path),
+    }
 }
 
 /// RFC 1870 section 4: up to 20 digits.
@@ -227,21 +273,30 @@ fn size(value: &str) -> Result<u64, CommandError> {
     is_number.then(|| value.parse().unwrap_or(u64::MAX)).ok_or(CommandError::MalformedParameter("SIZE"))
 }
 
-fn is_body(value: &str) -> bool {
-    value.eq_ignore_ascii_case("7BIT") || value.eq_ignore_ascii_case("8BITMIME")
+fn body(value: &str) -> Result<Body, CommandError> {
+    match value.to_ascii_uppercase().as_str() {
+        "7BIT" => Ok(Body::SevenBit),
+        "8BITMIME" => Ok(Body::EightBitMime),
+        "BINARYMIME" => Ok(Body::BinaryMime),
+        _ => Err(CommandError::MalformedParameter("BODY")),
+    }
 }
 
 impl Command {
     /// Whether the command neither names a recipient nor carries a mail on.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        matches!(self, Self::Helo | Self::Ehlo | Self::Rset | Self::Noop | Self::Vrfy | Self::Help)
+        matches!(self, Self::Helo(_) | Self::Ehlo(_) | Self::Rset | Self::Noop | Self::Vrfy | Self::Help)
     }
 
     /// Whether it uses an extension, which only EHLO offers.
     #[must_use]
     pub fn is_extended(&self) -> bool {
-        matches!(self, Self::Mail { parameters, .. } if !parameters.is_empty())
+        match self {
+            Self::Mail { parameters, .. } => !parameters.is_empty(),
+            Self::Bdat { .. } | Self::StartTls => true,
+            _ => false,
+        }
     }
 }
 
@@ -278,8 +333,11 @@ mod tests {
             ("MAIL FROM:<a@example.com> SIZE=99999999999999999999", "Mail"),
             ("MAIL FROM:<a@example.com> SIZE=-1", "501 5.5.4"),
             ("MAIL FROM:<a@example.com> SIZE=1 SIZE=1", "501 5.5.4"),
-            ("MAIL FROM:<a@example.com> BODY=BINARYMIME", "501 5.5.4"),
-            ("MAIL FROM:<a@example.com> SMTPUTF8", "555 5.5.4"),
+            ("MAIL FROM:<a@example.com> BODY=BINARYMIME", "Mail"),
+            ("MAIL FROM:<a@example.com> BODY=9BIT", "501 5.5.4"),
+            ("MAIL FROM:<\u{fc}@example.com> SMTPUTF8", "Mail"),
+            ("MAIL FROM:<a@example.com> SMTPUTF8=1", "501 5.5.4"),
+            ("MAIL FROM:<a@example.com> RET=FULL", "555 5.5.4"),
             ("MAIL FROM:<a@example.com>SIZE=1", "501 5.5.4"),
             ("MAIL FROM:a@example.com", "501 5.5.4"),
             ("MAIL FROM:<a@example.com", "501 5.5.4"),
@@ -287,6 +345,8 @@ mod tests {
             ("MAIL FROM:<a>", "501 5.1.7"),
             ("MAIL FROM:<\u{fc}@example.com>", "553 5.6.7"),
             ("RCPT TO:<a@example.com>", "Rcpt"),
+            ("RCPT TO:<Postmaster>", "Rcpt"),
+            ("RCPT TO:<@a.example>", "501 5.5.4"),
             ("RCPT TO:<>", "501 5.1.3"),
             ("RCPT TO:<a@example.com> NOTIFY=NEVER", "555 5.5.4"),
             ("RCPT TO:<a..b@example.com>", "501 5.1.3"),
@@ -296,7 +356,14 @@ mod tests {
             ("NOOP anything", "Noop"),
             ("VRFY", "501 5.5.4"),
             ("VRFY a", "Vrfy"),
-            ("STARTTLS", "502 5.5.1"),
+            ("BDAT 10", "Bdat"),
+            ("BDAT 0 last", "Bdat"),
+            ("BDAT", "501 5.5.4"),
+            ("BDAT -1", "501 5.5.4"),
+            ("BDAT 99999999999999999999", "501 5.5.4"),
+            ("BDAT 1 LAST now", "501 5.5.4"),
+            ("STARTTLS", "StartTls"),
+            ("STARTTLS now", "501 5.5.4"),
             ("GET / HTTP/1.1", "500 5.5.1"),
             ("", "500 5.5.1"),
             ("NOOP\nQUIT", "500 5.5.2"),

@@ -1,5 +1,7 @@
 //! What one session may ask for. Each number says where it comes from.
 
+use std::time::Duration;
+
 /// Octets of a command line, its CRLF included.
 ///
 /// RFC 5321 section 4.5.3.1.4 asks for 512, plus what each extension's parameters add; 2,048 is
@@ -27,11 +29,9 @@ pub const IDLE_COMMANDS_MAX: u32 = 100;
 /// A client's mistake shows after a few; what goes on after 20 is probing.
 pub const ERRORS_MAX: u32 = 20;
 
-/// Commands in one session.
-///
-/// At ten commands a mail, 100,000 mails: far beyond what a client sends before it reconnects,
-/// and a bound on what one connection can ask for.
-pub const COMMANDS_MAX: u32 = 1_000_000;
+/// Commands without an accepted mail in between: one for each recipient of the largest mail, and as
+/// many again for what else a client may try.
+pub const COMMANDS_MAX: u32 = 2_000;
 
 /// Bytes that a session counts for in the memory budget besides its mail: its task, its read
 /// buffer and its replies.
@@ -43,3 +43,43 @@ pub const READ_BYTES: usize = 4 * 1024;
 
 /// Bytes that one read of a mail's content asks for; within a session's share of the budget.
 pub const CONTENT_READ_BYTES: usize = 12 * 1024;
+
+/// How long a session may go on without an accepted mail: the sum of the time-outs that RFC 5321
+/// section 4.5.3.2 gives the steps of one mail.
+pub const MAIL_TIME_MAX: Duration = Duration::from_secs(30 * 60);
+
+/// How long a shutdown waits for the next command of a client that has begun a mail.
+pub const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a TLS handshake may take. It is four short messages.
+pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How long content may come as slowly as it likes.
+const CONTENT_TIME_FREE: Duration = Duration::from_secs(60);
+
+/// Bytes a second that content has to come at, on average, after that. A modem of 1990 was faster;
+/// a mail of the default limit would take three days.
+const CONTENT_RATE_MIN: u64 = 100;
+
+/// Whether `bytes` of content in `elapsed` are so few that the client only holds the session.
+#[must_use]
+pub fn is_too_slow(bytes: u64, elapsed: Duration) -> bool {
+    elapsed > CONTENT_TIME_FREE && bytes < elapsed.as_secs().saturating_mul(CONTENT_RATE_MIN)
+}
+
+/// `Received` headers of a mail: with more it goes round in circles (RFC 5321 section 6.3 asks for
+/// at least 100).
+pub const RECEIVED_MAX: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_content_that_trickles_is_too_slow() {
+        let seconds = Duration::from_secs;
+        assert!(!is_too_slow(0, seconds(60)));
+        assert!(is_too_slow(6_099, seconds(61)));
+        assert!(!is_too_slow(6_100, seconds(61)));
+    }
+}

@@ -29,8 +29,10 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// Accepts connections on one socket, which outlives it.
 #[derive(Debug)]
 pub struct Listener {
-    /// The socket.
+    /// Where sessions begin in clear text.
     pub socket: Arc<TcpListener>,
+    /// Where sessions begin with a TLS handshake: RFC 8314.
+    pub tls_socket: Option<Arc<TcpListener>>,
     /// What sessions share.
     pub context: Arc<Context>,
     /// The limits.
@@ -51,42 +53,52 @@ impl Listener {
     /// When the socket itself fails.
     pub async fn serve(self: Arc<Self>) -> io::Result<()> {
         loop {
-            let accepted = tokio::select! {
+            let (accepted, tls_first) = tokio::select! {
                 biased;
                 () = self.context.draining.cancelled() => return Ok(()),
-                accepted = self.socket.accept() => accepted,
+                accepted = self.socket.accept() => (accepted, false),
+                accepted = accept(self.tls_socket.as_deref()) => (accepted, true),
             };
             match accepted {
-                Ok((stream, peer)) => self.begin(stream, peer),
+                Ok((stream, peer)) => self.begin(stream, peer, tls_first),
                 Err(error) if is_of_the_connection(&error) => {}
                 Err(error) if is_exhaustion(&error) => {
                     warn!(%error, "connection not accepted; raise the limit of open files or lower MAIL_LASER_MAX_CONNECTIONS");
                     tokio::time::sleep(EXHAUSTED_PAUSE).await;
                 }
-                Err(error) => return Err(error),
+                Err(error) if is_defect(&error) => return Err(error),
+                Err(error) => {
+                    warn!(%error, "connection not accepted");
+                    tokio::time::sleep(EXHAUSTED_PAUSE).await;
+                }
             }
         }
     }
 
-    fn begin(&self, stream: TcpStream, peer: SocketAddr) {
+    fn begin(&self, stream: TcpStream, peer: SocketAddr, tls_first: bool) {
         let (place, memory) = match self.admit(peer) {
             Ok(admitted) => admitted,
             Err((result, reply)) => {
                 self.context.metrics.connection(result);
                 debug!(%peer, code = reply.code(), ?result, "connection refused");
-                return refuse(&stream, &reply);
+                // Before a handshake a reply would only be taken for a broken one.
+                if !tls_first {
+                    self.context.metrics.reply(reply.code());
+                    refuse(&stream, &reply);
+                }
+                return;
             }
         };
         self.context.metrics.connection(ConnectionResult::Accepted);
         // A reply is one write; waiting for more to send would only delay it.
         match stream.set_nodelay(true) {
-            Ok(()) => self.serve_session(stream, peer, (place, memory)),
+            Ok(()) => self.serve_session(stream, peer, tls_first, (place, memory)),
             Err(error) => debug!(%peer, %error, "connection lost"),
         }
     }
 
     /// Serves one session in a task of its own, which holds `held` until its end.
-    fn serve_session<S, H>(&self, stream: S, peer: SocketAddr, held: H)
+    fn serve_session<S, H>(&self, stream: S, peer: SocketAddr, tls_first: bool, held: H)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         H: Send + 'static,
@@ -97,7 +109,8 @@ impl Listener {
             async move {
                 let _held = held;
                 context.metrics.sessions().inc();
-                let session = AssertUnwindSafe(session::run(stream, &context)).catch_unwind();
+                let session =
+                    AssertUnwindSafe(session::run(stream, peer, tls_first, &context)).catch_unwind();
                 tokio::select! {
                     result = session => match result {
                         Ok(Ok(())) => debug!("session ended"),
@@ -129,6 +142,13 @@ impl Listener {
     }
 }
 
+async fn accept(socket: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+    match socket {
+        Some(socket) => socket.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Says why, without waiting: the send buffer of a new connection is empty, so the reply fits.
 fn refuse(stream: &TcpStream, reply: &Reply) {
     let mut output = Vec::new();
@@ -141,6 +161,13 @@ fn refuse(stream: &TcpStream, reply: &Reply) {
 fn is_of_the_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// What says that the socket itself is of no use: anything else passes, as network trouble does.
+fn is_defect(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let defects = [Errno::BADF, Errno::INVAL, Errno::NOTSOCK];
+    defects.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 fn is_exhaustion(error: &io::Error) -> bool {
@@ -162,7 +189,7 @@ mod tests {
     use crate::delivery::forward::Forward;
     use crate::memory::MemoryBudget;
     use crate::routes::RouteTable;
-    use crate::smtp::protocol::Settings;
+    use crate::smtp::protocol::{Settings, TlsPolicy};
 
     /// A stream on which reading panics.
     struct Defect;
@@ -198,6 +225,7 @@ mod tests {
             hostname: "mx.example.com".into(),
             message_bytes_max: 1_000,
             unknown_recipients_max: None,
+            tls: TlsPolicy::Off,
         };
         let context = Context {
             settings,
@@ -206,10 +234,12 @@ mod tests {
             delivery: Arc::new(Delivery::Forward(Forward::new(1, 1))),
             memory: MemoryBudget::new(1_000_000),
             metrics: Arc::default(),
+            tls: None,
             draining: CancellationToken::new(),
         };
         Listener {
             socket: Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap()),
+            tls_socket: None,
             context: Arc::new(context),
             connections: Connections::new(NonZeroU32::MIN, None),
             sessions: TaskTracker::new(),
@@ -222,12 +252,14 @@ mod tests {
         let listener = listener().await;
         let peer = SocketAddr::from(([192, 0, 2, 1], 25));
         let (mut client, server) = tokio::io::duplex(1_000);
-        listener.serve_session(server, peer, ());
-        listener.serve_session(Defect, peer, listener.connections.enter(peer.ip()).unwrap());
+        listener.serve_session(server, peer, false, ());
+        listener.serve_session(Defect, peer, false, listener.connections.enter(peer.ip()).unwrap());
+        let mut greeting = [0; 4];
+        client.read_exact(&mut greeting).await.unwrap();
         client.write_all(b"QUIT\r\n").await.unwrap();
         let mut replies = String::new();
         client.read_to_string(&mut replies).await.unwrap();
-        assert!(replies.starts_with("220 ") && replies.contains("\r\n221 "), "{replies:?}");
+        assert!(replies.contains("\r\n221 "), "{replies:?}");
         drop(client);
         listener.sessions.close();
         listener.sessions.wait().await;

@@ -1,8 +1,9 @@
 //! The SMTP side: it receives mail for known recipients, and does nothing else.
 //!
 //! # Standards
-//! RFC 5321 (SMTP), RFC 1870 (SIZE), RFC 2920 (PIPELINING), RFC 6152 (8BITMIME), RFC 2034 and
-//! RFC 3463 (enhanced status codes). Lines end with CRLF and nothing else (RFC 5321 section
+//! RFC 5321 (SMTP), RFC 1870 (SIZE), RFC 2920 (PIPELINING), RFC 6152 (8BITMIME), RFC 3030
+//! (CHUNKING, BINARYMIME), RFC 6531 (SMTPUTF8), RFC 3207 (STARTTLS), RFC 8314 (TLS from the first
+//! byte), RFC 2034 and RFC 3463 (enhanced status codes). Lines end with CRLF and nothing else (RFC 5321 section
 //! 2.3.8): a bare CR or LF never ends a command, a line of content or a mail.
 //!
 //! # Trust
@@ -24,3 +25,4 @@ pub mod listener;
 pub mod protocol;
 pub mod reply;
 pub mod session;
+pub mod trace;

@@ -4,11 +4,14 @@
 use std::borrow::Cow;
 use std::num::NonZeroU32;
 
-use crate::address::{Address, ReversePath};
+use crate::address::{Address, AddressError, ReversePath};
 
-use super::command::{self, Command, CommandError, MailParameters};
+use super::command::{self, Body, Command, CommandError, MailParameters};
 use super::limits::{COMMANDS_MAX, ERRORS_MAX, IDLE_COMMANDS_MAX, RECIPIENTS_MAX};
 use super::reply::Reply;
+
+/// The reply to a recipient that nobody takes mail for.
+const UNKNOWN_RECIPIENT: u16 = 550;
 
 /// What a session is told about itself.
 #[derive(Debug, Clone)]
@@ -19,6 +22,19 @@ pub struct Settings {
     pub message_bytes_max: usize,
     /// The unknown recipient that ends the session; `None` never does.
     pub unknown_recipients_max: Option<NonZeroU32>,
+    /// What is said about TLS.
+    pub tls: TlsPolicy,
+}
+
+/// Whether a session may, or must, be secured by TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsPolicy {
+    /// STARTTLS is not offered.
+    Off,
+    /// STARTTLS is offered.
+    Opportunistic,
+    /// Mail is taken over TLS alone.
+    Require,
 }
 
 /// What the shell around the machine has to do next.
@@ -28,8 +44,17 @@ pub enum Action<D> {
     Reply(Reply),
     /// Look the recipient up, then call [`Protocol::on_recipient`].
     LookUp(Address),
-    /// Send the reply, read the content up to its end, then call [`Protocol::on_message`].
-    Receive(Reply, Transaction<D>),
+    /// Send the reply, read content up to CRLF `.` CRLF, then call [`Protocol::on_content_end`].
+    Receive(Reply),
+    /// Read so many octets of content, then call [`Protocol::on_chunk_end`].
+    ReceiveChunk(u64),
+    /// Read so many octets, throw them away, then send the reply.
+    Discard(u64, Reply),
+    /// Deliver what was received, then call [`Protocol::on_message`].
+    Deliver(Transaction<D>),
+    /// Forget what the client sent behind the command (RFC 3207 section 4.2, CVE-2011-0411), send
+    /// the reply, do the handshake, and go on with [`Protocol::secured`].
+    StartTls(Reply),
     /// Send the reply, then close the connection.
     Close(Reply),
 }
@@ -41,6 +66,8 @@ pub struct Transaction<D> {
     pub reverse_path: ReversePath,
     /// The recipients in the order of `RCPT`, each once.
     pub recipients: Vec<(Address, D)>,
+    /// What `MAIL` said besides.
+    pub parameters: MailParameters,
 }
 
 /// Where a session stands (RFC 5321 section 4.1.4).
@@ -52,8 +79,12 @@ enum State<D> {
     Ready,
     /// After MAIL.
     Transaction(Transaction<D>),
-    /// After DATA; the machine waits for [`Protocol::on_message`].
-    Receiving,
+    /// After DATA, up to the end of the content.
+    Receiving(Transaction<D>),
+    /// Within or between chunks; whether the present one is the last.
+    Chunking { transaction: Transaction<D>, octets: u64, last: bool },
+    /// The mail is being delivered; the machine waits for [`Protocol::on_message`].
+    Delivering,
 }
 
 /// One session of RFC 5321.
@@ -61,7 +92,10 @@ enum State<D> {
 pub struct Protocol<D> {
     settings: Settings,
     state: State<D>,
+    /// What the client called itself.
+    client: String,
     extended: bool,
+    secured: bool,
     commands: u32,
     idle_commands: u32,
     errors: u32,
@@ -75,7 +109,9 @@ impl<D> Protocol<D> {
         Self {
             settings,
             state: State::Greeting,
+            client: String::new(),
             extended: false,
+            secured: false,
             commands: 0,
             idle_commands: 0,
             errors: 0,
@@ -89,10 +125,35 @@ impl<D> Protocol<D> {
         Reply::plain(220, vec![format!("{} ESMTP MailLaser", self.settings.hostname).into()])
     }
 
+    /// The session after a TLS handshake: it begins anew, with EHLO (RFC 3207 section 4.2). What it
+    /// has used up of its limits stays used up.
+    #[must_use]
+    pub fn secured(self) -> Self {
+        Self { state: State::Greeting, extended: false, secured: true, ..self }
+    }
+
+    /// What the client called itself, last.
+    #[must_use]
+    pub fn client(&self) -> &str {
+        &self.client
+    }
+
+    /// The protocol as a `Received` header names it: RFC 3848, RFC 6531.
+    #[must_use]
+    pub fn with(&self, smtputf8: bool) -> &'static str {
+        match (smtputf8, self.extended, self.secured) {
+            (true, _, false) => "UTF8SMTP",
+            (true, _, true) => "UTF8SMTPS",
+            (false, true, false) => "ESMTP",
+            (false, true, true) => "ESMTPS",
+            (false, false, _) => "SMTP",
+        }
+    }
+
     /// Whether a mail has been begun: a session that is asked to end finishes it first.
     #[must_use]
     pub fn in_transaction(&self) -> bool {
-        matches!(self.state, State::Transaction(_) | State::Receiving)
+        !matches!(self.state, State::Greeting | State::Ready)
     }
 
     /// Takes a command line, given without its CRLF.
@@ -102,6 +163,8 @@ impl<D> Protocol<D> {
                 self.idle_commands += u32::from(command.is_idle());
                 self.on_command(command)
             }
+            // Its octets would be taken for commands.
+            Err(error @ CommandError::UnreadableChunk) => Action::Close(error.reply()),
             Err(error) => Action::Reply(error.reply()),
         };
         self.within_limits(action)
@@ -118,6 +181,10 @@ impl<D> Protocol<D> {
         let State::Transaction(transaction) = &mut self.state else {
             return Action::Reply(bad_sequence("send MAIL first"));
         };
+        if !address.is_ascii() && !transaction.parameters.smtputf8 {
+            return self
+                .within_limits(Action::Reply(CommandError::ForwardPath(AddressError::NotAscii).reply()));
+        }
         let Some(destination) = destination else {
             return self.on_unknown_recipient();
         };
@@ -127,14 +194,47 @@ impl<D> Protocol<D> {
             }
             transaction.recipients.push((address, destination));
         }
-        Action::Reply(Reply::new(250, "2.1.5", "Recipient ok"))
+        self.within_limits(Action::Reply(Reply::new(250, "2.1.5", "Recipient ok")))
     }
 
-    /// Ends the mail that [`Action::Receive`] asked for with the reply that it gets.
+    /// Ends the content that [`Action::Receive`] asked for.
+    pub fn on_content_end(&mut self) -> Action<D> {
+        match std::mem::replace(&mut self.state, State::Delivering) {
+            State::Receiving(transaction) => Action::Deliver(transaction),
+            state => {
+                self.state = state;
+                Action::Reply(bad_sequence("send DATA first"))
+            }
+        }
+    }
+
+    /// Ends the chunk that [`Action::ReceiveChunk`] asked for. A `refusal` ends the mail: what is
+    /// still to come of it has no transaction any more.
+    pub fn on_chunk_end(&mut self, refusal: Option<Reply>) -> Action<D> {
+        match std::mem::replace(&mut self.state, State::Ready) {
+            State::Chunking { transaction, last: true, .. } => {
+                self.state = State::Delivering;
+                Action::Deliver(transaction)
+            }
+            State::Chunking { transaction, octets, last: false } => match refusal {
+                Some(refusal) => self.within_limits(Action::Reply(refusal)),
+                None => {
+                    self.state = State::Chunking { transaction, octets, last: false };
+                    Action::Reply(Reply::new(250, "2.0.0", format!("{octets} octets received")))
+                }
+            },
+            state => {
+                self.state = state;
+                Action::Reply(bad_sequence("send BDAT first"))
+            }
+        }
+    }
+
+    /// Ends the mail that [`Action::Deliver`] asked for with the reply that it gets.
     pub fn on_message(&mut self, reply: Reply) -> Action<D> {
         self.state = State::Ready;
         if !reply.is_error() {
-            (self.idle_commands, self.errors) = (0, 0);
+            (self.commands, self.idle_commands, self.errors) = (0, 0, 0);
         }
         self.within_limits(Action::Reply(reply))
     }
@@ -159,17 +259,23 @@ impl<D> Protocol<D> {
 
     fn on_command(&mut self, command: Command) -> Action<D> {
         if command.is_extended() && !self.extended {
-            return Action::Reply(CommandError::UnknownParameter.reply());
+            return match command {
+                Command::Bdat { size, .. } => Action::Discard(size, bad_sequence("send EHLO first")),
+                Command::StartTls => Action::Reply(bad_sequence("send EHLO first")),
+                _ => Action::Reply(CommandError::UnknownParameter.reply()),
+            };
         }
         match command {
-            Command::Helo => self.on_hello(false),
-            Command::Ehlo => self.on_hello(true),
+            Command::Helo(name) => self.on_hello(name, false),
+            Command::Ehlo(name) => self.on_hello(name, true),
             Command::Mail { reverse_path, parameters } => self.on_mail(reverse_path, parameters),
             Command::Rcpt(address) => match self.state {
                 State::Transaction(_) => Action::LookUp(address),
                 _ => Action::Reply(bad_sequence("send MAIL first")),
             },
             Command::Data => self.on_data(),
+            Command::Bdat { size, last } => self.on_bdat(size, last),
+            Command::StartTls => self.on_start_tls(),
             Command::Rset => {
                 self.abandon();
                 Action::Reply(Reply::new(250, "2.0.0", "Ok"))
@@ -190,13 +296,19 @@ impl<D> Protocol<D> {
         }
     }
 
-    fn on_hello(&mut self, extended: bool) -> Action<D> {
+    fn on_hello(&mut self, name: String, extended: bool) -> Action<D> {
         self.state = State::Ready;
+        self.client = name;
         self.extended = extended;
         let mut lines: Vec<Cow<'static, str>> = vec![self.settings.hostname.clone().into()];
         if extended {
-            lines.extend(["PIPELINING".into(), "8BITMIME".into(), "ENHANCEDSTATUSCODES".into()]);
+            let offered =
+                ["PIPELINING", "8BITMIME", "BINARYMIME", "CHUNKING", "SMTPUTF8", "ENHANCEDSTATUSCODES"];
+            lines.extend(offered.map(Cow::from));
             lines.push(format!("SIZE {}", self.settings.message_bytes_max).into());
+            if self.offers_tls() {
+                lines.push("STARTTLS".into());
+            }
         }
         Action::Reply(Reply::plain(250, lines))
     }
@@ -205,15 +317,16 @@ impl<D> Protocol<D> {
         match self.state {
             State::Ready => {}
             State::Greeting => return Action::Reply(bad_sequence("send EHLO first")),
-            State::Transaction(_) | State::Receiving => {
-                return Action::Reply(bad_sequence("a mail has been begun"));
-            }
+            _ => return Action::Reply(bad_sequence("a mail has been begun")),
+        }
+        if self.settings.tls == TlsPolicy::Require && !self.secured {
+            return Action::Reply(Reply::new(530, "5.7.0", "Must issue a STARTTLS command first"));
         }
         let declared = parameters.size.unwrap_or(0);
         if usize::try_from(declared).map_or(true, |bytes| bytes > self.settings.message_bytes_max) {
             return Action::Reply(self.too_large());
         }
-        self.state = State::Transaction(Transaction { reverse_path, recipients: Vec::new() });
+        self.state = State::Transaction(Transaction { reverse_path, recipients: Vec::new(), parameters });
         Action::Reply(Reply::new(250, "2.1.0", "Sender ok"))
     }
 
@@ -225,20 +338,54 @@ impl<D> Protocol<D> {
     }
 
     fn on_data(&mut self) -> Action<D> {
-        match std::mem::replace(&mut self.state, State::Receiving) {
+        match std::mem::replace(&mut self.state, State::Ready) {
+            State::Transaction(transaction) if transaction.parameters.body == Some(Body::BinaryMime) => {
+                self.state = State::Transaction(transaction);
+                Action::Reply(bad_sequence("a mail with BODY=BINARYMIME needs BDAT"))
+            }
             State::Transaction(transaction) if !transaction.recipients.is_empty() => {
-                let reply = Reply::plain(354, vec!["End data with <CRLF>.<CRLF>".into()]);
-                Action::Receive(reply, transaction)
+                self.state = State::Receiving(transaction);
+                Action::Receive(Reply::plain(354, vec!["End data with <CRLF>.<CRLF>".into()]))
             }
             state => {
-                let reply = match state {
-                    // RFC 5321 section 3.3: 554 when no recipient was accepted.
-                    State::Transaction(_) => Reply::new(554, "5.5.1", "No valid recipients"),
-                    _ => bad_sequence("send MAIL and RCPT first"),
-                };
+                let reply = no_transaction(&state);
                 self.state = state;
                 Action::Reply(reply)
             }
+        }
+    }
+
+    /// RFC 3030 section 2: the octets follow whatever the command is answered.
+    fn on_bdat(&mut self, octets: u64, last: bool) -> Action<D> {
+        match std::mem::replace(&mut self.state, State::Ready) {
+            State::Chunking { transaction, .. } => {
+                self.state = State::Chunking { transaction, octets, last };
+                Action::ReceiveChunk(octets)
+            }
+            State::Transaction(transaction) if !transaction.recipients.is_empty() => {
+                self.state = State::Chunking { transaction, octets, last };
+                Action::ReceiveChunk(octets)
+            }
+            state => {
+                let reply = no_transaction(&state);
+                self.state = state;
+                Action::Discard(octets, reply)
+            }
+        }
+    }
+
+    fn offers_tls(&self) -> bool {
+        self.settings.tls != TlsPolicy::Off && !self.secured
+    }
+
+    fn on_start_tls(&mut self) -> Action<D> {
+        if self.offers_tls() {
+            self.abandon();
+            Action::StartTls(Reply::new(220, "2.0.0", "Ready to start TLS"))
+        } else if self.secured {
+            Action::Reply(bad_sequence("TLS is active already"))
+        } else {
+            Action::Reply(CommandError::NotImplemented.reply())
         }
     }
 
@@ -247,7 +394,7 @@ impl<D> Protocol<D> {
         if self.settings.unknown_recipients_max.is_some_and(|max| self.unknown_recipients >= max.get()) {
             return Action::Close(Reply::new(421, "4.7.0", "Too many unknown recipients"));
         }
-        self.within_limits(Action::Reply(Reply::new(550, "5.1.1", "No such recipient here")))
+        self.within_limits(Action::Reply(Reply::new(UNKNOWN_RECIPIENT, "5.1.1", "No such recipient here")))
     }
 
     fn abandon(&mut self) {
@@ -258,11 +405,12 @@ impl<D> Protocol<D> {
 
     /// Counts the command behind `action` and closes the session where a limit is reached.
     fn within_limits(&mut self, action: Action<D>) -> Action<D> {
-        let Action::Reply(reply) = &action else {
+        let (Action::Reply(reply) | Action::Discard(_, reply)) = &action else {
             return action;
         };
         self.commands += 1;
-        self.errors += u32::from(reply.is_error());
+        // Unknown recipients have a limit of their own.
+        self.errors += u32::from(reply.is_error() && reply.code() != UNKNOWN_RECIPIENT);
         if self.errors >= ERRORS_MAX {
             return Action::Close(Reply::new(421, "4.7.0", "Too many errors"));
         }
@@ -270,6 +418,15 @@ impl<D> Protocol<D> {
             return Action::Close(Reply::new(421, "4.7.0", "Too many commands"));
         }
         action
+    }
+}
+
+/// Why content is not taken now.
+fn no_transaction<D>(state: &State<D>) -> Reply {
+    match state {
+        // RFC 5321 section 3.3: 554 when no recipient was accepted.
+        State::Transaction(_) => Reply::new(554, "5.5.1", "No valid recipients"),
+        _ => bad_sequence("send MAIL and RCPT first"),
     }
 }
 
@@ -286,6 +443,7 @@ mod tests {
             hostname: "mx.example.com".into(),
             message_bytes_max: 1_000,
             unknown_recipients_max: NonZeroU32::new(3),
+            tls: TlsPolicy::Off,
         })
     }
 
@@ -301,10 +459,25 @@ mod tests {
                         let known = address.key().ends_with("@known.example").then_some("here");
                         protocol.on_recipient(address, known)
                     }
-                    Action::Receive(reply, transaction) => {
-                        assert!(!transaction.recipients.is_empty());
+                    Action::Receive(reply) => {
                         codes.push(reply.code().to_string());
+                        protocol.on_content_end()
+                    }
+                    Action::ReceiveChunk(octets) => {
+                        let refusal = (octets > 1_000).then(|| protocol.too_large());
+                        protocol.on_chunk_end(refusal)
+                    }
+                    Action::Discard(octets, reply) => {
+                        codes.push(format!("{}-{octets}", reply.code()));
+                        break;
+                    }
+                    Action::Deliver(transaction) => {
+                        assert!(!transaction.recipients.is_empty());
                         protocol.on_message(Reply::new(250, "2.0.0", "Ok"))
+                    }
+                    Action::StartTls(reply) => {
+                        codes.push(format!("{}tls", reply.code()));
+                        break;
                     }
                     Action::Reply(reply) => {
                         codes.push(reply.code().to_string());
@@ -352,13 +525,67 @@ mod tests {
     }
 
     #[test]
+    fn chunks_make_a_mail() {
+        let envelope = ["EHLO c", "MAIL FROM:<> BODY=BINARYMIME", "RCPT TO:<x@known.example>"];
+        for (lines, codes) in [
+            (&["BDAT 10", "BDAT 20 LAST", "MAIL FROM:<>"][..], "250 250 250"),
+            (&["BDAT 0 LAST"], "250"),
+            (&["DATA", "BDAT 1 LAST"], "503 250"),
+            (
+                &["BDAT 10", "RCPT TO:<y@known.example>", "DATA", "MAIL FROM:<>", "BDAT 0 LAST"],
+                "250 503 503 503 250",
+            ),
+            (&["BDAT 10", "RSET", "BDAT 10 LAST", "MAIL FROM:<>"], "250 250 503-10 250"),
+            (&["BDAT 2000", "BDAT 10 LAST", "MAIL FROM:<>"], "552 503-10 250"),
+            (&["BDAT x", "NOOP"], "501!"),
+        ] {
+            let mut session = protocol();
+            assert_eq!(play(&mut session, &envelope), "250 250 250");
+            assert_eq!(play(&mut session, lines), codes, "{lines:?}");
+        }
+        let no_mail =
+            ["BDAT 7", "EHLO c", "BDAT 8", "MAIL FROM:<>", "BDAT 9 LAST", "RCPT TO:<x@known.example>"];
+        assert_eq!(play(&mut protocol(), &no_mail), "503-7 250 503-8 250 554-9 250");
+    }
+
+    #[test]
+    fn addresses_outside_ascii_need_smtputf8() {
+        let utf8 = ["EHLO c", "MAIL FROM:<\u{fc}@b.example> SMTPUTF8", "RCPT TO:<\u{fc}@known.example>"];
+        assert_eq!(play(&mut protocol(), &utf8), "250 250 250");
+        let ascii =
+            ["EHLO c", "MAIL FROM:<\u{fc}@b.example>", "MAIL FROM:<>", "RCPT TO:<\u{fc}@known.example>"];
+        assert_eq!(play(&mut protocol(), &ascii), "250 553 250 553");
+    }
+
+    #[test]
+    fn tls_is_offered_once_and_mail_waits_for_it_where_it_is_required() {
+        let mut session = protocol();
+        assert_eq!(play(&mut session, &["EHLO c", "STARTTLS"]), "250 502");
+        session.settings.tls = TlsPolicy::Require;
+        assert_eq!(play(&mut session, &["MAIL FROM:<>", "STARTTLS"]), "530 220tls");
+        let mut session = session.secured();
+        assert_eq!(
+            play(&mut session, &["MAIL FROM:<>", "EHLO c", "STARTTLS", "MAIL FROM:<>"]),
+            "503 250 503 250"
+        );
+        session.settings.tls = TlsPolicy::Opportunistic;
+        let mut plain = protocol();
+        plain.settings.tls = TlsPolicy::Opportunistic;
+        assert_eq!(
+            play(&mut plain, &["STARTTLS", "EHLO c", "MAIL FROM:<>", "STARTTLS", "EHLO c"]),
+            "503 250 250 220tls 250"
+        );
+    }
+
+    #[test]
     fn a_recipient_counts_once() {
         let mut protocol = protocol();
         play(
             &mut protocol,
             &["EHLO c", "MAIL FROM:<>", "RCPT TO:<x@known.example>", "RCPT TO:<X@known.example>"],
         );
-        let Action::Receive(_, transaction) = protocol.on_line(b"DATA") else { panic!("no mail") };
+        assert!(matches!(protocol.on_line(b"DATA"), Action::Receive(_)));
+        let Action::Deliver(transaction) = protocol.on_content_end() else { panic!("no mail") };
         assert_eq!(transaction.recipients.len(), 1);
     }
 
@@ -371,7 +598,7 @@ mod tests {
 
         let mut patient = protocol();
         patient.settings.unknown_recipients_max = None;
-        let unknown = ["RCPT TO:<a@b.example>"; 10];
+        let unknown = ["RCPT TO:<a@b.example>"; 100];
         assert!(!play(&mut patient, &[&lines[..2], &unknown[..]].concat()).contains('!'));
     }
 
@@ -388,6 +615,11 @@ mod tests {
         let errors = play(&mut protocol(), &["NONSENSE"; 30]);
         assert_eq!(errors.split(' ').count(), ERRORS_MAX as usize);
         assert!(errors.ends_with("421!"));
+
+        let mut repeats = protocol();
+        play(&mut repeats, &["EHLO c", "MAIL FROM:<>"]);
+        let repeated = play(&mut repeats, &["RCPT TO:<x@known.example>"; 3_000]);
+        assert!(repeated.split(' ').count() <= COMMANDS_MAX as usize && repeated.ends_with("421!"));
 
         let idle = play(&mut protocol(), &["NOOP"; 200]);
         assert_eq!(idle.split(' ').count(), IDLE_COMMANDS_MAX as usize + 1);

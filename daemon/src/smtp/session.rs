@@ -1,29 +1,38 @@
 //! One connection: moves bytes between its stream and the protocol machine.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, BytesMut};
+use futures::FutureExt;
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::address::Address;
 use crate::delivery::{Answer, Delivery, Incoming};
-use crate::memory::MemoryBudget;
+use crate::memory::{Full, MemoryBudget};
 use crate::message::Mail;
 use crate::message::id::MailId;
 use crate::metrics::{MessageOutcome, Metrics};
 use crate::routes::{Route, RouteTable};
 
-use super::content::{Content, Overflow};
+use super::content::Content;
 use super::data::{DataDecoder, Progress};
-use super::limits::{CONTENT_READ_BYTES, READ_BYTES};
+use super::limits::{
+    CONTENT_READ_BYTES, DRAIN_PATIENCE, HANDSHAKE_TIME_MAX, MAIL_TIME_MAX, READ_BYTES, RECEIVED_MAX,
+    is_too_slow,
+};
 use super::line::{LineReader, Next};
 use super::protocol::{Action, Protocol, Settings, Transaction};
 use super::reply::Reply;
+use super::trace;
+use crate::tls;
 
 /// How long, and how many bytes, a client that is sent away may still talk. Closing at once would
 /// reset the connection, and the client would not read why.
@@ -45,6 +54,8 @@ pub struct Context {
     pub memory: Arc<MemoryBudget>,
     /// The series.
     pub metrics: Arc<Metrics>,
+    /// What TLS handshakes offer; `None` where there is no TLS.
+    pub tls: Option<Arc<ServerConfig>>,
     /// Cancelled when sessions have to come to an end.
     pub draining: CancellationToken,
 }
@@ -57,37 +68,118 @@ enum Wait {
     Draining,
 }
 
-/// Serves one connection until one side closes it.
+/// Serves one connection until one side closes it. With `tls_first`, the handshake comes before
+/// everything else.
 ///
 /// # Errors
 /// What the stream says; by then the connection is of no use.
-pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(stream: S, context: &Context) -> io::Result<()> {
-    let mut session = Session {
-        protocol: Protocol::new(context.settings.clone()),
-        stream,
-        context,
-        lines: LineReader::default(),
-        input: BytesMut::new(),
-        output: Vec::new(),
-    };
-    session.queue(&session.protocol.greeting());
-    session.converse().await?;
-    session.close().await
+pub async fn run<S>(stream: S, peer: SocketAddr, tls_first: bool, context: &Context) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let protocol = Protocol::new(context.settings.clone());
+    if tls_first {
+        return Box::pin(run_secured(stream, peer, protocol.secured(), true, context)).await;
+    }
+    let mut session = Session::new(stream, peer, protocol, context);
+    if !session.greet().await? {
+        return session.close().await;
+    }
+    match session.converse().await? {
+        End::Closed => Ok(()),
+        End::Close => session.close().await,
+        End::StartTls => {
+            let Session { stream, protocol, .. } = session;
+            // Boxed, so that a session without TLS does not hold the room for it.
+            Box::pin(run_secured(stream, peer, protocol.secured(), false, context)).await
+        }
+    }
+}
+
+async fn run_secured<S>(
+    stream: S,
+    peer: SocketAddr,
+    protocol: Protocol<Arc<Route>>,
+    greet: bool,
+    context: &Context,
+) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let config = context.tls.clone().ok_or(io::ErrorKind::Unsupported)?;
+    let stream = timeout(HANDSHAKE_TIME_MAX, TlsAcceptor::from(config).accept(stream)).await??;
+    let cipher = tls::describe(stream.get_ref().1);
+    info!(tls = cipher, "session secured");
+    let mut session = Session::new(stream, peer, protocol, context);
+    session.cipher = Some(cipher);
+    if greet && !session.greet().await? {
+        return session.close().await;
+    }
+    match session.converse().await? {
+        End::Closed => Ok(()),
+        // A secured session is not offered STARTTLS.
+        End::Close | End::StartTls => session.close().await,
+    }
+}
+
+/// How a conversation ends.
+enum End {
+    /// The client has closed.
+    Closed,
+    /// We close.
+    Close,
+    /// The client wants TLS.
+    StartTls,
 }
 
 struct Session<'c, S> {
     stream: S,
+    peer: SocketAddr,
     context: &'c Context,
     protocol: Protocol<Arc<Route>>,
+    /// Version and cipher of TLS.
+    cipher: Option<String>,
     lines: LineReader,
     /// What the client sent and nobody has looked at.
     input: BytesMut,
     /// Replies that are not sent yet: those to pipelined commands go out together (RFC 2920).
     output: Vec<u8>,
+    /// The mail that is coming in.
+    content: Option<Content>,
+    /// When the session has to have brought a mail.
+    deadline: Instant,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
-    async fn converse(&mut self) -> io::Result<()> {
+impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
+    fn new(stream: S, peer: SocketAddr, protocol: Protocol<Arc<Route>>, context: &'c Context) -> Self {
+        Self {
+            stream,
+            peer,
+            context,
+            protocol,
+            cipher: None,
+            lines: LineReader::default(),
+            input: BytesMut::new(),
+            output: Vec::new(),
+            content: None,
+            deadline: Instant::now() + MAIL_TIME_MAX,
+        }
+    }
+
+    /// Says who we are. A client that talks before it was greeted does not listen: it is no mail
+    /// server (RFC 5321 section 3.1).
+    async fn greet(&mut self) -> io::Result<bool> {
+        let talks = matches!(self.read(READ_BYTES).now_or_never(), Some(Ok(1..)));
+        let reply = if talks {
+            Reply::new(554, "5.5.1", "You spoke before you were greeted")
+        } else {
+            self.protocol.greeting()
+        };
+        self.queue(&reply);
+        Ok(!talks)
+    }
+
+    async fn converse(&mut self) -> io::Result<End> {
         loop {
             let action = match self.lines.next(&mut self.input) {
                 Next::Line(line) => self.protocol.on_line(&line),
@@ -95,28 +187,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                 Next::Endless => Action::Close(Protocol::<Arc<Route>>::endless_line()),
                 Next::NeedMore => match self.wait().await? {
                     Wait::Bytes => continue,
-                    Wait::Closed => return Ok(()),
+                    Wait::Closed => return Ok(End::Closed),
                     Wait::TimedOut => Action::Close(Protocol::<Arc<Route>>::timed_out()),
                     Wait::Draining => Action::Close(Protocol::<Arc<Route>>::shutting_down()),
                 },
             };
-            if !self.obey(action).await? {
-                return Ok(());
+            if let Some(end) = self.obey(action).await? {
+                return Ok(end);
             }
         }
     }
 
-    /// Does what the protocol machine says; `false` when the session is over.
-    async fn obey(&mut self, mut action: Action<Arc<Route>>) -> io::Result<bool> {
+    /// Does what the protocol machine says; returns how the conversation ends, once it does.
+    async fn obey(&mut self, mut action: Action<Arc<Route>>) -> io::Result<Option<End>> {
         loop {
             action = match action {
                 Action::Reply(reply) => {
                     self.queue(&reply);
-                    return Ok(true);
+                    return Ok(None);
                 }
                 Action::Close(reply) => {
                     self.queue(&reply);
-                    return Ok(false);
+                    return Ok(Some(End::Close));
+                }
+                Action::StartTls(reply) => {
+                    if !self.input.is_empty() {
+                        info!(bytes = self.input.len(), "ignored what was sent behind STARTTLS");
+                        self.input.clear();
+                    }
+                    self.queue(&reply);
+                    self.flush().await?;
+                    return Ok(Some(End::StartTls));
                 }
                 Action::LookUp(address) => {
                     let route = self.context.routes.lookup(&address);
@@ -125,57 +226,128 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                     }
                     self.protocol.on_recipient(address, route)
                 }
-                Action::Receive(reply, transaction) => {
+                Action::Receive(reply) => {
                     self.queue(&reply);
-                    match self.receive().await? {
-                        Some(content) => {
-                            let reply = self.deliver(content, transaction).await;
-                            self.protocol.on_message(reply)
-                        }
-                        None => Action::Close(Protocol::<Arc<Route>>::timed_out()),
+                    match self.receive(Until::Dot).await? {
+                        Received::All => self.protocol.on_content_end(),
+                        Received::TooSlow => Action::Close(Protocol::<Arc<Route>>::timed_out()),
                     }
                 }
+                Action::ReceiveChunk(octets) => match self.receive(Until::Octets(octets)).await? {
+                    Received::All => {
+                        let refusal =
+                            self.content.as_ref().and_then(Content::overflow).map(|o| self.refusal(o));
+                        self.protocol.on_chunk_end(refusal)
+                    }
+                    Received::TooSlow => Action::Close(Protocol::<Arc<Route>>::timed_out()),
+                },
+                Action::Discard(octets, reply) => match self.discard(octets).await? {
+                    Received::All => Action::Reply(reply),
+                    Received::TooSlow => Action::Close(Protocol::<Arc<Route>>::timed_out()),
+                },
+                Action::Deliver(transaction) => {
+                    let reply = self.deliver(transaction).await;
+                    if !reply.is_error() {
+                        self.deadline = Instant::now() + MAIL_TIME_MAX;
+                    }
+                    self.protocol.on_message(reply)
+                }
             };
+            if !self.protocol.in_transaction() {
+                self.content = None;
+            }
         }
     }
 
-    /// Reads the content of a mail; `None` when the client fell silent.
-    async fn receive(&mut self) -> io::Result<Option<Content>> {
-        // A reservation of nothing always succeeds; the content grows it.
-        let memory = self.context.memory.try_reserve(0).ok_or(io::ErrorKind::OutOfMemory)?;
-        let mut content = Content::new(memory, self.context.settings.message_bytes_max);
-        let mut decoder = DataDecoder::default();
+    /// Reads content of the mail that is coming in.
+    async fn receive(&mut self, until: Until) -> io::Result<Received> {
+        let mut content = match self.content.take() {
+            Some(content) => content,
+            None => {
+                // A reservation of nothing always succeeds; the content grows it.
+                let memory = self.context.memory.try_reserve(0).ok_or(io::ErrorKind::OutOfMemory)?;
+                Content::new(memory, self.context.settings.message_bytes_max)
+            }
+        };
+        let received = match until {
+            Until::Dot => {
+                let mut decoder = DataDecoder::default();
+                self.take(|input| match decoder.push(input, |part| content.push(part)) {
+                    Progress::End(end) => Taken::All(end),
+                    Progress::NeedMore => Taken::NeedMore,
+                })
+                .await?
+            }
+            Until::Octets(octets) => self.take_octets(octets, |part| content.push(part)).await?,
+        };
+        self.content = Some(content);
+        Ok(received)
+    }
+
+    async fn discard(&mut self, octets: u64) -> io::Result<Received> {
+        self.take_octets(octets, |_| {}).await
+    }
+
+    async fn take_octets(&mut self, octets: u64, mut emit: impl FnMut(&[u8])) -> io::Result<Received> {
+        let mut left = octets;
+        self.take(|input| {
+            let part = usize::try_from(left).map_or(input, |left| &input[..left.min(input.len())]);
+            emit(part);
+            left -= part.len() as u64;
+            if left == 0 { Taken::All(part.len()) } else { Taken::NeedMore }
+        })
+        .await
+    }
+
+    /// Reads until `take` has all that it wants, or the client is too slow.
+    async fn take(&mut self, mut take: impl FnMut(&[u8]) -> Taken) -> io::Result<Received> {
         self.flush().await?;
+        let (started, mut bytes) = (Instant::now(), 0);
         loop {
-            match decoder.push(&self.input, |part| content.push(part)) {
-                Progress::End(end) => {
+            match take(&self.input) {
+                Taken::All(end) => {
                     self.input.advance(end);
-                    return Ok(Some(content));
+                    return Ok(Received::All);
                 }
-                Progress::NeedMore => self.input.clear(),
+                Taken::NeedMore => self.input.clear(),
             }
             match timeout(self.context.idle_timeout, self.read(CONTENT_READ_BYTES)).await {
                 Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(Ok(_)) => {}
+                Ok(Ok(read)) => bytes += read as u64,
                 Ok(Err(error)) => return Err(error),
-                Err(_elapsed) => return Ok(None),
+                Err(_elapsed) => return Ok(Received::TooSlow),
+            }
+            if is_too_slow(bytes, started.elapsed()) {
+                return Ok(Received::TooSlow);
             }
         }
     }
 
-    async fn deliver(&mut self, content: Content, transaction: Transaction<Arc<Route>>) -> Reply {
+    async fn deliver(&mut self, transaction: Transaction<Arc<Route>>) -> Reply {
         let received_at = SystemTime::now();
         let id = MailId::generate(received_at);
+        let trace = trace::received(&trace::Received {
+            client: self.protocol.client(),
+            peer: self.peer.ip(),
+            hostname: &self.context.settings.hostname,
+            with: self.protocol.with(transaction.parameters.smtputf8),
+            cipher: self.cipher.as_deref(),
+            id: id.as_str(),
+            at: received_at,
+        });
         let destinations = by_destination(transaction.recipients);
         let routes: Vec<Arc<Route>> = destinations.iter().map(|(route, _)| Arc::clone(route)).collect();
         let recipients: usize = destinations.iter().map(|(_, recipients)| recipients.len()).sum();
-        let (reply, size) = match content.finish() {
-            Err(Overflow::TooLarge) => (self.protocol.too_large(), None),
-            Err(Overflow::OutOfMemory) => (reply_to(&Answer::OutOfMemory), None),
+        let content = self.content.take().map_or(Err(Full::Memory), Content::finish);
+        let (reply, size) = match content {
+            Err(overflow) => (self.refusal(overflow), None),
+            Ok((content, _)) if trace::hops(&content) > RECEIVED_MAX => {
+                (Reply::new(554, "5.4.6", "Mail loop: too many Received headers"), Some(content.len()))
+            }
             Ok((content, memory)) => {
                 let size = content.len();
                 let reverse_path = transaction.reverse_path;
-                let mail = Mail { id, received_at, reverse_path, content };
+                let mail = Mail { id, received_at, reverse_path, trace, content };
                 let answer = self.context.delivery.accept(Incoming { mail, destinations, memory }).await;
                 (reply_to(&answer), Some(size))
             }
@@ -186,20 +358,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             routes.iter().for_each(|route| route.destination.metrics().message(outcome));
             info!(%id, size, recipients, code = reply.code(), "mail refused");
         } else {
-            info!(%id, size, recipients, "mail accepted");
+            info!(%id, size, recipients, tls = self.cipher, "mail accepted");
         }
         reply
+    }
+
+    fn refusal(&self, full: Full) -> Reply {
+        match full {
+            Full::Limit => self.protocol.too_large(),
+            Full::Memory => reply_to(&Answer::OutOfMemory),
+        }
     }
 
     /// Sends what is queued, then waits for the client.
     async fn wait(&mut self) -> io::Result<Wait> {
         self.flush().await?;
-        let may_leave = !self.protocol.in_transaction() && self.input.is_empty();
-        let draining = self.context.draining.clone();
+        let in_transaction = self.protocol.in_transaction();
+        let draining = async {
+            self.context.draining.cancelled().await;
+            if in_transaction {
+                // A client that has begun a mail brings it at once, or it does not bring it at all.
+                sleep(DRAIN_PATIENCE).await;
+            }
+        };
+        let until = self.deadline.min(Instant::now() + self.context.idle_timeout);
         tokio::select! {
             biased;
-            () = draining.cancelled(), if may_leave => Ok(Wait::Draining),
-            read = timeout(self.context.idle_timeout, self.read(READ_BYTES)) => match read {
+            () = draining => Ok(Wait::Draining),
+            read = timeout_at(until, read(&mut self.stream, &mut self.input, READ_BYTES)) => match read {
                 Ok(Ok(0)) => Ok(Wait::Closed),
                 Ok(Ok(_)) => Ok(Wait::Bytes),
                 Ok(Err(error)) => Err(error),
@@ -209,8 +395,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
     }
 
     async fn read(&mut self, room: usize) -> io::Result<usize> {
-        self.input.reserve(room);
-        self.stream.read_buf(&mut self.input).await
+        read(&mut self.stream, &mut self.input, room).await
     }
 
     fn queue(&mut self, reply: &Reply) {
@@ -246,6 +431,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
     }
 }
 
+async fn read(stream: &mut (impl AsyncRead + Unpin), input: &mut BytesMut, room: usize) -> io::Result<usize> {
+    input.reserve(room);
+    stream.read_buf(input).await
+}
+
+/// Where content ends.
+enum Until {
+    Dot,
+    Octets(u64),
+}
+
+/// What became of the input that was offered.
+enum Taken {
+    /// This many bytes of it were the last ones wanted.
+    All(usize),
+    /// All of it was, and more is.
+    NeedMore,
+}
+
+/// What became of content.
+enum Received {
+    All,
+    TooSlow,
+}
+
 /// Recipients by where their mail goes, both in the order of `RCPT`.
 fn by_destination(recipients: Vec<(Address, Arc<Route>)>) -> Vec<(Arc<Route>, Vec<Address>)> {
     let mut destinations: Vec<(Arc<Route>, Vec<Address>)> = Vec::new();
@@ -263,6 +473,7 @@ fn reply_to(answer: &Answer) -> Reply {
         Answer::Accepted(id) => Reply::new(250, "2.0.0", format!("Ok, accepted as {id}")),
         Answer::QueueFull => Reply::new(451, "4.3.2", "Too many mails wait, try again later"),
         Answer::OutOfMemory => Reply::new(451, "4.3.2", "No memory for this mail now, try again later"),
+        Answer::RequestTooLarge => Reply::new(552, "5.3.4", "Mail is too large for the webhook's request"),
         Answer::AttachmentTooLarge(limit) => {
             Reply::new(552, "5.3.4", format!("An attachment is larger than the limit of {limit} bytes"))
         }

@@ -111,6 +111,14 @@ impl Breaker {
         }
     }
 
+    /// Takes back an admission whose delivery has no result. A probe that is given up leaves the
+    /// circuit open, and the next mail is the probe.
+    pub fn abandon(&mut self, admission: Admission, now: Instant) {
+        if admission.epoch == self.epoch && matches!(self.circuit, Circuit::HalfOpen) {
+            self.switch(Circuit::Open { probe_at: now });
+        }
+    }
+
     /// Where the circuit stands.
     #[must_use]
     pub fn state(&self) -> CircuitState {
@@ -191,6 +199,23 @@ mod tests {
         breaker.record(probe, true, later);
         assert_eq!(breaker.record(stragglers[3], false, later), None);
         assert_eq!(breaker.state(), CircuitState::Closed);
+    }
+
+    #[test]
+    fn an_abandoned_probe_is_followed_by_another_and_any_other_changes_nothing() {
+        let (mut breaker, start) = (breaker(1), Instant::now());
+        let given_up = breaker.admit(start).unwrap();
+        breaker.abandon(given_up, start);
+        assert_eq!(breaker.state(), CircuitState::Closed);
+        let straggler = breaker.admit(start).unwrap();
+        deliver(&mut breaker, false, start);
+        breaker.abandon(straggler, start);
+        assert_eq!(breaker.admit(start), None, "the reset did not move");
+
+        let probe = breaker.admit(start + RESET).unwrap();
+        breaker.abandon(probe, start + RESET);
+        assert_eq!(breaker.state(), CircuitState::Open);
+        assert!(breaker.admit(start + RESET).is_some());
     }
 
     /// The contract in the fewest words, for deliveries that do not overlap.

@@ -77,16 +77,19 @@ impl Client {
         &self.url
     }
 
-    /// Makes one attempt, which ends within the timeout.
+    /// Makes one attempt. Its answer begins within the timeout.
     pub async fn attempt(&self, request: &Request) -> Outcome {
-        match tokio::time::timeout(self.timeout, self.post(request)).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(error)) => Outcome::Unreachable(describe(error)),
-            Err(_elapsed) => Outcome::TimedOut,
-        }
+        let answer = match tokio::time::timeout(self.timeout, self.post(request)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Outcome::Unreachable(describe(error)),
+            Err(_elapsed) => return Outcome::TimedOut,
+        };
+        let outcome = Outcome::of_status(answer.status().as_u16());
+        drain(answer).await;
+        outcome
     }
 
-    async fn post(&self, request: &Request) -> reqwest::Result<Outcome> {
+    async fn post(&self, request: &Request) -> reqwest::Result<reqwest::Response> {
         let mut post = self
             .http
             .post(self.url.expose().clone())
@@ -96,22 +99,24 @@ impl Client {
         if let Some(authorization) = &self.authorization {
             post = post.header(AUTHORIZATION, authorization.clone());
         }
-        let mut answer = post.send().await?;
-        let outcome = Outcome::of_status(answer.status().as_u16());
-        // The status has decided. The body is read for the connection's sake alone, so neither
-        // its size nor its time can take the mail's delivery back.
-        let drain = async {
-            let mut read = 0;
-            while let Ok(Some(chunk)) = answer.chunk().await {
-                read += chunk.len();
-                if read > ANSWER_BYTES_MAX {
-                    break;
-                }
-            }
-        };
-        let _ = tokio::time::timeout(ANSWER_TIME_MAX, drain).await;
-        Ok(outcome)
+        post.send().await
     }
+}
+
+/// Reads an answer's body for its connection's sake. The status has decided: neither the size of
+/// the body nor its time can take the mail's delivery back.
+async fn drain(mut answer: reqwest::Response) {
+    let read = async {
+        let mut bytes = 0;
+        while let Ok(Some(chunk)) = answer.chunk().await {
+            bytes += chunk.len();
+            if bytes > ANSWER_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    // Either way the status stands.
+    let _ = tokio::time::timeout(ANSWER_TIME_MAX, read).await;
 }
 
 /// The whole chain of an error in one line, without the address.

@@ -11,7 +11,7 @@ use crate::message::id::MailId;
 use crate::metrics::RouteMetrics;
 
 use super::LOG_TARGET;
-use super::breaker::{Admission, Breaker, Transition};
+use super::breaker::{Admission, Breaker, CircuitState, Transition};
 use super::client::{Client, Request};
 use super::outcome::Outcome;
 use super::retry::FastLane;
@@ -76,8 +76,8 @@ impl Destination {
 
     /// Delivers one mail: asks the breaker, then makes the attempts of the fast lane.
     ///
-    /// Dropping the future counts as a failed delivery, so that a probe that is given up does not
-    /// leave the circuit half-open.
+    /// Dropping the future gives the delivery up; a probe that is given up does not leave the
+    /// circuit half-open.
     pub async fn deliver(&self, id: MailId, request: &Request) -> Delivery {
         let Some(admission) = self.admit() else {
             return Delivery::CircuitOpen;
@@ -115,9 +115,8 @@ impl Destination {
     fn admit(&self) -> Option<Admitted<'_>> {
         let mut breaker = self.breaker();
         let admission = breaker.admit(Instant::now().into_std());
-        let state = breaker.state();
+        let state = self.show(&breaker);
         drop(breaker);
-        self.metrics.circuit_state(state.as_number());
         debug!(target: LOG_TARGET, route = self.route, ?state, admitted = admission.is_some(), "breaker asked");
         admission.map(|admission| Admitted { destination: self, admission: Some(admission) })
     }
@@ -125,9 +124,8 @@ impl Destination {
     fn record(&self, admission: Admission, delivered: bool) {
         let mut breaker = self.breaker();
         let transition = breaker.record(admission, delivered, Instant::now().into_std());
-        let state = breaker.state();
+        self.show(&breaker);
         drop(breaker);
-        self.metrics.circuit_state(state.as_number());
         let (route, webhook) = (self.route.as_str(), self.client.url());
         match transition {
             Some(Transition::Opened) => {
@@ -140,13 +138,26 @@ impl Destination {
         }
     }
 
+    fn abandon(&self, admission: Admission) {
+        let mut breaker = self.breaker();
+        breaker.abandon(admission, Instant::now().into_std());
+        self.show(&breaker);
+    }
+
+    /// Shows the state while the breaker is locked, so that an older state never overwrites a newer.
+    fn show(&self, breaker: &Breaker) -> CircuitState {
+        let state = breaker.state();
+        self.metrics.circuit_state(state.as_number());
+        state
+    }
+
     /// A panic elsewhere cannot leave the breaker half-changed: it holds no lock across one.
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// An admission that is recorded exactly once, as failed when it is dropped.
+/// An admission that is recorded once, or abandoned when it is dropped.
 struct Admitted<'d> {
     destination: &'d Destination,
     admission: Option<Admission>,
@@ -163,7 +174,7 @@ impl Admitted<'_> {
 impl Drop for Admitted<'_> {
     fn drop(&mut self) {
         if let Some(admission) = self.admission.take() {
-            self.destination.record(admission, false);
+            self.destination.abandon(admission);
         }
     }
 }

@@ -101,12 +101,12 @@ impl<'m> Payload<'m> {
         }
     }
 
-    /// The bytes of the request's body.
+    /// Writes the request's body.
     ///
     /// # Errors
-    /// None is known: all keys are strings and all values can be written.
-    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
-        serde_json::to_vec(self)
+    /// What the writer says: all keys are strings and all values can be written.
+    pub fn write_json(&self, output: impl std::io::Write) -> serde_json::Result<()> {
+        serde_json::to_writer(output, self)
     }
 }
 
@@ -143,12 +143,15 @@ mod tests {
             id: MailId::new(received_at, [7; 10]),
             received_at,
             reverse_path: ReversePath::Null,
+            trace: String::new(),
             content: content.replace('\n', "\r\n").into_bytes(),
         };
         let parsed = Parsed::read(&mail.content, &["x-".to_owned()]);
         let recipients = ["b@example.com", "a@example.com"].map(|text| Address::parse(text).unwrap());
         let body = parsed.body();
-        let payload = Payload::new(&mail, &parsed, &body, &recipients, &["x-".to_owned()]).to_json().unwrap();
+        let mut payload = Vec::new();
+        let prefixes = ["x-".to_owned()];
+        Payload::new(&mail, &parsed, &body, &recipients, &prefixes).write_json(&mut payload).unwrap();
         serde_json::from_slice(&payload).unwrap()
     }
 

@@ -105,9 +105,17 @@ fn a_broken_env_file_and_a_broken_ca_file_are_configuration_problems() {
     let (code, _, stderr) = run(directory.path(), &["check"], &[&VALID[..], &variables].concat());
     assert_eq!((code, stderr.contains("holds no certificate")), (Some(78), true), "{stderr}");
 
+    std::fs::write(&ca, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+    let (code, _, stderr) = run(directory.path(), &["check"], &[&VALID[..], &variables].concat());
+    assert_eq!((code, stderr.contains("holds no certificate")), (Some(78), true), "{stderr}");
+
     std::fs::write(directory.path().join(".env"), "GOOD=1\nnonsense\n").unwrap();
-    let (code, _, stderr) = run(directory.path(), &["check"], &VALID);
+    let wrong = [&VALID[..], &[("MAIL_LASER_PORT", "x")]].concat();
+    let (code, _, stderr) = run(directory.path(), &["check"], &wrong);
     assert_eq!((code, stderr.contains(".env line 2")), (Some(78), true), "{stderr}");
+    assert!(stderr.contains("MAIL_LASER_PORT"), "the others are told as well: {stderr}");
+    let (code, _, stderr) = run(directory.path(), &["healthcheck"], &[("MAIL_LASER_HEALTH_PORT", "1")]);
+    assert_eq!((code, stderr.contains("does not answer")), (Some(1), true), "{stderr}");
 }
 
 #[test]

@@ -18,6 +18,8 @@ fn a_delivery_that_fails_is_retried_with_the_same_request() {
         .map(|record| record["delay_ms"].as_u64().unwrap())
         .collect();
     assert_eq!(delays, [100, 200]);
+    let waited: Vec<Duration> = received.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
+    assert!(waited[0] >= Duration::from_millis(100) && waited[1] >= Duration::from_millis(200), "{waited:?}");
     assert!(received.iter().all(|request| request.json == received[0].json));
     assert!(
         received
@@ -87,7 +89,7 @@ fn the_memory_of_waiting_mails_is_bounded() {
     let webhook = Webhook::behaving(|_| Behaviour::hang());
     let daemon = Daemon::start(
         &webhook,
-        &[("MAIL_LASER_MEMORY_MAX_BYTES", "3000000"), ("MAIL_LASER_MAX_MESSAGE_SIZE", "900000")],
+        &[("MAIL_LASER_MEMORY_MAX_BYTES", "3000000"), ("MAIL_LASER_MAX_MESSAGE_SIZE", "600000")],
     );
     let mut client = daemon.client();
     let mail = format!("\r\n{}\r\n", "x".repeat(500_000));
@@ -95,6 +97,54 @@ fn the_memory_of_waiting_mails_is_bounded() {
     assert_eq!(codes.first(), Some(&250));
     assert_eq!(codes.last(), Some(&451));
     assert!(daemon.metric("mail_laser_queue_bytes").unwrap() <= 3_000_000.0);
+}
+
+/// The status decides, however long the rest of the answer takes.
+#[test]
+fn an_answer_whose_body_stalls_has_delivered_the_mail() {
+    let webhook = Webhook::behaving(|_| Behaviour { body_stalls: true, ..Behaviour::status(200) });
+    let daemon = Daemon::start(&webhook, &[("MAIL_LASER_WEBHOOK_TIMEOUT", "1")]);
+    assert_eq!(daemon.client().mail("support@example.com", "\r\n").0, 250);
+    daemon.wait_for_log("mail delivered", 1);
+    assert!(daemon.logged("delivery attempt failed").is_empty());
+    assert_eq!(webhook.received().len(), 1);
+}
+
+/// Text that grows when it becomes JSON is bounded by the same memory as everything else.
+#[test]
+fn a_request_that_outgrows_the_memory_is_refused() {
+    let webhook = Webhook::start();
+    let limits = [("MAIL_LASER_MEMORY_MAX_BYTES", "4000000"), ("MAIL_LASER_MAX_MESSAGE_SIZE", "700000")];
+    let daemon = Daemon::start(&webhook, &limits);
+    let mut client = daemon.client();
+    let control_characters = format!("\r\n{}\r\n", "\u{1}".repeat(690_000));
+    let (code, text) = client.mail("support@example.com", &control_characters);
+    assert_eq!((code, text.contains("5.3.4")), (552, true), "{text}");
+    assert_eq!(client.mail("support@example.com", &format!("\r\n{}\r\n", "x".repeat(600_000))).0, 250);
+    webhook.wait_for(1);
+}
+
+/// Pages that are costly to lay out, and headers that are costly to decode, delay nobody else.
+#[test]
+fn costly_mails_do_not_hold_the_others() {
+    let webhook = Webhook::start();
+    let daemon = Daemon::start(&webhook, &[]);
+    let page =
+        format!("Content-Type: text/html\r\n\r\n{}{}\r\n", "<blockquote>".repeat(1_900), "x ".repeat(50_000));
+    let header = format!("Subject: {}\r\n\r\n", "=? ".repeat(5_300));
+    for mail in [&page, &header] {
+        let mut costly: Vec<_> = (0..10).map(|_| daemon.client()).collect();
+        for client in &mut costly {
+            client.begin_mail("support@example.com");
+            client.send(format!("{mail}.\r\n"));
+        }
+        assert!(Daemon::http(daemon.health, "GET", "/health").starts_with("HTTP/1.1 200 "));
+        for client in &mut costly {
+            assert_eq!(client.reply().0, 250);
+        }
+    }
+    let largest = webhook.wait_for(20).iter().map(|request| request.bytes).max();
+    assert!(largest < Some(1_000_000), "{largest:?} bytes for a mail of {}", page.len());
 }
 
 #[test]

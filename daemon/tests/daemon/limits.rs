@@ -92,6 +92,7 @@ fn hostile_input_costs_no_memory() {
     assert_eq!(endless_mail.reply().0, 552);
 
     let mut binary = Client::connect(daemon.smtp);
+    assert_eq!(binary.reply().0, 220);
     let _ = binary.try_send((0..=255u8).cycle().take(500_000).collect::<Vec<u8>>());
     eventually("it is sent away", || binary.try_send("x").is_err().then_some(()));
 

@@ -9,5 +9,8 @@ mod harness;
 mod health;
 mod limits;
 mod readme;
+mod rfc3030;
 mod rfc5321;
+mod rfc6531;
 mod shutdown;
+mod tls;

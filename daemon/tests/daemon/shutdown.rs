@@ -91,3 +91,27 @@ fn no_connection_is_accepted_any_more() {
     assert_eq!(daemon.wait_for_end().code(), Some(0));
     assert!(late.is_closed(), "it was never greeted");
 }
+
+/// A session that has begun a mail and says nothing more is no mail in flight.
+#[test]
+fn a_client_that_only_began_a_mail_does_not_hold_the_shutdown() {
+    let webhook = Webhook::start();
+    let mut daemon = Daemon::start(&webhook, &[("MAIL_LASER_SHUTDOWN_GRACE", "600")]);
+    let mut begun = daemon.client();
+    assert_eq!(begun.ask("MAIL FROM:<a@example.org>").0, 250);
+    let mut half = daemon.client();
+    half.send("NOO");
+    daemon.signal(Signal::TERM);
+    assert_eq!(half.reply().0, 421);
+    assert_eq!(begun.reply().0, 421);
+    assert_eq!(daemon.wait_for_end().code(), Some(0));
+}
+
+#[test]
+fn an_interrupt_ends_it_as_well() {
+    let webhook = Webhook::start();
+    let mut daemon = Daemon::start(&webhook, &[]);
+    daemon.signal(Signal::INT);
+    assert_eq!(daemon.wait_for_end().code(), Some(0));
+    daemon.wait_for_log("SIGINT received", 1);
+}

@@ -1,20 +1,34 @@
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned,
+};
 
 use super::PATIENCE;
 
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
 /// A connection to the SMTP port that sends bytes as they are given.
 pub(crate) struct Client {
-    stream: BufReader<TcpStream>,
+    tcp: TcpStream,
+    stream: BufReader<Box<dyn Stream>>,
+    certificate: Option<Vec<u8>>,
 }
 
 impl Client {
     /// Connects, and does not wait for the greeting.
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("connect");
-        stream.set_read_timeout(Some(PATIENCE)).expect("set a time limit");
-        stream.set_nodelay(true).expect("set nodelay");
-        Self { stream: BufReader::new(stream) }
+        let tcp = TcpStream::connect(address).expect("connect");
+        tcp.set_read_timeout(Some(PATIENCE)).expect("set a time limit");
+        tcp.set_nodelay(true).expect("set nodelay");
+        let stream: Box<dyn Stream> = Box::new(tcp.try_clone().expect("a second handle"));
+        Self { tcp, stream: BufReader::new(stream), certificate: None }
     }
 
     /// Connects, and has said EHLO.
@@ -23,6 +37,32 @@ impl Client {
         assert_eq!(client.reply().0, 220);
         assert_eq!(client.ask("EHLO client.example.com").0, 250);
         client
+    }
+
+    /// Does a TLS handshake on the connection, whoever answers.
+    pub(crate) fn secured(self) -> Self {
+        let seen = Arc::new(Seen(Mutex::default()));
+        let provider = Arc::new(ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("TLS versions")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::clone(&seen) as Arc<dyn ServerCertVerifier>)
+            .with_no_client_auth();
+        let name = ServerName::try_from("mx.example.com").expect("a name");
+        let mut connection = ClientConnection::new(Arc::new(config), name).expect("a TLS client");
+        let mut tcp = self.tcp.try_clone().expect("a second handle");
+        while connection.is_handshaking() {
+            connection.complete_io(&mut tcp).expect("a handshake");
+        }
+        let stream: Box<dyn Stream> = Box::new(StreamOwned::new(connection, tcp));
+        let certificate = seen.0.lock().expect("the certificate").take();
+        Self { tcp: self.tcp, stream: BufReader::new(stream), certificate }
+    }
+
+    /// The certificate that the server showed.
+    pub(crate) fn certificate(&self) -> &[u8] {
+        self.certificate.as_deref().expect("a handshake before")
     }
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -56,9 +96,14 @@ impl Client {
 
     /// Gives an envelope and DATA, and reads up to the 354.
     pub(crate) fn begin_mail(&mut self, recipient: &str) {
+        self.envelope(recipient);
+        assert_eq!(self.ask("DATA").0, 354);
+    }
+
+    /// Gives an envelope.
+    pub(crate) fn envelope(&mut self, recipient: &str) {
         assert_eq!(self.ask("MAIL FROM:<sender@example.org>").0, 250);
         assert_eq!(self.ask(&format!("RCPT TO:<{recipient}>")).0, 250);
-        assert_eq!(self.ask("DATA").0, 354);
     }
 
     /// Sends a whole mail, whose content ends with CRLF; returns the last reply.
@@ -69,8 +114,54 @@ impl Client {
         self.reply()
     }
 
+    /// Reads until the server closes.
+    pub(crate) fn read_to_end(&mut self) {
+        let mut rest = Vec::new();
+        let _ = self.stream.read_to_end(&mut rest);
+    }
+
     /// Whether the server has closed the connection and said nothing more.
     pub(crate) fn is_closed(&mut self) -> bool {
         matches!(self.stream.fill_buf(), Ok([]) | Err(_))
+    }
+}
+
+/// Takes every certificate and remembers it.
+#[derive(Debug)]
+struct Seen(Mutex<Option<Vec<u8>>>);
+
+impl ServerCertVerifier for Seen {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        *self.0.lock().expect("the certificate") = Some(certificate.to_vec());
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        ring::default_provider().signature_verification_algorithms.supported_schemes()
     }
 }

@@ -58,15 +58,14 @@ impl Daemon {
                 sink.lock().expect("the log").push(record);
             }
         });
-        let address = |service: &str| {
-            eventually(&format!("the {service} port"), || {
-                let log = log.lock().expect("the log");
-                let record = log.iter().find(|r| r["message"] == "listening" && r["service"] == service)?;
-                record["address"].as_str()?.parse().ok()
-            })
-        };
+        let address = |service| port(&log, service);
         let (smtp, health, metrics) = (address("smtp"), address("health"), address("metrics"));
         Self { child, log, smtp, health, metrics, _directory: directory }
+    }
+
+    /// Where another of its ports is.
+    pub(crate) fn wait_for_port(&self, service: &str) -> SocketAddr {
+        port(&self.log, service)
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -129,6 +128,14 @@ impl Daemon {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
+}
+
+fn port(log: &Mutex<Vec<Value>>, service: &str) -> SocketAddr {
+    eventually(&format!("the {service} port"), || {
+        let log = log.lock().expect("the log");
+        let record = log.iter().find(|r| r["message"] == "listening" && r["service"] == service)?;
+        record["address"].as_str()?.parse().ok()
+    })
 }
 
 impl Drop for Daemon {

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -18,11 +18,13 @@ pub(crate) struct Behaviour {
     pub(crate) delay: Duration,
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body_bytes: usize,
+    /// Whether the body never comes to its end.
+    pub(crate) body_stalls: bool,
 }
 
 impl Behaviour {
     pub(crate) fn status(status: u16) -> Self {
-        Self { status, delay: Duration::ZERO, headers: Vec::new(), body_bytes: 0 }
+        Self { status, delay: Duration::ZERO, headers: Vec::new(), body_bytes: 0, body_stalls: false }
     }
 
     pub(crate) fn hang() -> Self {
@@ -36,6 +38,8 @@ pub(crate) struct Received {
     pub(crate) path: String,
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) json: Value,
+    pub(crate) bytes: usize,
+    pub(crate) at: Instant,
 }
 
 struct Shared {
@@ -127,6 +131,8 @@ async fn answer(
             path: uri.to_string(),
             headers: headers.collect(),
             json: serde_json::from_slice(&body).expect("JSON"),
+            bytes: body.len(),
+            at: Instant::now(),
         });
         (shared.behave)(received.len() - 1)
     };
@@ -134,6 +140,10 @@ async fn answer(
     let mut response = Response::builder().status(StatusCode::from_u16(behaviour.status).expect("a status"));
     for (name, value) in behaviour.headers {
         response = response.header(name, value);
+    }
+    if behaviour.body_stalls {
+        let never = futures::stream::pending::<Result<Bytes, std::io::Error>>();
+        return response.body(Body::from_stream(never)).expect("a response");
     }
     response.body(Body::from(vec![b'x'; behaviour.body_bytes])).expect("a response")
 }

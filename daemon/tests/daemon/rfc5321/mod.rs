@@ -4,5 +4,7 @@ mod section_2_3_8_lines;
 mod section_3_1_session_initiation;
 mod section_3_3_mail_transactions;
 mod section_4_1_1_commands;
+mod section_4_5_1_minimum;
 mod section_4_5_2_transparency;
 mod section_4_5_3_sizes;
+mod section_6_3_loops;

@@ -22,7 +22,7 @@ fn every_command_has_its_reply() {
         ("HELP", 214, "2.0.0"),
         ("VRFY support@example.com", 252, "2.5.0"),
         ("EXPN list", 502, "5.5.1"),
-        ("STARTTLS", 502, "5.5.1"),
+        ("ETRN example.com", 502, "5.5.1"),
         ("NONSENSE", 500, "5.5.1"),
         ("MAIL FROM:<a@example.org> SIZE=99999999999", 552, "5.3.4"),
         ("MAIL FROM:a@example.org", 501, "5.5.4"),
