@@ -146,6 +146,9 @@ fn the_variables_that_are_the_operators_are_the_daemons() {
             "MAIL_LASER_METRICS_PORT",
             "MAIL_LASER_PORT",
             "MAIL_LASER_SHUTDOWN_GRACE",
+            "MAIL_LASER_SMTPS_PORT",
+            "MAIL_LASER_TLS_CERT_FILE",
+            "MAIL_LASER_TLS_KEY_FILE",
             "MAIL_LASER_WEBHOOK_CA_FILE",
         ]
     );
