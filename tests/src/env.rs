@@ -375,7 +375,9 @@ impl Env {
         .await?;
         if self.cluster.is_ours() {
             // After a restart of the API server the DNS hears of new Services late, and `forward` drops mail then.
-            self.cluster.script(&["resolve", &format!("{name}.{}.svc.cluster.local", self.namespace)]).await?;
+            self.cluster
+                .script(&["resolve", &format!("{name}.{}.svc.cluster.local", self.namespace)])
+                .await?;
         }
         Webhook::new(self.reach_service(name, 8080).await?)
     }

@@ -19,7 +19,8 @@ pub fn documents(yaml: &str) -> anyhow::Result<Vec<Value>> {
 
 /// A `MailLaser` that takes mail for `<name>@example.com` to the receiver that is a Service of that name.
 ///
-/// More fields of `spec` may be appended, indented by two.
+/// More fields of `spec` may be appended, indented by two; of `spec.webhook`, by four. It is looked at every second
+/// whether the pods are ready: with the default of ten, most of the tests' time would be that wait.
 #[must_use]
 pub fn mail_laser(name: &str, webhook: &str) -> String {
     format!(
@@ -29,6 +30,8 @@ metadata:
   name: {name}
 spec:
   targetEmails: [{name}@example.com]
+  probes:
+    readiness: {{initialDelaySeconds: 0, periodSeconds: 1}}
   webhook:
     serviceRef: {{name: {webhook}, port: 8080, path: /mail}}
 "
