@@ -479,3 +479,6 @@ fn reply_to(answer: &Answer) -> Reply {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
