@@ -6,7 +6,7 @@ use anyhow::ensure;
 use mail_laser_e2e::{Env, Letter, alone_in_namespace, mail_laser};
 use serde_json::json;
 
-use crate::inbox;
+use crate::{arrives, inbox};
 
 #[tokio::test]
 async fn an_operator_killed_in_the_middle_of_a_rollout_finishes_it() -> anyhow::Result<()> {
@@ -21,14 +21,8 @@ async fn an_operator_killed_in_the_middle_of_a_rollout_finishes_it() -> anyhow::
         let revision = &deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"];
         ensure!(revision == "2", "one change made revision {revision}");
         ensure!(restarts(&env, "inbox").await?.values().all(|count| *count == 0), "a container restarted");
-        Letter::to("inbox@example.com")
-            .subject("after the rollout")
-            .header("X-Ticket", "1")
-            .send(smtp.address())
-            .await?;
-        let received = webhook.wait_for_mail("after the rollout").await?;
-        ensure!(received.body["headers"]["X-Ticket"] == "1", "{}", received.body);
-        Ok(())
+        let letter = Letter::to("inbox@example.com").subject("after the rollout").header("X-Ticket", "1");
+        arrives(&webhook, smtp.address(), &letter, |mail| mail.body["headers"]["X-Ticket"] == "1").await
     })
     .await
 }

@@ -16,7 +16,12 @@ mod service_links;
 mod steady_state;
 mod suspend;
 
-use mail_laser_e2e::{Env, Reach, Webhook, mail_laser};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::ensure;
+use mail_laser_e2e::receiver::Received;
+use mail_laser_e2e::{Env, Letter, Reach, Webhook, mail_laser, wait_for};
 
 /// A webhook and a ready `MailLaser` named `inbox` that forwards to it; `spec` is appended to its spec.
 async fn inbox(env: &Env, spec: &str) -> anyhow::Result<(Webhook, Reach)> {
@@ -25,4 +30,20 @@ async fn inbox(env: &Env, spec: &str) -> anyhow::Result<(Webhook, Reach)> {
     env.wait_ready("inbox").await?;
     let smtp = env.reach_service("inbox", 25).await?;
     Ok((webhook, smtp))
+}
+
+/// Sends a letter until one arrives as it should: a Service lets go of the old pods a moment after a rollout.
+async fn arrives(
+    webhook: &Webhook,
+    server: SocketAddr,
+    letter: &Letter,
+    fits: impl Fn(&Received) -> bool,
+) -> anyhow::Result<()> {
+    wait_for("a mail from the new pods", Duration::from_secs(30), || async {
+        letter.send(server).await?;
+        let received = webhook.received().await?;
+        ensure!(received.iter().any(&fits), "the last of {}: {:?}", received.len(), received.last());
+        Ok(())
+    })
+    .await
 }
