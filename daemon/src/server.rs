@@ -123,6 +123,7 @@ impl Daemon {
         let listener = Arc::new(Listener {
             socket: Arc::clone(&self.smtp),
             tls_socket: self.smtps.clone(),
+            proxies: smtp.proxies.clone(),
             context: Arc::new(Context {
                 settings: Settings {
                     hostname: smtp.hostname.clone(),

@@ -8,11 +8,12 @@ pub mod url;
 pub mod variables;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use tracing::warn;
@@ -111,6 +112,8 @@ pub struct SmtpConfig {
     pub unknown_recipients_max: Option<NonZeroU32>,
     /// Silence that ends a session.
     pub idle_timeout: Duration,
+    /// Load balancers that have to, and alone may, say by a PROXY header who the client is.
+    pub proxies: Vec<IpNet>,
 }
 
 /// What the configuration is made from.
@@ -206,6 +209,7 @@ impl Config {
                 connections_per_ip_max: reader.limit(&v::MAX_CONCURRENT_PER_IP),
                 unknown_recipients_max: reader.limit(&v::MAX_UNKNOWN_RCPTS_PER_SESSION),
                 idle_timeout: reader.seconds(&v::IDLE_TIMEOUT),
+                proxies: proxies(&mut reader),
             },
             tls: tls(&mut reader, sources.read_file),
             health: reader.socket(&v::HEALTH_BIND_ADDRESS, &v::HEALTH_PORT),
@@ -241,6 +245,17 @@ fn recipients(reader: &mut Reader<'_>) -> Vec<Address> {
         reader.problems.push(Problem::missing(&variables::TARGET_EMAILS));
     }
     recipients
+}
+
+fn proxies(reader: &mut Reader<'_>) -> Vec<IpNet> {
+    let variable = &variables::PROXY_PROTOCOL_FROM;
+    let network = |text: &str| text.parse().ok().or_else(|| Some(text.parse::<IpAddr>().ok()?.into()));
+    let networks: Option<Vec<IpNet>> = reader.list(variable).map(network).collect();
+    networks.unwrap_or_else(|| {
+        let text = reader.text(variable);
+        reader.problems.push(Problem::invalid(variable, text));
+        Vec::new()
+    })
 }
 
 fn header_prefixes(reader: &mut Reader<'_>) -> Vec<String> {
@@ -518,6 +533,7 @@ mod tests {
             ("MAIL_LASER_HEADER_PREFIX", "X-Ticket:"),
             ("MAIL_LASER_HEADER_PREFIX", "X Ticket"),
             ("MAIL_LASER_SMTPS_PORT", "smtps"),
+            ("MAIL_LASER_PROXY_PROTOCOL_FROM", "10.0.0.0/8, balancer"),
             ("MAIL_LASER_WEBHOOK_TIMEOUT", "0"),
             ("MAIL_LASER_SHUTDOWN_GRACE", "0"),
         ] {

@@ -144,7 +144,6 @@ mod tests {
             "MAIL_LASER_S3_BUCKET",
             "MAIL_LASER_WEBHOOK_SIGNING_SECRET",
             "MAIL_LASER_SPOOL_DIR",
-            "MAIL_LASER_PROXY_PROTOCOL_FROM",
         ] {
             assert_eq!(check_one(name, "enforce").1, 1, "{name}");
             for off in ["", "off", "Inline", "false"] {

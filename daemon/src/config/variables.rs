@@ -57,6 +57,9 @@ variables! {
         "the path of a readable PEM file with a private key, together with MAIL_LASER_TLS_CERT_FILE";
     /// The port with TLS from the first byte.
     SMTPS_PORT = "MAIL_LASER_SMTPS_PORT", "", "a port from 0 to 65535, unless MAIL_LASER_TLS is off";
+    /// Load balancers that send the PROXY protocol.
+    PROXY_PROTOCOL_FROM = "MAIL_LASER_PROXY_PROTOCOL_FROM", "",
+        "a comma-separated list of networks such as 10.0.0.0/8, or addresses";
     /// Headers that go into the payload.
     HEADER_PREFIX = "MAIL_LASER_HEADER_PREFIX", "", "a comma-separated list of header name prefixes";
     /// Limit of one delivery attempt.
@@ -103,7 +106,6 @@ pub const NOT_IN_THIS_VERSION: &[&str] = &[
     "MAIL_LASER_S3_",
     "MAIL_LASER_WEBHOOK_SIGNING_SECRET",
     "MAIL_LASER_ROUTES",
-    "MAIL_LASER_PROXY_PROTOCOL_FROM",
     "MAIL_LASER_CONFIRM_TIMEOUT",
     "MAIL_LASER_SPOOL_",
     "MAIL_LASER_DEAD_LETTER_",

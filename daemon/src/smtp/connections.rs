@@ -42,30 +42,42 @@ impl Connections {
         Arc::new(Self { total_max: total_max.get(), per_address_max, counts: Mutex::default() })
     }
 
-    /// A place for a session of `peer`.
+    /// A place for a session of a client whose address is not known yet.
     ///
     /// # Errors
-    /// The limit that is reached.
-    pub fn enter(self: &Arc<Self>, peer: IpAddr) -> Result<Place, Refusal> {
+    /// [`Refusal::TooMany`].
+    pub fn enter(self: &Arc<Self>) -> Result<Place, Refusal> {
         let mut counts = self.counts();
         if counts.total >= self.total_max {
             return Err(Refusal::TooMany);
         }
-        let address = self.per_address_max.map(|max| (max, network(peer)));
-        if let Some((max, address)) = address {
-            let count = counts.by_address.entry(address).or_default();
-            if *count >= max.get() {
-                return Err(Refusal::TooManyFromAddress);
-            }
-            *count += 1;
-        }
         counts.total += 1;
         drop(counts);
-        Ok(Place { connections: Arc::clone(self), address: address.map(|(_, address)| address) })
+        Ok(Place { connections: Arc::clone(self), address: None })
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// Counts the session for the client that it turns out to be of.
+    ///
+    /// # Errors
+    /// [`Refusal::TooManyFromAddress`].
+    pub fn identify(&mut self, peer: IpAddr) -> Result<(), Refusal> {
+        let Some(max) = self.connections.per_address_max else { return Ok(()) };
+        let address = network(peer);
+        let mut counts = self.connections.counts();
+        let count = counts.by_address.entry(address).or_default();
+        if *count >= max.get() {
+            return Err(Refusal::TooManyFromAddress);
+        }
+        *count += 1;
+        drop(counts);
+        self.address = Some(address);
+        Ok(())
     }
 }
 
@@ -105,7 +117,9 @@ mod tests {
     }
 
     fn enter(connections: &Arc<Connections>, peer: &str) -> Result<Place, Refusal> {
-        connections.enter(peer.parse().unwrap())
+        let mut place = connections.enter()?;
+        place.identify(peer.parse().unwrap())?;
+        Ok(place)
     }
 
     #[test]

@@ -51,6 +51,9 @@ pub const MAIL_TIME_MAX: Duration = Duration::from_secs(30 * 60);
 /// How long a shutdown waits for the next command of a client that has begun a mail.
 pub const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a load balancer may take for its PROXY header, which it sends first of all.
+pub const PROXY_HEADER_TIME_MAX: Duration = Duration::from_secs(10);
+
 /// How long a TLS handshake may take. It is four short messages.
 pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(30);
 

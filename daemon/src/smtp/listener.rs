@@ -8,17 +8,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
+use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, error, info_span, warn};
 
-use crate::memory::Reservation;
 use crate::metrics::ConnectionResult;
 
 use super::connections::{Connections, Place, Refusal};
-use super::limits::SESSION_BYTES;
+use super::limits::{PROXY_HEADER_TIME_MAX, SESSION_BYTES};
+use super::proxy;
 use super::reply::Reply;
 use super::session::{self, Context};
 
@@ -27,7 +29,7 @@ use super::session::{self, Context};
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts connections on one socket, which outlives it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Listener {
     /// Where sessions begin in clear text.
     pub socket: Arc<TcpListener>,
@@ -35,6 +37,8 @@ pub struct Listener {
     pub tls_socket: Option<Arc<TcpListener>>,
     /// What sessions share.
     pub context: Arc<Context>,
+    /// Load balancers, which alone say by a PROXY header who the client is, and have to.
+    pub proxies: Vec<IpNet>,
     /// The limits.
     pub connections: Arc<Connections>,
     /// The sessions under way.
@@ -76,24 +80,62 @@ impl Listener {
     }
 
     fn begin(&self, stream: TcpStream, peer: SocketAddr, tls_first: bool) {
-        let (place, memory) = match self.admit(peer) {
-            Ok(admitted) => admitted,
-            Err((result, reply)) => {
-                self.context.metrics.connection(result);
-                debug!(%peer, code = reply.code(), ?result, "connection refused");
-                // Before a handshake a reply would only be taken for a broken one.
-                if !tls_first {
-                    self.context.metrics.reply(reply.code());
-                    refuse(&stream, &reply);
-                }
-                return;
+        let mut place = match self.connections.enter() {
+            Ok(place) => place,
+            Err(refusal) => return self.refuse(&stream, peer, tls_first, refused(refusal)),
+        };
+        let proxy = peer.ip().to_canonical();
+        if !self.proxies.iter().any(|network| network.contains(&proxy)) {
+            if let Err(refusal) = place.identify(peer.ip()) {
+                return self.refuse(&stream, peer, tls_first, refused(refusal));
             }
+            return self.admit(stream, peer, tls_first, place);
+        }
+        let listener = self.clone();
+        self.sessions.spawn(async move {
+            let mut stream = stream;
+            match timeout(PROXY_HEADER_TIME_MAX, proxy::read_header(&mut stream)).await {
+                Ok(Ok(source)) => {
+                    let peer = source.unwrap_or(peer);
+                    match place.identify(peer.ip()) {
+                        Ok(()) => listener.admit(stream, peer, tls_first, place),
+                        Err(refusal) => listener.refuse(&stream, peer, tls_first, refused(refusal)),
+                    }
+                }
+                Ok(Err(error)) => warn!(%proxy, %error, "connection closed: MAIL_LASER_PROXY_PROTOCOL_FROM names its address, so it has to begin with a PROXY header"),
+                Err(_elapsed) => warn!(%proxy, "connection closed: no PROXY header in time"),
+            }
+        });
+    }
+
+    /// Begins a session for which there is a place, if there is memory, too.
+    fn admit(&self, stream: TcpStream, peer: SocketAddr, tls_first: bool, place: Place) {
+        let Some(memory) = self.context.memory.try_reserve(SESSION_BYTES) else {
+            let reply = Reply::new(421, "4.3.2", "Out of memory, try again later");
+            return self.refuse(&stream, peer, tls_first, (ConnectionResult::OutOfMemory, reply));
         };
         self.context.metrics.connection(ConnectionResult::Accepted);
         // A reply is one write; waiting for more to send would only delay it.
         match stream.set_nodelay(true) {
             Ok(()) => self.serve_session(stream, peer, tls_first, (place, memory)),
             Err(error) => debug!(%peer, %error, "connection lost"),
+        }
+    }
+
+    /// Says why, without waiting: the send buffer of a new connection is empty, so the reply fits.
+    fn refuse(&self, stream: &TcpStream, peer: SocketAddr, tls_first: bool, why: (ConnectionResult, Reply)) {
+        let (result, reply) = why;
+        self.context.metrics.connection(result);
+        debug!(%peer, code = reply.code(), ?result, "connection refused");
+        // Before a handshake a reply would only be taken for a broken one.
+        if tls_first {
+            return;
+        }
+        self.context.metrics.reply(reply.code());
+        let mut output = Vec::new();
+        reply.write_to(&mut output);
+        if let Err(error) = stream.try_write(&output) {
+            debug!(%peer, %error, "refusal not sent");
         }
     }
 
@@ -124,21 +166,17 @@ impl Listener {
             .instrument(span),
         );
     }
+}
 
-    fn admit(&self, peer: SocketAddr) -> Result<(Place, Reservation), (ConnectionResult, Reply)> {
-        let place = self.connections.enter(peer.ip()).map_err(|refusal| match refusal {
-            Refusal::TooMany => {
-                (ConnectionResult::TooMany, Reply::new(421, "4.3.2", "Too many connections, try again later"))
-            }
-            Refusal::TooManyFromAddress => (
-                ConnectionResult::TooManyFromAddress,
-                Reply::new(421, "4.7.0", "Too many connections from your address, try again later"),
-            ),
-        })?;
-        let memory = self.context.memory.try_reserve(SESSION_BYTES).ok_or_else(|| {
-            (ConnectionResult::OutOfMemory, Reply::new(421, "4.3.2", "Out of memory, try again later"))
-        })?;
-        Ok((place, memory))
+fn refused(refusal: Refusal) -> (ConnectionResult, Reply) {
+    match refusal {
+        Refusal::TooMany => {
+            (ConnectionResult::TooMany, Reply::new(421, "4.3.2", "Too many connections, try again later"))
+        }
+        Refusal::TooManyFromAddress => (
+            ConnectionResult::TooManyFromAddress,
+            Reply::new(421, "4.7.0", "Too many connections from your address, try again later"),
+        ),
     }
 }
 
@@ -146,15 +184,6 @@ async fn accept(socket: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAd
     match socket {
         Some(socket) => socket.accept().await,
         None => std::future::pending().await,
-    }
-}
-
-/// Says why, without waiting: the send buffer of a new connection is empty, so the reply fits.
-fn refuse(stream: &TcpStream, reply: &Reply) {
-    let mut output = Vec::new();
-    reply.write_to(&mut output);
-    if let Err(error) = stream.try_write(&output) {
-        debug!(%error, "refusal not sent");
     }
 }
 
@@ -241,6 +270,7 @@ mod tests {
             socket: Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap()),
             tls_socket: None,
             context: Arc::new(context),
+            proxies: Vec::new(),
             connections: Connections::new(NonZeroU32::MIN, None),
             sessions: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -253,7 +283,7 @@ mod tests {
         let peer = SocketAddr::from(([192, 0, 2, 1], 25));
         let (mut client, server) = tokio::io::duplex(1_000);
         listener.serve_session(server, peer, false, ());
-        listener.serve_session(Defect, peer, false, listener.connections.enter(peer.ip()).unwrap());
+        listener.serve_session(Defect, peer, false, listener.connections.enter().unwrap());
         let mut greeting = [0; 4];
         client.read_exact(&mut greeting).await.unwrap();
         client.write_all(b"QUIT\r\n").await.unwrap();
@@ -264,6 +294,6 @@ mod tests {
         listener.sessions.close();
         listener.sessions.wait().await;
         assert_eq!(listener.context.metrics.sessions().get(), 0);
-        assert!(listener.connections.enter(peer.ip()).is_ok(), "its place is free");
+        assert!(listener.connections.enter().is_ok(), "its place is free");
     }
 }

@@ -8,6 +8,7 @@ mod delivery;
 mod harness;
 mod health;
 mod limits;
+mod proxy;
 mod readme;
 mod rfc3030;
 mod rfc5321;
