@@ -24,7 +24,9 @@ pub struct PodTemplate {
     #[schemars(extend("maxProperties" = 64))]
     #[x_kube(
         validation = Rule::new("self.all(key, !key.startsWith('mail-laser.dev/'))")
-            .message("podTemplate.annotations must not have the operator's own annotations: mail-laser.dev/*")
+            .message("podTemplate.annotations must not have the operator's own annotations: mail-laser.dev/*"),
+        validation = Rule::new("self.all(key, !key.startsWith('container.apparmor.security.beta.kubernetes.io/') && !key.startsWith('container.seccomp.security.alpha.kubernetes.io/') && key != 'seccomp.security.alpha.kubernetes.io/pod')")
+            .message("podTemplate.annotations must not loosen the pods' confinement: no AppArmor and no seccomp annotations")
     )]
     pub annotations: BTreeMap<String, String>,
     /// Labels that a node must have.

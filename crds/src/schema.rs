@@ -11,6 +11,11 @@ use crate::MailLaser;
 const STRING_LENGTH_MAX: u32 = 1024;
 const ITEMS_MAX: u32 = 128;
 const PROPERTIES_MAX: u32 = 128;
+/// What a quantity may be, which alone is written as a number or a string: what the API server cannot read
+/// in a pod it should refuse here.
+const QUANTITY_PATTERN: &str =
+    r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{1,2})?$";
+const QUANTITY_LENGTH_MAX: u32 = 64;
 /// What `metav1.Condition` permits.
 const CONDITION_MESSAGE_LENGTH_MAX: u32 = 32768;
 
@@ -53,6 +58,11 @@ fn refine(schema: &mut Value) {
 }
 
 fn bound(schema: &mut Map<String, Value>) {
+    if schema.get("x-kubernetes-int-or-string").is_some() {
+        schema.entry("maxLength").or_insert_with(|| QUANTITY_LENGTH_MAX.into());
+        schema.entry("pattern").or_insert_with(|| QUANTITY_PATTERN.into());
+        return;
+    }
     let (key, max) = match schema.get("type").and_then(Value::as_str) {
         Some("string") if !schema.contains_key("enum") && !schema.contains_key("format") => {
             ("maxLength", STRING_LENGTH_MAX)

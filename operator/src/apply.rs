@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
@@ -39,10 +40,15 @@ pub enum Outcome {
 /// An object by kind, namespace and name.
 type Key = (Kind, String, String);
 
+/// How long an object that was written is taken for the present one while the cache does not move. A watch
+/// is seldom a second late; after this a look at the cluster costs less than being wrong for ever.
+const WRITTEN_TRUSTED: Duration = Duration::from_secs(60);
+
 /// An object that was written: what is in the cache is older until the cache has another version.
 struct Written {
     cached_version: Option<String>,
     live: DynamicObject,
+    at: Instant,
 }
 
 /// Writes owned objects.
@@ -65,7 +71,9 @@ impl Applier {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (kind, namespace.to_owned(), name.to_owned());
         match written.get(&key) {
-            Some(entry) if entry.cached_version == version => Some(entry.live.clone()),
+            Some(entry) if entry.cached_version == version && entry.at.elapsed() < WRITTEN_TRUSTED => {
+                Some(entry.live.clone())
+            }
             Some(_) => {
                 written.remove(&key);
                 cached.map(|object| (*object).clone())
@@ -74,16 +82,16 @@ impl Applier {
         }
     }
 
-    fn remember(&self, caches: &Caches, kind: Kind, live: &DynamicObject) {
+    /// Remembers what was written when the cache had the version `before`. The watch may have been faster
+    /// than the answer; then it knows better.
+    fn remember(&self, caches: &Caches, kind: Kind, before: Option<String>, live: &DynamicObject) {
         let (namespace, name) = (live.namespace().unwrap_or_default(), live.name_any());
-        let cached_version =
-            caches.owned(kind, &namespace, &name).and_then(|object| object.resource_version());
-        // The watch may have been faster than the answer.
-        if cached_version == live.resource_version() {
+        if cached_version(caches, kind, &namespace, &name) != before {
             return;
         }
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        written.insert((kind, namespace, name), Written { cached_version, live: live.clone() });
+        let entry = Written { cached_version: before, live: live.clone(), at: Instant::now() };
+        written.insert((kind, namespace, name), entry);
     }
 
     /// Drops what is remembered of the objects of a resource that is gone.
@@ -108,11 +116,12 @@ impl Applier {
     ) -> Result<Outcome, RequestError> {
         let name = owner.name.as_str();
         let target = Target { api: self.api(kind, namespace), kind, namespace, name };
+        let before = cached_version(caches, kind, namespace, name);
         let live = match self.live(caches, kind, namespace, name) {
             Some(live) => live,
             None => match self.create(&target, sent).await? {
                 Creation::Created(live) => {
-                    self.remember(caches, kind, &live);
+                    self.remember(caches, kind, before, &live);
                     return Ok(Outcome::InPlace(live));
                 }
                 Creation::Refused(problem) => return Ok(Outcome::Problem(problem)),
@@ -134,9 +143,9 @@ impl Applier {
         };
         let Some(why) = update else { return Ok(Outcome::InPlace(Box::new(live))) };
         tracing::info!(kind = kind.as_str(), namespace, name, why, "object differs");
-        let outcome = self.update(&target, sent, live).await?;
+        let outcome = self.update(&target, owner, sent, &live).await?;
         if let Outcome::InPlace(live) = &outcome {
-            self.remember(caches, kind, live);
+            self.remember(caches, kind, before, live);
         }
         Ok(outcome)
     }
@@ -153,7 +162,7 @@ impl Applier {
                 Ok(Creation::Created(Box::new(live)))
             }
             Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(Creation::Exists),
-            Err(kube::Error::Api(status)) if status.is_invalid() => {
+            Err(kube::Error::Api(status)) if is_refusal(&status) => {
                 Ok(Creation::Refused(refused(target, &status.message)))
             }
             Err(error) if is_namespace_terminating(&error) => Ok(Creation::Refused(Problem::new(
@@ -167,31 +176,38 @@ impl Applier {
     async fn update(
         &self,
         target: &Target<'_>,
+        owner: &OwnerReference,
         sent: &Value,
-        live: DynamicObject,
+        live: &DynamicObject,
     ) -> Result<Outcome, RequestError> {
-        if managed_fields::needs_migration(&to_value(&live)) {
-            self.migrate(target).await?;
+        if managed_fields::needs_migration(&to_value(live)) {
+            self.migrate(target, live).await?;
         }
+        // With the uid the write is of this very object, not of one that took its name meanwhile.
+        let mut body = sent.clone();
+        body["metadata"]["uid"] = json!(live.uid());
         let params = PatchParams::apply(MANAGER).force();
-        match target.api.patch(target.name, &params, &Patch::Apply(sent)).await {
+        match target.api.patch(target.name, &params, &Patch::Apply(body)).await {
             Ok(live) => {
                 self.metrics.wrote(target.kind, Verb::Apply);
                 Ok(Outcome::InPlace(Box::new(live)))
             }
-            Err(kube::Error::Api(status)) if status.is_invalid() => self.replace(target, sent).await,
+            Err(kube::Error::Api(status)) if is_refusal(&status) => self.replace(target, owner, sent).await,
             Err(error) => Err(target.failed(Verb::Apply, error)),
         }
     }
 
     /// See [`crate::managed_fields`]. What is cached has the operator's sets alone, so the object is read.
-    async fn migrate(&self, target: &Target<'_>) -> Result<(), RequestError> {
+    async fn migrate(&self, target: &Target<'_>, of: &DynamicObject) -> Result<(), RequestError> {
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let mut remaining = CONFLICT_TRIES;
         loop {
             remaining -= 1;
-            let live = to_value(&target.get().await?);
-            if !managed_fields::needs_migration(&live) {
+            let live = target.get().await?;
+            let is_another = live.uid() != of.uid();
+            let live = to_value(&live);
+            // Another object of that name is not ours to change; the write that follows finds out.
+            if is_another || !managed_fields::needs_migration(&live) {
                 return Ok(());
             }
             let patch = Patch::Merge(managed_fields::migration(&live));
@@ -207,12 +223,21 @@ impl Applier {
     }
 
     /// See [`crate::replacement`].
-    async fn replace(&self, target: &Target<'_>, sent: &Value) -> Result<Outcome, RequestError> {
+    async fn replace(
+        &self,
+        target: &Target<'_>,
+        owner: &OwnerReference,
+        sent: &Value,
+    ) -> Result<Outcome, RequestError> {
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         let mut remaining = CONFLICT_TRIES;
         loop {
             remaining -= 1;
-            let live = to_value(&target.get().await?);
+            let live = target.get().await?;
+            if let Some(problem) = not_ours(target, &live, owner) {
+                return Ok(Outcome::Problem(problem));
+            }
+            let live = to_value(&live);
             let body: DynamicObject = serde_json::from_value(replacement(target.kind, sent, &live))
                 .map_err(|error| target.failed(Verb::Update, kube::Error::SerdeError(error)))?;
             match target.api.replace(target.name, &params, &body).await {
@@ -220,7 +245,7 @@ impl Applier {
                     self.metrics.wrote(target.kind, Verb::Update);
                     return Ok(Outcome::InPlace(Box::new(live)));
                 }
-                Err(kube::Error::Api(status)) if status.is_invalid() => {
+                Err(kube::Error::Api(status)) if is_refusal(&status) => {
                     return Ok(Outcome::Problem(refused(target, &status.message)));
                 }
                 Err(kube::Error::Api(status)) if status.is_conflict() && remaining > 0 => {}
@@ -253,6 +278,8 @@ impl Applier {
         match target.api.delete(name, &params).await {
             Ok(_) => {
                 self.metrics.wrote(kind, Verb::Delete);
+                let key = (kind, namespace.to_owned(), name.to_owned());
+                self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
                 Ok(())
             }
             // Someone was faster; what counts is that it is gone.
@@ -287,6 +314,29 @@ impl Target<'_> {
 
     fn failed(&self, verb: Verb, error: kube::Error) -> RequestError {
         RequestError::new(verb, self.kind.as_str(), self.namespace, self.name, error)
+    }
+}
+
+fn cached_version(caches: &Caches, kind: Kind, namespace: &str, name: &str) -> Option<String> {
+    caches.owned(kind, namespace, name).and_then(|object| object.resource_version())
+}
+
+/// Whether the API server refuses the object itself, so that another try would not help: 422 for one that is
+/// invalid, 400 for one that it cannot even read.
+fn is_refusal(status: &kube::core::Status) -> bool {
+    status.is_invalid() || status.code == 400
+}
+
+/// What is in the way when an object is not the resource's.
+fn not_ours(target: &Target<'_>, live: &DynamicObject, owner: &OwnerReference) -> Option<Problem> {
+    let (kind, name) = (target.kind, target.name);
+    match ownership(&live.metadata, owner) {
+        Ownership::Foreign(whose) => Some(conflict(kind, target.namespace, name, &whose)),
+        Ownership::Leaving => Some(Problem::new(
+            Reason::WaitingForDeletion,
+            format!("{} {name} is being deleted, and is made anew when it is gone", kind.as_str()),
+        )),
+        Ownership::Orphan | Ownership::Ours => None,
     }
 }
 

@@ -5,9 +5,11 @@
 //! person sees on the resource what is the matter.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DynamicObject, Patch, PatchParams};
@@ -15,7 +17,7 @@ use kube::core::Resource;
 use kube::runtime::controller::Action;
 use kube::runtime::events::Recorder;
 use kube::{Api, Client, ResourceExt};
-use mail_laser_crds::conditions::Reason;
+use mail_laser_crds::conditions::{ConditionType, Reason};
 use mail_laser_crds::{MailLaser, MailLaserStatus};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -39,6 +41,10 @@ use crate::workload::observe;
 /// How long one reconciliation may take: several requests to an API server in trouble, but less than the
 /// operator has when it is told to stop.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// How much of that may go into reading and writing objects: what is left is for the status, which has to
+/// say so when an API server, or a webhook in it, takes too long.
+const WRITING_TIMEOUT: Duration = Duration::from_secs(18);
 
 /// What all reconciliations share.
 pub struct Context {
@@ -139,6 +145,10 @@ struct Findings {
     problems: Vec<Problem>,
     /// A request that failed, and that another try may mend.
     failure: Option<ReconcileError>,
+    /// Whether nothing that had to be written failed to be.
+    is_intact: bool,
+    /// Whether the Deployment is what the resource says now; otherwise its pods tell of an earlier version.
+    is_current: bool,
     deployment: Option<Deployment>,
     webhook_host: HostInForce,
 }
@@ -168,9 +178,13 @@ pub async fn reconcile(resource: Arc<Guarded>, context: Arc<Context>) -> Result<
         return Ok(Action::await_change());
     }
     let begin = Instant::now();
-    let result = tokio::time::timeout(RECONCILE_TIMEOUT, reconcile_readable(resource, &context))
-        .await
-        .unwrap_or(Err(ReconcileError::Timeout(RECONCILE_TIMEOUT)));
+    let reconciliation = AssertUnwindSafe(reconcile_readable(resource, &context)).catch_unwind();
+    let result = match tokio::time::timeout(RECONCILE_TIMEOUT, reconciliation).await {
+        Ok(Ok(result)) => result,
+        // A defect that one resource brings to light must not end the care for the others.
+        Ok(Err(_panic)) => Err(ReconcileError::Panic),
+        Err(_elapsed) => Err(ReconcileError::Timeout(RECONCILE_TIMEOUT)),
+    };
     let ending = if result.is_ok() { Ending::Ok } else { Ending::Error };
     context.metrics.reconciled(ending, begin.elapsed());
     if result.is_ok() {
@@ -184,15 +198,33 @@ async fn reconcile_readable(resource: &MailLaser, context: &Context) -> Result<A
         Findings {
             problems: Vec::new(),
             failure: None,
+            is_intact: true,
+            is_current: false,
             deployment: live_deployment(resource, context),
             webhook_host: HostInForce::Unchanged,
         }
     } else {
         match validate(resource, &context.image) {
-            Ok(validated) => bring_about(resource, &validated, context).await,
+            Ok(validated) => {
+                let findings =
+                    tokio::time::timeout(WRITING_TIMEOUT, bring_about(resource, &validated, context));
+                findings.await.unwrap_or_else(|_elapsed| {
+                    let error = ReconcileError::Timeout(WRITING_TIMEOUT);
+                    Findings {
+                        problems: vec![Problem::new(Reason::RequestFailed, error.to_string())],
+                        failure: Some(error),
+                        is_intact: false,
+                        is_current: false,
+                        deployment: live_deployment(resource, context),
+                        webhook_host: HostInForce::Unchanged,
+                    }
+                })
+            }
             Err(error) => Findings {
                 problems: vec![Problem::new(Reason::InvalidSpec, chain(&error))],
                 failure: None,
+                is_intact: true,
+                is_current: false,
                 deployment: live_deployment(resource, context),
                 webhook_host: HostInForce::Unchanged,
             },
@@ -217,13 +249,17 @@ async fn bring_about(resource: &MailLaser, validated: &ValidatedMailLaser, conte
             return Findings {
                 problems: vec![Problem::new(Reason::RequestFailed, error.chain())],
                 failure: Some(ReconcileError::Dereference(error)),
+                is_intact: true,
+                is_current: false,
                 deployment: live_deployment(resource, context),
                 webhook_host: HostInForce::Unchanged,
             };
         }
     };
-    // Pods with a missing Secret would not start; those that run are better left running.
-    let deployment = references.complete().then(|| deployment::build(validated, &references, context.ipv6));
+    // Pods with a missing Secret would not start; those that run are better left running, unless there
+    // shall be none.
+    let writable = references.complete() || validated.spec.replicas == 0;
+    let deployment = writable.then(|| deployment::build(validated, &references, context.ipv6));
     let wanted = [
         (Kind::ServiceAccount, Some(sent(Kind::ServiceAccount, &service_account::build(validated)))),
         (Kind::Service, Some(sent(Kind::Service, &service::build(validated)))),
@@ -237,9 +273,15 @@ async fn bring_about(resource: &MailLaser, validated: &ValidatedMailLaser, conte
     let mut problems = references.problems;
     let mut failure = None;
     let mut written = None;
+    let mut identity_is_ours = false;
     for (kind, object) in wanted {
+        // Pods must not get what somebody bound to a ServiceAccount of his own.
+        if kind == Kind::Deployment && !identity_is_ours {
+            continue;
+        }
         match put(kind, object, validated, context).await {
             Ok(Some(Outcome::InPlace(live))) if kind == Kind::Deployment => written = Some(live),
+            Ok(Some(Outcome::InPlace(_))) if kind == Kind::ServiceAccount => identity_is_ours = true,
             Ok(Some(Outcome::Problem(problem))) => problems.push(problem),
             Ok(_) => {}
             Err(error) => {
@@ -250,11 +292,12 @@ async fn bring_about(resource: &MailLaser, validated: &ValidatedMailLaser, conte
     }
     let webhook_host =
         if written.is_some() { HostInForce::Now(references.webhook_host) } else { HostInForce::Unchanged };
-    let deployment = match written {
-        Some(live) => typed(&live),
-        None => live_deployment(resource, context),
+    let (is_current, deployment) = match written {
+        Some(live) => (true, typed(&live)),
+        None => (false, live_deployment(resource, context)),
     };
-    Findings { problems, failure, deployment, webhook_host }
+    let is_intact = failure.is_none();
+    Findings { problems, failure, is_intact, is_current, deployment, webhook_host }
 }
 
 /// Writes an object, or deletes it when it is one that comes and goes.
@@ -302,18 +345,23 @@ fn live_deployment(resource: &MailLaser, context: &Context) -> Option<Deployment
 async fn report(resource: &MailLaser, findings: &Findings, context: &Context) -> Result<(), ReconcileError> {
     let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
     let previous = context.status(resource);
-    let observation = observe(findings.deployment.as_ref(), &context.caches.pods(&namespace, &name));
+    let mut observation = observe(findings.deployment.as_ref(), &context.caches.pods(&namespace, &name));
+    if !findings.is_current {
+        // What the pods of an earlier version complain about may be mended in this one.
+        observation.problem = None;
+    }
     let current = status(&Situation {
         name: &name,
         generation: resource.metadata.generation.unwrap_or_default(),
         previous: previous.as_ref(),
         suspended: resource.spec.suspend,
         problems: &findings.problems,
+        is_intact: findings.is_intact,
         observation: &observation,
         webhook_host: findings.webhook_host.clone(),
         now: Timestamp::now(),
     });
-    if previous.as_ref() == Some(&current) {
+    if previous.as_ref().is_some_and(|previous| own_conditions(previous) == current) {
         return Ok(());
     }
     write_status(resource, &current, context)
@@ -337,6 +385,15 @@ async fn report(resource: &MailLaser, findings: &Findings, context: &Context) ->
     }
     context.wrote_status(resource, current);
     Ok(())
+}
+
+/// A status without the conditions that somebody else keeps in it.
+fn own_conditions(status: &MailLaserStatus) -> MailLaserStatus {
+    let mut status = status.clone();
+    status
+        .conditions
+        .retain(|condition| ConditionType::ALL.iter().any(|own| own.as_str() == condition.type_));
+    status
 }
 
 async fn write_status(

@@ -38,6 +38,9 @@ impl Dereferenced {
     }
 }
 
+/// Longest host that a status can hold: that of a name in the DNS.
+const HOST_LENGTH_MAX: usize = 253;
+
 /// What is kept of the value of a key.
 #[derive(Clone, Debug, PartialEq)]
 struct KeyDigest {
@@ -115,7 +118,7 @@ impl Dereferencer {
         };
         let digests: Digests =
             Arc::new(values.iter().map(|(key, value)| (key.clone(), digest(value))).collect());
-        self.remember(key, version, &digests);
+        self.remember(caches, key, version, &digests);
         Ok(Some(digests))
     }
 
@@ -124,8 +127,10 @@ impl Dereferencer {
         known.get(key).filter(|(of, _)| of == version).map(|(_, digests)| Arc::clone(digests))
     }
 
-    fn remember(&self, key: Object, version: String, digests: &Digests) {
+    /// Remembers an object, and drops those that are gone: nobody may refer to them any more.
+    fn remember(&self, caches: &Caches, key: Object, version: String, digests: &Digests) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(holder, namespace, name), _| caches.version(*holder, namespace, name).is_some());
         known.insert(key, (version, Arc::clone(digests)));
     }
 
@@ -176,7 +181,8 @@ fn digest(value: &[u8]) -> KeyDigest {
 
 /// The host of a URL, without port, path and credentials.
 fn host(url: &str) -> Option<String> {
-    url::Url::parse(url.trim()).ok()?.host_str().map(str::to_owned)
+    let url = url::Url::parse(url.trim()).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+    url.host_str().filter(|host| host.len() <= HOST_LENGTH_MAX).map(str::to_owned)
 }
 
 /// What the references come to, given the objects.

@@ -106,6 +106,9 @@ pub enum ReconcileError {
     /// The status could not be written.
     #[error("the status could not be written")]
     Status(#[source] RequestError),
+    /// It panicked, which is a defect of the operator.
+    #[error("the reconciliation panicked, which is a defect; the log has more")]
+    Panic,
     /// It took longer than any reconciliation may.
     #[error("the reconciliation was not over after {} s", .0.as_secs())]
     Timeout(Duration),

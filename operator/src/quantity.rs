@@ -15,7 +15,7 @@ fn nanos(text: &str) -> Option<i128> {
     let (binary, decimal) = factor(suffix)?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
-    let exponent = decimal + NANO_DIGITS - i32::try_from(fraction.len()).ok()?;
+    let exponent = decimal.checked_add(NANO_DIGITS)?.checked_sub(i32::try_from(fraction.len()).ok()?)?;
     let value = digits.checked_mul(1_i128.checked_shl(binary)?)?;
     let power = 10_i128.checked_pow(exponent.unsigned_abs())?;
     if exponent >= 0 { value.checked_mul(power) } else { Some(value / power) }

@@ -31,6 +31,8 @@ pub struct Situation<'a> {
     pub suspended: bool,
     /// What was found on the way, apart from the pods.
     pub problems: &'a [Problem],
+    /// Whether nothing that had to be written failed to be.
+    pub is_intact: bool,
     /// What the pods are up to.
     pub observation: &'a Observation,
     /// The host of the webhook that is in force, if that is known anew.
@@ -154,11 +156,14 @@ fn verdict(situation: &Situation<'_>) -> Verdict {
     }
 }
 
-/// Whether this very version of the resource was in force already. A request that fails changes nothing then.
+/// Whether this very version of the resource was in force already, and still is: what failed was only to
+/// look whether anything has changed.
 fn was_ready(situation: &Situation<'_>) -> bool {
-    situation.previous.and_then(|status| find(status, ConditionType::Ready)).is_some_and(|ready| {
-        ready.status == "True" && ready.observed_generation == Some(situation.generation)
-    })
+    let ready = situation.previous.and_then(|status| find(status, ConditionType::Ready));
+    situation.is_intact
+        && ready.is_some_and(|ready| {
+            ready.status == "True" && ready.observed_generation == Some(situation.generation)
+        })
 }
 
 fn not_stalled() -> Claim {
@@ -228,9 +233,11 @@ mod tests {
         Observation { workload, problem: None, hint: None, image: Some("daemon:1".to_owned()) }
     }
 
+    #[derive(Clone)]
     struct Case {
         workload: Workload,
         problems: Vec<Problem>,
+        is_intact: bool,
         suspended: bool,
     }
 
@@ -241,6 +248,7 @@ mod tests {
             previous,
             suspended: case.suspended,
             problems: &case.problems,
+            is_intact: case.is_intact,
             observation: &observed(case.workload.clone()),
             webhook_host: HostInForce::Now(Some("example.com".to_owned())),
             now: Timestamp::from_second(now).unwrap(),
@@ -340,7 +348,7 @@ mod tests {
                 "Ready=False/RollingOut Reconciling=False/Suspended Stalled=False/NotStalled",
             ),
         ] {
-            let case = Case { workload, problems, suspended };
+            let case = Case { workload, problems, is_intact: true, suspended };
             let status = compute(&case, None, NOW);
             assert_eq!(summary(&status), expected);
             assert_eq!(status.observed_generation, Some(7));
@@ -352,7 +360,7 @@ mod tests {
     }
 
     fn good() -> Case {
-        Case { workload: rolled_out(2, 2), problems: vec![], suspended: false }
+        Case { workload: rolled_out(2, 2), problems: vec![], is_intact: true, suspended: false }
     }
 
     #[test]
@@ -377,6 +385,8 @@ mod tests {
         let failed = Case { problems: vec![Problem::new(Reason::RequestFailed, "503")], ..good() };
         let before = compute(&good(), None, NOW);
         assert!(summary(&compute(&failed, Some(&before), NOW)).starts_with("Ready=True/Available"));
+        let broken = Case { is_intact: false, ..failed.clone() };
+        assert!(summary(&compute(&broken, Some(&before), NOW)).starts_with("Ready=False/RequestFailed"));
         let mut of_another_version = before;
         for condition in &mut of_another_version.conditions {
             condition.observed_generation = Some(6);
@@ -394,6 +404,7 @@ mod tests {
             previous: Some(&before),
             suspended: true,
             problems: &[],
+            is_intact: true,
             observation: &observed(rolled_out(2, 2)),
             webhook_host: HostInForce::Unchanged,
             now: Timestamp::UNIX_EPOCH,

@@ -70,7 +70,7 @@ pub fn observe(deployment: Option<&Deployment>, pods: &[impl AsRef<Pod>]) -> Obs
         .copied()
         .filter(|pod| pod.annotations().get(TEMPLATE_HASH).map(String::as_str) == hash)
         .collect();
-    let hint = newest.iter().find_map(|pod| hint(pod));
+    let hint = newest.iter().find_map(|pod| hint(pod)).or_else(|| no_pod(deployment));
     let problem = newest
         .iter()
         .find_map(|pod| refused_configuration(pod))
@@ -106,6 +106,15 @@ fn is_observed(deployment: &Deployment) -> bool {
 fn progressing(deployment: &Deployment) -> Option<&DeploymentCondition> {
     let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
     conditions.iter().find(|condition| condition.type_.as_deref() == Some("Progressing"))
+}
+
+/// Why no pod could be made at all: a quota, a priority class that is missing, a policy.
+fn no_pod(deployment: &Deployment) -> Option<String> {
+    let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
+    let failure = conditions.iter().find(|condition| {
+        condition.type_.as_deref() == Some("ReplicaFailure") && condition.status.as_deref() == Some("True")
+    })?;
+    Some(format!("no pod can be made: {}", quote(failure.message.as_deref()?)))
 }
 
 fn deadline_exceeded(deployment: &Deployment, hint: Option<&str>) -> Option<Problem> {
@@ -295,6 +304,18 @@ mod tests {
         let problem = observe(Some(&deployment), &[pod("a", "new", false, waiting)]).problem.unwrap();
         assert_eq!(problem.reason, Reason::ProgressDeadlineExceeded);
         assert!(problem.message.contains("pod a: ImagePullBackOff: no such image"), "{}", problem.message);
+    }
+
+    #[test]
+    fn what_keeps_pods_from_being_made_is_told() {
+        let mut deployment = deployment(1, 1, [0, 0, 0, 0], "x");
+        let failure = serde_json::from_value(serde_json::json!({
+            "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota: small",
+        }));
+        deployment.status.as_mut().unwrap().conditions.get_or_insert_default().push(failure.unwrap());
+        let pods: [Arc<Pod>; 0] = [];
+        let observed = observe(Some(&deployment), &pods);
+        assert_eq!(observed.hint.as_deref(), Some("no pod can be made: exceeded quota: small"));
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub const WEBHOOK_URL: &str = "MAIL_LASER_WEBHOOK_URL";
 /// Name of the variable with the webhook's token.
 pub const BEARER_TOKEN: &str = "MAIL_LASER_WEBHOOK_BEARER_TOKEN";
 
+/// Name of the variable with the load balancers that tell the client's address.
+const PROXY_PROTOCOL_FROM: &str = "MAIL_LASER_PROXY_PROTOCOL_FROM";
+
 /// Where the certificates for the webhook are mounted.
 pub const CA_DIRECTORY: &str = "/etc/mail-laser/webhook-ca";
 /// Name of the file with them.
@@ -64,7 +67,7 @@ fn from_fields(resource: &ValidatedMailLaser, ipv6: bool) -> Vec<EnvVar> {
             variables.push(literal(name, "::"));
         }
     }
-    if !shows_client_addresses(&spec.service) {
+    if !shows_client_addresses(&spec.service) && !sets(spec, PROXY_PROTOCOL_FROM) {
         // All clients would share the addresses of a few nodes.
         variables.push(literal("MAIL_LASER_MAX_CONCURRENT_PER_IP", "0"));
     }

@@ -42,3 +42,18 @@ spec:
     })
     .await
 }
+
+/// What is bound to somebody's ServiceAccount is not for whoever may write a `MailLaser` of its name.
+#[tokio::test]
+async fn no_pod_runs_as_a_service_account_of_somebody_else() -> anyhow::Result<()> {
+    in_namespace("foreign-identity", |env| async move {
+        env.apply("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: inbox}\n").await?;
+        env.deploy_webhook("webhook").await?;
+        env.apply(&mail_laser("inbox", "webhook")).await?;
+        let stalled = env.wait_condition("inbox", "Stalled", "True", Some("NameConflict")).await?;
+        ensure!(stalled.message.contains("ServiceAccount inbox"), "{}", stalled.message);
+        ensure!(env.get("Deployment", "inbox").await.is_err(), "pods run under somebody else's identity");
+        Ok(())
+    })
+    .await
+}
