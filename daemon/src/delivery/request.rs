@@ -13,7 +13,6 @@ use crate::address::Address;
 use crate::config::MEMORY_PER_MAIL;
 use crate::memory::{Buffer, Reservation};
 use crate::message::Mail;
-use crate::message::header::encoded_words;
 use crate::message::parse::Parsed;
 use crate::routes::Route;
 use crate::webhook::client::Request;
@@ -24,10 +23,6 @@ use super::{Answer, Incoming};
 /// Octets of a mail that is read on the thread that received it: handing it to another thread and
 /// back costs more than reading it.
 const INLINE_BYTES_MAX: usize = 16 * 1024;
-
-/// Encoded words in such a mail: decoding costs their number times the mail's size, at most half a
-/// millisecond with this many.
-const INLINE_ENCODED_WORDS_MAX: usize = 32;
 
 /// A request, where it goes, and the memory that it takes.
 pub(super) struct Prepared {
@@ -46,7 +41,7 @@ pub(super) async fn prepare(
     attachment_bytes_max: usize,
     workers: &Arc<Semaphore>,
 ) -> Result<Vec<Prepared>, Answer> {
-    if !is_cheap(&incoming.mail.content) {
+    if incoming.mail.content.len() > INLINE_BYTES_MAX {
         return work(workers, move || Reading::of(incoming, attachment_bytes_max)?.render()).await;
     }
     let reading = Reading::of(incoming, attachment_bytes_max)?;
@@ -54,10 +49,6 @@ pub(super) async fn prepare(
         return work(workers, move || reading.render()).await;
     }
     reading.render()
-}
-
-fn is_cheap(content: &[u8]) -> bool {
-    content.len() <= INLINE_BYTES_MAX && encoded_words(content) <= INLINE_ENCODED_WORDS_MAX
 }
 
 /// Runs `job` on a thread for blocking work, once one of `workers` is free.
@@ -151,17 +142,5 @@ impl io::Write for Json {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_mail_that_costs_little_is_read_at_once() {
-        assert!(is_cheap(b"Subject: =?utf-8?q?a?=\r\n\r\ntext"));
-        assert!(!is_cheap(&b"Subject: =? \r\n".repeat(33)));
-        assert!(!is_cheap(&[b'x'; INLINE_BYTES_MAX + 1]));
     }
 }

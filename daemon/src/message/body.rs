@@ -5,6 +5,8 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use charset::Charset;
 
+use super::quoted;
+
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -22,7 +24,7 @@ pub fn transfer_decoded(body: &[u8], encoding: &str) -> Vec<u8> {
     if encoding.eq_ignore_ascii_case("base64") {
         base64_decoded(body)
     } else if encoding.eq_ignore_ascii_case("quoted-printable") {
-        quoted_printable::decode(body, quoted_printable::ParseMode::Robust).unwrap_or_else(|_| body.to_vec())
+        quoted::decoded(body)
     } else {
         body.to_vec()
     }
@@ -30,7 +32,8 @@ pub fn transfer_decoded(body: &[u8], encoding: &str) -> Vec<u8> {
 
 /// RFC 2045 section 6.8: what is not of the alphabet is ignored. Padding within the body, as
 /// where two encoded files were joined, begins anew.
-fn base64_decoded(body: &[u8]) -> Vec<u8> {
+#[must_use]
+pub fn base64_decoded(body: &[u8]) -> Vec<u8> {
     let is_digit = |c: &u8| c.is_ascii_alphanumeric() || matches!(c, b'+' | b'/');
     let mut digits: Vec<u8> = body.iter().copied().filter(|c| is_digit(c) || *c == b'=').collect();
     let mut decoded = Vec::with_capacity(digits.len() / 4 * 3 + 3);
@@ -47,17 +50,24 @@ fn base64_decoded(body: &[u8]) -> Vec<u8> {
 /// Text of a declared charset as UTF-8, with replacement characters for what cannot be decoded.
 ///
 /// Where no charset or an unknown one is declared, or plain ASCII for what is none: UTF-8 if it
-/// is valid, else windows-1252, in which every byte is a character.
+/// is valid, else windows-1252, in which every byte is a character. UTF-16 without a byte order
+/// mark is big-endian: RFC 2781 section 4.3.
 #[must_use]
 pub fn text(bytes: &[u8], charset: Option<&str>) -> String {
-    let declared = charset.map(str::trim).filter(|label| !is_ascii_label(label));
-    if let Some(charset) = declared.and_then(|label| Charset::for_label(label.as_bytes())) {
+    let quotes = |c: char| c.is_whitespace() || matches!(c, '"' | '\'');
+    let declared = charset.map(|label| label.trim_matches(quotes)).filter(|label| !is_ascii_label(label));
+    if let Some(charset) = declared.and_then(charset_of) {
         return charset.decode(bytes).0.into_owned();
     }
     match std::str::from_utf8(bytes) {
         Ok(text) => text.trim_start_matches('\u{feff}').to_owned(),
         Err(_) => charset::decode_latin1(bytes).into_owned(),
     }
+}
+
+fn charset_of(label: &str) -> Option<Charset> {
+    let label = if label.eq_ignore_ascii_case("utf-16") { "utf-16be" } else { label };
+    Charset::for_label_no_replacement(label.as_bytes())
 }
 
 fn is_ascii_label(label: &str) -> bool {

@@ -4,8 +4,12 @@ pub mod body;
 pub mod header;
 pub mod html;
 pub mod id;
+pub mod mailbox;
 pub mod multipart;
+pub mod parameters;
 pub mod parse;
+pub mod quoted;
+pub mod words;
 
 use std::time::SystemTime;
 

@@ -11,6 +11,8 @@ const BOUNDARY_BYTES_MAX: usize = 256;
 #[must_use]
 pub fn parts<'a>(body: &'a [u8], boundary: &str, parts_max: usize) -> Vec<&'a [u8]> {
     let mut parts = Vec::new();
+    // The line of a delimiter may end in white space, a boundary may not.
+    let boundary = boundary.trim_end();
     if boundary.is_empty() || boundary.len() > BOUNDARY_BYTES_MAX {
         return parts;
     }

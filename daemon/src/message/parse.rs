@@ -5,10 +5,9 @@
 
 use std::borrow::Cow;
 
-use mailparse::{DispositionType, MailAddr, ParsedContentType};
-
-use super::header::{DecodingBudget, Headers};
-use super::{body, html, multipart};
+use super::header::Headers;
+use super::parameters::Parameters;
+use super::{body, html, mailbox, multipart};
 
 /// Levels of multipart that are taken apart. Real mails have up to about ten; each level scans
 /// its body once more.
@@ -60,21 +59,15 @@ impl Parsed {
     /// lower case.
     #[must_use]
     pub fn read(content: &[u8], prefixes: &[String]) -> Self {
-        let budget = DecodingBudget::default();
-        let (headers, content_body) = Headers::split(content, &budget);
+        let (headers, content_body) = Headers::split(content);
         let mut parsed = Self {
             sender_name: sender_name(&headers),
-            subject: headers.first("Subject").unwrap_or_default(),
-            message_id: headers.first("Message-ID").and_then(|id| bare_id(&id)),
+            subject: headers.decoded("Subject").unwrap_or_default(),
+            message_id: headers.unfolded("Message-ID").and_then(|id| bare_id(&id)),
             headers: matching(&headers, prefixes),
             ..Self::default()
         };
-        Walk { parsed: &mut parsed, parts_left: PARTS_MAX, budget: &budget }.part(
-            &headers,
-            content_body,
-            0,
-            "text/plain",
-        );
+        Walk { parsed: &mut parsed, parts_left: PARTS_MAX }.part(&headers, content_body, 0, "text/plain");
         parsed
     }
 
@@ -105,53 +98,52 @@ impl Parsed {
 struct Walk<'p> {
     parsed: &'p mut Parsed,
     parts_left: usize,
-    budget: &'p DecodingBudget,
 }
 
 impl Walk<'_> {
     fn part(&mut self, headers: &Headers<'_>, content: &[u8], depth: usize, default_type: &str) {
-        let content_type = content_type(headers, default_type);
-        let is_multipart = content_type.mimetype.starts_with("multipart/");
-        if is_multipart && depth < DEPTH_MAX && self.parts_left > 0 {
-            let boundary = content_type.params.get("boundary").map_or("", String::as_str);
-            let parts = multipart::parts(content, boundary, self.parts_left);
+        let declared = headers.unfolded("Content-Type");
+        let parameters = Parameters::read(declared.as_deref().unwrap_or(default_type));
+        let mimetype = mimetype(&parameters);
+        if mimetype.starts_with("multipart/") && depth < DEPTH_MAX && self.parts_left > 0 {
+            let boundary = parameters.token("boundary").unwrap_or_default();
+            let parts = multipart::parts(content, &boundary, self.parts_left);
             if !parts.is_empty() {
                 self.parts_left -= parts.len();
                 // RFC 2046 section 5.1.5: parts of a digest are messages unless they say otherwise.
-                let digest = content_type.mimetype == "multipart/digest";
+                let digest = mimetype == "multipart/digest";
                 let default_type = if digest { "message/rfc822" } else { "text/plain" };
                 for part in parts {
                     // A part need not have headers; then an empty line comes first.
-                    let (headers, content) = Headers::split(part, self.budget);
+                    let (headers, content) = Headers::split(part);
                     self.part(&headers, content, depth + 1, default_type);
                 }
                 return;
             }
         }
-        self.leaf(headers, &content_type, content);
+        self.leaf(headers, &parameters, &mimetype, content);
     }
 
-    fn leaf(&mut self, headers: &Headers<'_>, content_type: &ParsedContentType, content: &[u8]) {
-        let disposition =
-            headers.first("Content-Disposition").map(|value| mailparse::parse_content_disposition(&value));
-        let marked = disposition.as_ref().is_some_and(|d| d.disposition == DispositionType::Attachment);
-        let encoding = headers.first("Content-Transfer-Encoding").unwrap_or_default();
-        let bytes = body::transfer_decoded(content, &encoding);
-        let charset = content_type.params.get("charset").map(String::as_str);
-        match content_type.mimetype.as_str() {
+    fn leaf(&mut self, headers: &Headers<'_>, content_type: &Parameters<'_>, mimetype: &str, content: &[u8]) {
+        let disposition = headers.unfolded("Content-Disposition").unwrap_or_default();
+        let disposition = Parameters::read(&disposition);
+        let marked = disposition.value.eq_ignore_ascii_case("attachment");
+        let encoding = headers.unfolded("Content-Transfer-Encoding").unwrap_or_default();
+        let bytes = body::transfer_decoded(content, Parameters::read(&encoding).value);
+        let charset = content_type.token("charset");
+        match mimetype {
             "text/plain" if !marked && self.parsed.text.is_none() => {
-                self.parsed.text = Some(body::text(&bytes, charset));
+                self.parsed.text = Some(body::text(&bytes, charset.as_deref()));
             }
             "text/html" if !marked && self.parsed.html.is_none() => {
-                self.parsed.html = Some(body::text(&bytes, charset));
+                self.parsed.html = Some(body::text(&bytes, charset.as_deref()));
             }
             other => {
-                let of_disposition = disposition.and_then(|mut d| d.params.remove("filename"));
-                let filename = of_disposition.or_else(|| content_type.params.get("name").cloned());
+                let filename = disposition.text("filename").or_else(|| content_type.text("name"));
                 self.parsed.attachments.push(Attachment {
                     filename: filename.map(|name| shortened(&name)).filter(|name| !name.is_empty()),
                     content_type: shortened(other),
-                    content_id: headers.first("Content-ID").and_then(|id| bare_id(&id)),
+                    content_id: headers.unfolded("Content-ID").and_then(|id| bare_id(&id)),
                     bytes,
                 });
             }
@@ -159,27 +151,17 @@ impl Walk<'_> {
     }
 }
 
-/// The declared type; for a missing or malformed one, what RFC 2045 section 5.2 says.
-fn content_type(headers: &Headers<'_>, default_type: &str) -> ParsedContentType {
-    let declared = headers.first("Content-Type").unwrap_or_else(|| default_type.to_owned());
-    let mut parsed = mailparse::parse_content_type(&declared);
-    let is_type = parsed.mimetype.split_once('/').is_some_and(|(kind, subtype)| {
-        !kind.is_empty() && !subtype.is_empty() && parsed.mimetype.bytes().all(|c| c.is_ascii_graphic())
+/// The declared type in lower case; for a malformed one, what RFC 2045 section 5.2 says.
+fn mimetype(content_type: &Parameters<'_>) -> String {
+    let declared = content_type.value;
+    let is_type = declared.split_once('/').is_some_and(|(kind, subtype)| {
+        !kind.is_empty() && !subtype.is_empty() && declared.bytes().all(|c| c.is_ascii_graphic())
     });
-    if !is_type {
-        parsed.mimetype = "text/plain".to_owned();
-    }
-    parsed
+    if is_type { declared.to_ascii_lowercase() } else { "text/plain".to_owned() }
 }
 
 fn sender_name(headers: &Headers<'_>) -> Option<String> {
-    let from = headers.first_parsable("From")?;
-    let first = mailparse::addrparse_header(from).ok()?.into_inner().into_iter().next()?;
-    let name = match first {
-        MailAddr::Single(mailbox) => mailbox.display_name?,
-        MailAddr::Group(group) => group.group_name,
-    };
-    Some(shortened(name.trim())).filter(|name| !name.is_empty())
+    headers.unfolded("From").and_then(|from| mailbox::display_name(&from)).map(|name| shortened(&name))
 }
 
 fn matching(headers: &Headers<'_>, prefixes: &[String]) -> Vec<(String, String)> {
@@ -187,7 +169,8 @@ fn matching(headers: &Headers<'_>, prefixes: &[String]) -> Vec<(String, String)>
         let name = name.to_ascii_lowercase();
         prefixes.iter().any(|prefix| name.starts_with(prefix))
     };
-    headers.iter().filter(|(name, _)| is_wanted(name)).map(|(name, raw)| (name, headers.value(raw))).collect()
+    let wanted = headers.iter().filter(|header| is_wanted(header.name));
+    wanted.map(|header| (header.name.to_owned(), header.decoded())).collect()
 }
 
 /// An id without its angle brackets and without what stands around them.
