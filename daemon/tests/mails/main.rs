@@ -1,0 +1,38 @@
+//! What the webhook gets of a mail, whatever the mail is.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod corpus;
+mod properties;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use mail_laser::address::{Address, ReversePath};
+use mail_laser::message::Mail;
+use mail_laser::message::id::MailId;
+use mail_laser::message::parse::Parsed;
+use mail_laser::webhook::payload::Payload;
+
+/// The request's body for a mail of this content, at a fixed time and in a fixed envelope.
+fn payload(content: &[u8]) -> Vec<u8> {
+    let received_at = UNIX_EPOCH + Duration::from_millis(1_700_000_000_250);
+    let mail = Mail {
+        id: MailId::new(received_at, [7; 10]),
+        received_at,
+        reverse_path: ReversePath::Null,
+        trace: String::new(),
+        content: content.to_vec(),
+    };
+    let prefixes = ["x-".to_owned()];
+    let parsed = Parsed::read(&mail.content, &prefixes);
+    let recipients = [Address::parse("inbox@example.com").unwrap()];
+    let body = parsed.body();
+    let mut payload = Vec::new();
+    Payload::new(&mail, &parsed, &body, &recipients, &prefixes).write_json(&mut payload).unwrap();
+    payload
+}
+
+/// A path next to this file.
+fn beside(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mails").join(name)
+}
