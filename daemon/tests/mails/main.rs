@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod corpus;
+mod differential;
 mod properties;
 
 use std::path::{Path, PathBuf};
