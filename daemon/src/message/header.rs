@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use mailparse::MailHeader;
+
 use super::words;
 
 /// Octets of one header that are decoded; of a longer one this much is kept as it is. No real
@@ -15,28 +17,35 @@ const SECTION_BYTES_MAX: usize = 256 * 1024;
 
 /// One header.
 #[derive(Debug)]
-pub struct Header<'a> {
-    /// Its name, as it was written.
-    pub name: &'a str,
-    value: &'a [u8],
-}
+pub struct Header<'a>(MailHeader<'a>);
 
 impl<'a> Header<'a> {
     /// Reads a header with its continuation lines; `None` for what is none.
     fn read(lines: &'a [u8]) -> Option<Self> {
-        let colon = memchr::memchr(b':', lines)?;
-        let name = std::str::from_utf8(lines[..colon].trim_ascii_end()).ok()?;
-        let value = lines[colon + 1..].trim_ascii_start();
-        let value = value.strip_suffix(b"\n").unwrap_or(value);
-        let value = value.strip_suffix(b"\r").unwrap_or(value);
-        is_field_name(name.as_bytes()).then_some(Self { name, value })
+        let (field, _) = mailparse::parse_header(lines).ok()?;
+        // The parser takes a line without a colon for a name.
+        starts_like_header(lines).then_some(Self(field))
+    }
+
+    /// Its name, as it was written.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.0.get_key().trim_end().to_owned()
+    }
+
+    fn is_named(&self, name: &str) -> bool {
+        self.0.get_key_raw().trim_ascii_end().eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    fn raw(&self) -> &[u8] {
+        self.0.get_value_raw().trim_ascii_start()
     }
 
     /// The value with its encoded words decoded. One that is too long stays as it is.
     #[must_use]
     pub fn decoded(&self) -> String {
         let unfolded = self.unfolded();
-        if self.value.len() > HEADER_BYTES_MAX {
+        if self.raw().len() > HEADER_BYTES_MAX {
             return unfolded.into_owned();
         }
         words::decoded(&unfolded)
@@ -46,9 +55,10 @@ impl<'a> Header<'a> {
     ///
     /// UTF-8 (RFC 6532), else windows-1252, in which every byte is a character.
     #[must_use]
-    pub fn unfolded(&self) -> Cow<'a, str> {
-        let value = &self.value[..self.value.len().min(HEADER_BYTES_MAX)];
-        let cut = value.len() < self.value.len();
+    pub fn unfolded(&self) -> Cow<'_, str> {
+        let whole = self.raw();
+        let value = &whole[..whole.len().min(HEADER_BYTES_MAX)];
+        let cut = value.len() < whole.len();
         let text = match std::str::from_utf8(value) {
             Ok(text) => Cow::Borrowed(text),
             // A character that was cut off makes no other charset of the rest.
@@ -86,7 +96,7 @@ impl<'a> Headers<'a> {
 
     /// The value of the first header of that name, for the readers of structured headers.
     #[must_use]
-    pub fn unfolded(&self, name: &str) -> Option<Cow<'a, str>> {
+    pub fn unfolded(&self, name: &str) -> Option<Cow<'_, str>> {
         self.first(name).map(Header::unfolded)
     }
 
@@ -96,7 +106,7 @@ impl<'a> Headers<'a> {
     }
 
     fn first(&self, name: &str) -> Option<&Header<'a>> {
-        self.0.iter().find(|header| header.name.eq_ignore_ascii_case(name))
+        self.0.iter().find(|header| header.is_named(name))
     }
 }
 

@@ -169,8 +169,8 @@ fn matching(headers: &Headers<'_>, prefixes: &[String]) -> Vec<(String, String)>
         let name = name.to_ascii_lowercase();
         prefixes.iter().any(|prefix| name.starts_with(prefix))
     };
-    let wanted = headers.iter().filter(|header| is_wanted(header.name));
-    wanted.map(|header| (header.name.to_owned(), header.decoded())).collect()
+    let wanted = headers.iter().filter(|header| is_wanted(&header.name()));
+    wanted.map(|header| (header.name(), header.decoded())).collect()
 }
 
 /// An id without its angle brackets and without what stands around them.

@@ -17,6 +17,7 @@ PACKAGES=(
   nftables:nft
   openssl:openssl
   python3:python3
+  python3:python3
   runc:runc
   util-linux:nsenter
 )
