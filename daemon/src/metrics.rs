@@ -250,16 +250,37 @@ impl RouteMetrics {
         self.circuit_state.set(state);
     }
 
-    /// Mails that wait for a delivery slot.
+    /// Shows a mail of so many bytes as one that waits for a delivery slot.
     #[must_use]
-    pub fn queue_messages(&self) -> &Gauge {
-        &self.queue_messages
+    pub fn queued(&self, bytes: usize) -> Queued {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.queue_messages.inc();
+        self.queue_bytes.inc_by(bytes);
+        Queued { waiting: Some(self.queue_messages.clone()), queue_bytes: self.queue_bytes.clone(), bytes }
     }
+}
 
-    /// Bytes of mails that wait or are being delivered, of all destinations together.
-    #[must_use]
-    pub fn queue_bytes(&self) -> &Gauge {
-        &self.queue_bytes
+/// A mail that waits or is being delivered, for as long as this exists.
+#[derive(Debug)]
+pub struct Queued {
+    waiting: Option<Gauge>,
+    queue_bytes: Gauge,
+    bytes: i64,
+}
+
+impl Queued {
+    /// It waits for a delivery slot no longer.
+    pub fn leaves_the_queue(&mut self) {
+        if let Some(waiting) = self.waiting.take() {
+            waiting.dec();
+        }
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.leaves_the_queue();
+        self.queue_bytes.dec_by(self.bytes);
     }
 }
 

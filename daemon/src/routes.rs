@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use crate::address::Address;
+use crate::message::id::MailId;
 use crate::webhook::destination::Destination;
 
 /// The name of the environment's own route in logs and metrics.
@@ -19,6 +22,22 @@ pub struct Route {
     pub destination: Destination,
     /// Prefixes, in lower case, of the headers that go into its payload.
     pub header_prefixes: Vec<String>,
+}
+
+impl Route {
+    /// What names the pair of a mail and this route to the receiver: visible ASCII.
+    ///
+    /// The id alone for the environment's own route; others add a hash of their name.
+    #[must_use]
+    pub fn idempotency_key(&self, id: MailId) -> String {
+        match self.destination.route() {
+            DEFAULT_ROUTE => id.to_string(),
+            name => {
+                let hash: [u8; 32] = Sha256::digest(name).into();
+                hash[..8].iter().fold(format!("{id}."), |key, byte| format!("{key}{byte:02x}"))
+            }
+        }
+    }
 }
 
 /// All recipients that mail is taken for. What the environment says is a table with one route.

@@ -15,9 +15,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::config::{Config, variables};
+use crate::config::{Config, DeliveryConfig, variables};
 use crate::delivery::Delivery;
+use crate::delivery::confirm::Confirm;
 use crate::delivery::forward::Forward;
+use crate::delivery::intake::Intake;
 use crate::memory::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::routes::{DEFAULT_ROUTE, Route, RouteTable};
@@ -36,6 +38,10 @@ const BACKLOG: u32 = 4_096;
 
 /// Time of the grace that is kept for writing the last records.
 const GRACE_RESERVE: Duration = Duration::from_millis(500);
+
+/// Time between answering the senders that are held and cutting sessions off. With the reserve
+/// above, a sender has more than a second to read its answer.
+const RELEASE_RESERVE: Duration = Duration::from_secs(1);
 
 /// Why the daemon did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -116,8 +122,11 @@ impl Daemon {
         let destination = Destination::new(DEFAULT_ROUTE, &self.config.webhook, metrics.route(DEFAULT_ROUTE))
             .map_err(Error::Webhook)?;
         let route = Arc::new(Route { destination, header_prefixes: self.config.header_prefixes.clone() });
-        let forward = Forward::new(self.config.queue_messages_max, self.config.attachment_bytes_max);
-        let delivery = Arc::new(Delivery::Forward(forward));
+        let intake = Intake::new(self.config.queue_messages_max, self.config.attachment_bytes_max);
+        let delivery = Arc::new(match self.config.delivery {
+            DeliveryConfig::Forward => Delivery::Forward(Forward::new(intake)),
+            DeliveryConfig::Confirm(timeout) => Delivery::Confirm(Confirm::new(intake, timeout)),
+        });
         let smtp = &self.config.smtp;
         let tls = tls(&self.config)?;
         let listener = Arc::new(Listener {
@@ -202,20 +211,24 @@ fn policy(config: &Config) -> TlsPolicy {
 
 /// Ends sessions and deliveries, all within `grace`.
 async fn drain(listener: &Listener, delivery: &Delivery, grace: Duration) {
-    let deadline = Instant::now() + grace.saturating_sub(GRACE_RESERVE);
+    let now = Instant::now();
+    let deadline = now + grace.saturating_sub(GRACE_RESERVE);
+    let release = now + grace.saturating_sub(GRACE_RESERVE + RELEASE_RESERVE);
     info!(sessions = listener.sessions.len(), ?grace, "shutting down: no new connections");
     listener.sessions.close();
-    if tokio::time::timeout_at(deadline, listener.sessions.wait()).await.is_err() {
+    let ended = async {
+        tokio::select! {
+            () = listener.sessions.wait() => return,
+            () = sleep_until(release) => delivery.release(),
+        }
+        listener.sessions.wait().await;
+    };
+    if tokio::time::timeout_at(deadline, ended).await.is_err() {
         warn!(sessions = listener.sessions.len(), "sessions cut off at the end of the grace");
         listener.stop.cancel();
         listener.sessions.wait().await;
     }
-    match delivery {
-        Delivery::Forward(forward) => {
-            forward.finish(sleep_until(deadline)).await;
-            forward.log_totals();
-        }
-    }
+    delivery.finish(sleep_until(deadline)).await;
 }
 
 fn bind(

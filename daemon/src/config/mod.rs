@@ -43,6 +43,8 @@ pub struct Config {
     pub recipients: Vec<Address>,
     /// Where their mail goes.
     pub webhook: WebhookConfig,
+    /// When their senders are answered.
+    pub delivery: DeliveryConfig,
     /// The SMTP listener.
     pub smtp: SmtpConfig,
     /// TLS on the SMTP side; `None` for none.
@@ -82,6 +84,15 @@ pub struct WebhookConfig {
     pub breaker_reset: Duration,
     /// Deliveries at the same time.
     pub concurrency: NonZeroU32,
+}
+
+/// When a sender is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryConfig {
+    /// Once the mail waits in memory.
+    Forward,
+    /// Once the webhook has answered, and no later than after this time.
+    Confirm(Duration),
 }
 
 /// TLS on the SMTP side.
@@ -190,16 +201,13 @@ impl Config {
         let (warnings, unimplemented) = unknown::check(&sources.variables);
         reader.problems.extend(unimplemented);
 
-        let delivery = reader.text(&v::DELIVERY);
-        if !delivery.eq_ignore_ascii_case("forward") {
-            reader.problems.push(Problem::invalid(&v::DELIVERY, delivery));
-        }
         let memory_bytes_max = reader.number(&v::MEMORY_MAX_BYTES, MEMORY_BYTES_MIN..);
         // A limit that is wrong itself says nothing about the size of a mail.
         let message_bytes_max =
             if memory_bytes_max < MEMORY_BYTES_MIN { usize::MAX } else { memory_bytes_max / MEMORY_PER_MAIL };
         let config = Self {
             recipients: recipients(&mut reader),
+            delivery: delivery(&mut reader),
             header_prefixes: header_prefixes(&mut reader),
             smtp: SmtpConfig {
                 listen: reader.socket(&v::BIND_ADDRESS, &v::PORT),
@@ -245,6 +253,18 @@ fn recipients(reader: &mut Reader<'_>) -> Vec<Address> {
         reader.problems.push(Problem::missing(&variables::TARGET_EMAILS));
     }
     recipients
+}
+
+fn delivery(reader: &mut Reader<'_>) -> DeliveryConfig {
+    let timeout = reader.seconds(&variables::CONFIRM_TIMEOUT);
+    match reader.text(&variables::DELIVERY).to_ascii_lowercase().as_str() {
+        "forward" => DeliveryConfig::Forward,
+        "confirm" => DeliveryConfig::Confirm(timeout),
+        other => {
+            reader.problems.push(Problem::invalid(&variables::DELIVERY, other));
+            DeliveryConfig::Forward
+        }
+    }
 }
 
 fn proxies(reader: &mut Reader<'_>) -> Vec<IpNet> {

@@ -73,7 +73,9 @@ variables! {
     /// Deliveries at the same time.
     WEBHOOK_CONCURRENCY = "MAIL_LASER_WEBHOOK_CONCURRENCY", "64", "a number, at least 1";
     /// When the sender is answered.
-    DELIVERY = "MAIL_LASER_DELIVERY", "forward", "forward";
+    DELIVERY = "MAIL_LASER_DELIVERY", "forward", "forward or confirm";
+    /// How long a sender is held in `confirm`.
+    CONFIRM_TIMEOUT = "MAIL_LASER_CONFIRM_TIMEOUT", "45", "seconds, at least 1";
     /// Size of a mail.
     MAX_MESSAGE_SIZE = "MAIL_LASER_MAX_MESSAGE_SIZE", "26214400",
         "bytes, at least 1 and at most a fifth of MAIL_LASER_MEMORY_MAX_BYTES";
@@ -106,7 +108,6 @@ pub const NOT_IN_THIS_VERSION: &[&str] = &[
     "MAIL_LASER_S3_",
     "MAIL_LASER_WEBHOOK_SIGNING_SECRET",
     "MAIL_LASER_ROUTES",
-    "MAIL_LASER_CONFIRM_TIMEOUT",
     "MAIL_LASER_SPOOL_",
     "MAIL_LASER_DEAD_LETTER_",
 ];

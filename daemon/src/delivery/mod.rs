@@ -1,10 +1,15 @@
 //! The seam between SMTP and the webhook: a mail goes in, an [`Answer`] comes out.
 //!
 //! When the answer exists is the mode's business: [`forward`] gives it once the mail waits in
-//! memory. SMTP knows no mode, and no mode knows SMTP.
+//! memory, [`confirm`] once the webhook has answered. SMTP knows no mode, and no mode knows SMTP.
 
+pub mod confirm;
 pub mod forward;
+pub mod intake;
+mod recent;
 mod request;
+mod totals;
+mod verdict;
 
 use std::sync::Arc;
 
@@ -12,7 +17,9 @@ use crate::address::Address;
 use crate::memory::Reservation;
 use crate::message::Mail;
 use crate::message::id::MailId;
+use crate::metrics::MessageOutcome;
 use crate::routes::Route;
+use confirm::Confirm;
 use forward::Forward;
 
 /// A mail that SMTP has received whole.
@@ -39,6 +46,23 @@ pub enum Answer {
     RequestTooLarge,
     /// One of its attachments is larger than this many bytes.
     AttachmentTooLarge(usize),
+    /// The circuit of one of its destinations is open.
+    CircuitOpen,
+    /// One of its destinations did not take it, and may later. Why.
+    Deferred(String),
+    /// One of its destinations will never take it. Why.
+    Refused(String),
+}
+
+impl Answer {
+    /// What a mail counts as whose destinations were not asked; `None` when they were.
+    fn outcome(&self) -> Option<MessageOutcome> {
+        match self {
+            Self::Accepted(_) | Self::Deferred(_) | Self::Refused(_) => None,
+            Self::QueueFull | Self::OutOfMemory | Self::CircuitOpen => Some(MessageOutcome::Deferred),
+            Self::RequestTooLarge | Self::AttachmentTooLarge(_) => Some(MessageOutcome::Rejected),
+        }
+    }
 }
 
 /// How mail is delivered.
@@ -46,13 +70,55 @@ pub enum Answer {
 pub enum Delivery {
     /// From memory, after the sender was answered.
     Forward(Forward),
+    /// While the sender waits.
+    Confirm(Confirm),
 }
 
 impl Delivery {
     /// Takes a mail over, or says why not.
+    ///
+    /// Dropping the future means that the sender has gone.
     pub async fn accept(&self, incoming: Incoming) -> Answer {
-        match self {
+        let routes: Vec<Arc<Route>> =
+            incoming.destinations.iter().map(|(route, _)| Arc::clone(route)).collect();
+        let answer = match self {
             Self::Forward(forward) => forward.accept(incoming).await,
+            Self::Confirm(confirm) => confirm.accept(incoming).await,
+        };
+        if let Some(outcome) = answer.outcome() {
+            routes.iter().for_each(|route| route.destination.metrics().message(outcome));
         }
+        answer
+    }
+
+    /// Whether senders wait for the webhook, and a mail that is sent again has to have the id that
+    /// it had.
+    #[must_use]
+    pub fn holds_senders(&self) -> bool {
+        matches!(self, Self::Confirm(_))
+    }
+
+    /// Answers all senders that are held, now.
+    pub fn release(&self) {
+        match self {
+            Self::Forward(_) => {}
+            Self::Confirm(confirm) => confirm.release(),
+        }
+    }
+
+    /// Brings what is under way to its end until `grace` is over, gives up what is left, and logs
+    /// what became of all mails.
+    pub async fn finish(&self, grace: impl Future<Output = ()>) {
+        let totals = match self {
+            Self::Forward(forward) => {
+                forward.finish(grace).await;
+                forward.totals()
+            }
+            Self::Confirm(confirm) => {
+                confirm.finish(grace).await;
+                confirm.totals()
+            }
+        };
+        totals.log();
     }
 }

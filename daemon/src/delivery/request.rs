@@ -113,7 +113,8 @@ impl Reading {
                 return Err(if fits { Answer::OutOfMemory } else { Answer::RequestTooLarge });
             }
             let (body, memory) = json.buffer.into_parts();
-            let request = Request { idempotency_key: mail.id.to_string(), body: Bytes::from(body) };
+            let request =
+                Request { idempotency_key: route.idempotency_key(mail.id), body: Bytes::from(body) };
             prepared.push(Prepared { route, request, memory });
         }
         Ok(prepared)

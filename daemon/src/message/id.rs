@@ -3,12 +3,15 @@
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use sha2::{Digest, Sha256};
+
 /// Crockford's base 32 in lower case: no letter that is taken for another.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
-/// 26 characters that name one mail: 48 bits of time in milliseconds, then 80 random bits.
+/// 26 characters that name one mail.
 ///
-/// Ids sort by the time of arrival, to the millisecond.
+/// Those of [`Self::new`] hold 48 bits of time in milliseconds, then 80 random bits, and sort by the
+/// time of arrival. Those of [`Self::derived`] are the same whenever a mail is sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MailId([u8; 26]);
 
@@ -21,6 +24,28 @@ impl MailId {
         bytes[..6].copy_from_slice(&since_epoch.as_millis().to_be_bytes()[10..]);
         bytes[6..].copy_from_slice(&random);
         let value = u128::from_be_bytes(bytes);
+        Self::from_number(value)
+    }
+
+    /// The id of a mail with this reverse-path, these recipients in whatever order, and content of
+    /// this SHA-256, `Message-ID` included.
+    #[must_use]
+    pub fn derived(reverse_path: &str, recipients: &[&str], content: &[u8; 32]) -> Self {
+        let mut recipients = recipients.to_vec();
+        recipients.sort_unstable();
+        let mut digest = Sha256::new();
+        // Neither holds a NUL, so no two envelopes are written alike.
+        for part in std::iter::once(reverse_path).chain(recipients) {
+            digest.update(part);
+            digest.update([0]);
+        }
+        digest.update(content);
+        let digest: [u8; 32] = digest.finalize().into();
+        let value = digest.iter().take(16).fold(0, |value, byte| value << 8 | u128::from(*byte));
+        Self::from_number(value)
+    }
+
+    fn from_number(value: u128) -> Self {
         Self(std::array::from_fn(|index| {
             let digit = (value >> (125 - 5 * index)) & 31;
             ALPHABET[digit as usize]
@@ -65,6 +90,23 @@ mod tests {
         assert_eq!(MailId::new(UNIX_EPOCH, [0; 10]).as_str(), "0".repeat(26));
         assert_eq!(MailId::new(at((1 << 48) - 1), [0xff; 10]).as_str(), format!("7{}", "z".repeat(25)));
         assert!(MailId::new(at(1_000), [0xff; 10]) < MailId::new(at(1_001), [0; 10]));
+    }
+
+    #[test]
+    fn derived_ids_tell_mails_apart_and_nothing_else() {
+        let id = |reverse_path: &str, recipients: &[&str], content: u8| {
+            MailId::derived(reverse_path, recipients, &[content; 32])
+        };
+        let first = id("a@example.org", &["b@example.com", "c@example.com"], 1);
+        assert_eq!(first, id("a@example.org", &["c@example.com", "b@example.com"], 1));
+        for other in [
+            id("", &["b@example.com", "c@example.com"], 1),
+            id("a@example.org", &["b@example.com"], 1),
+            id("a@example.org", &["b@example.comc@example.com"], 1),
+            id("a@example.org", &["b@example.com", "c@example.com"], 2),
+        ] {
+            assert_ne!(first, other);
+        }
     }
 
     #[test]

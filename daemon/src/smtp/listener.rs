@@ -216,6 +216,7 @@ mod tests {
     use super::*;
     use crate::delivery::Delivery;
     use crate::delivery::forward::Forward;
+    use crate::delivery::intake::Intake;
     use crate::memory::MemoryBudget;
     use crate::routes::RouteTable;
     use crate::smtp::protocol::{Settings, TlsPolicy};
@@ -260,7 +261,7 @@ mod tests {
             settings,
             idle_timeout: Duration::from_secs(10),
             routes: Arc::new(RouteTable::default()),
-            delivery: Arc::new(Delivery::Forward(Forward::new(1, 1))),
+            delivery: Arc::new(Delivery::Forward(Forward::new(Intake::new(1, 1)))),
             memory: MemoryBudget::new(1_000_000),
             metrics: Arc::default(),
             tls: None,

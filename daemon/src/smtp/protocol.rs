@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::num::NonZeroU32;
 
 use crate::address::{Address, AddressError, ReversePath};
+use crate::message::id::MailId;
 
 use super::command::{self, Body, Command, CommandError, MailParameters};
 use super::limits::{COMMANDS_MAX, ERRORS_MAX, IDLE_COMMANDS_MAX, RECIPIENTS_MAX};
@@ -68,6 +69,15 @@ pub struct Transaction<D> {
     pub recipients: Vec<(Address, D)>,
     /// What `MAIL` said besides.
     pub parameters: MailParameters,
+}
+
+impl<D> Transaction<D> {
+    /// The id of the mail whose content has this SHA-256, the same whenever it is sent again.
+    #[must_use]
+    pub fn derived_id(&self, content: &[u8; 32]) -> MailId {
+        let recipients: Vec<&str> = self.recipients.iter().map(|(recipient, _)| recipient.key()).collect();
+        MailId::derived(self.reverse_path.as_str(), &recipients, content)
+    }
 }
 
 /// Where a session stands (RFC 5321 section 4.1.4).

@@ -22,7 +22,7 @@ use crate::message::id::MailId;
 use crate::metrics::{MessageOutcome, Metrics};
 use crate::routes::{Route, RouteTable};
 
-use super::content::Content;
+use super::content::{Collected, Content};
 use super::data::{DataDecoder, Progress};
 use super::limits::{
     CONTENT_READ_BYTES, DRAIN_PATIENCE, HANDSHAKE_TIME_MAX, MAIL_TIME_MAX, READ_BYTES, RECEIVED_MAX,
@@ -266,7 +266,11 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
             None => {
                 // A reservation of nothing always succeeds; the content grows it.
                 let memory = self.context.memory.try_reserve(0).ok_or(io::ErrorKind::OutOfMemory)?;
-                Content::new(memory, self.context.settings.message_bytes_max)
+                Content::new(
+                    memory,
+                    self.context.settings.message_bytes_max,
+                    self.context.delivery.holds_senders(),
+                )
             }
         };
         let received = match until {
@@ -325,7 +329,11 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
 
     async fn deliver(&mut self, transaction: Transaction<Arc<Route>>) -> Reply {
         let received_at = SystemTime::now();
-        let id = MailId::generate(received_at);
+        let content = self.content.take().map_or(Err(Full::Memory), Content::finish);
+        let id = match &content {
+            Ok(Collected { digest: Some(digest), .. }) => transaction.derived_id(digest),
+            _ => MailId::generate(received_at),
+        };
         let trace = trace::received(&trace::Received {
             client: self.protocol.client(),
             peer: self.peer.ip(),
@@ -336,31 +344,50 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
             at: received_at,
         });
         let destinations = by_destination(transaction.recipients);
-        let routes: Vec<Arc<Route>> = destinations.iter().map(|(route, _)| Arc::clone(route)).collect();
         let recipients: usize = destinations.iter().map(|(_, recipients)| recipients.len()).sum();
-        let content = self.content.take().map_or(Err(Full::Memory), Content::finish);
-        let (reply, size) = match content {
-            Err(overflow) => (self.refusal(overflow), None),
-            Ok((content, _)) if trace::hops(&content) > RECEIVED_MAX => {
-                (Reply::new(554, "5.4.6", "Mail loop: too many Received headers"), Some(content.len()))
+        let size = content.as_ref().ok().map(|content| content.bytes.len());
+        let content = match content {
+            Err(full) => Err(self.refusal(full)),
+            Ok(content) if trace::hops(&content.bytes) > RECEIVED_MAX => {
+                Err(Reply::new(554, "5.4.6", "Mail loop: too many Received headers"))
             }
-            Ok((content, memory)) => {
-                let size = content.len();
+            Ok(content) => Ok(content),
+        };
+        let reply = match content {
+            Ok(Collected { bytes, memory, .. }) => {
                 let reverse_path = transaction.reverse_path;
-                let mail = Mail { id, received_at, reverse_path, trace, content };
-                let answer = self.context.delivery.accept(Incoming { mail, destinations, memory }).await;
-                (reply_to(&answer), Some(size))
+                let mail = Mail { id, received_at, reverse_path, trace, content: bytes };
+                self.hand_over(Incoming { mail, destinations, memory }).await
+            }
+            Err(reply) => {
+                let outcome =
+                    if reply.code() < 500 { MessageOutcome::Deferred } else { MessageOutcome::Rejected };
+                destinations.iter().for_each(|(route, _)| route.destination.metrics().message(outcome));
+                reply
             }
         };
         if reply.is_error() {
-            let outcome =
-                if reply.code() < 500 { MessageOutcome::Deferred } else { MessageOutcome::Rejected };
-            routes.iter().for_each(|route| route.destination.metrics().message(outcome));
             info!(%id, size, recipients, code = reply.code(), "mail refused");
         } else {
             info!(%id, size, recipients, tls = self.cipher, "mail accepted");
         }
         reply
+    }
+
+    /// Gives a mail to delivery. A client that is held and hangs up meanwhile has not heard the
+    /// answer, whatever it is.
+    async fn hand_over(&mut self, incoming: Incoming) -> Reply {
+        let delivery = Arc::clone(&self.context.delivery);
+        let accept = delivery.accept(incoming);
+        if !delivery.holds_senders() {
+            return reply_to(&accept.await);
+        }
+        let gone = hangs_up(&mut self.stream, &mut self.input);
+        tokio::select! {
+            biased;
+            answer = accept => reply_to(&answer),
+            () = gone => Reply::new(451, "4.4.2", "You hung up before the mail was confirmed"),
+        }
     }
 
     fn refusal(&self, full: Full) -> Reply {
@@ -436,6 +463,19 @@ async fn read(stream: &mut (impl AsyncRead + Unpin), input: &mut BytesMut, room:
     stream.read_buf(input).await
 }
 
+/// Waits until a client that has said nothing more closes its side.
+///
+/// One that did say more, such as QUIT, may have closed its side and listen all the same.
+async fn hangs_up(stream: &mut (impl AsyncRead + Unpin), input: &mut BytesMut) {
+    while input.is_empty() {
+        match read(stream, input, READ_BYTES).await {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return,
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
 /// Where content ends.
 enum Until {
     Dot,
@@ -474,6 +514,11 @@ fn reply_to(answer: &Answer) -> Reply {
         Answer::QueueFull => Reply::new(451, "4.3.2", "Too many mails wait, try again later"),
         Answer::OutOfMemory => Reply::new(451, "4.3.2", "No memory for this mail now, try again later"),
         Answer::RequestTooLarge => Reply::new(552, "5.3.4", "Mail is too large for the webhook's request"),
+        Answer::CircuitOpen => {
+            Reply::new(451, "4.3.0", "The webhook has failed too often lately, try again later")
+        }
+        Answer::Deferred(why) => Reply::new(451, "4.3.0", format!("Not delivered now: {why}")),
+        Answer::Refused(why) => Reply::new(554, "5.3.0", format!("Not delivered: {why}")),
         Answer::AttachmentTooLarge(limit) => {
             Reply::new(552, "5.3.4", format!("An attachment is larger than the limit of {limit} bytes"))
         }

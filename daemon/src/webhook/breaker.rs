@@ -72,13 +72,20 @@ impl Breaker {
     /// Asks for leave to make a delivery: `None` while the circuit is open, and while it is
     /// half-open and the probe is under way.
     pub fn admit(&mut self, now: Instant) -> Option<Admission> {
+        let admitted = self.would_admit(now);
+        if admitted && matches!(self.circuit, Circuit::Open { .. }) {
+            self.switch(Circuit::HalfOpen);
+        }
+        admitted.then_some(Admission { epoch: self.epoch })
+    }
+
+    /// Whether [`Self::admit`] would give leave now.
+    #[must_use]
+    pub fn would_admit(&self, now: Instant) -> bool {
         match self.circuit {
-            Circuit::Closed { .. } => Some(Admission { epoch: self.epoch }),
-            Circuit::Open { probe_at } if now >= probe_at => {
-                self.switch(Circuit::HalfOpen);
-                Some(Admission { epoch: self.epoch })
-            }
-            Circuit::Open { .. } | Circuit::HalfOpen => None,
+            Circuit::Closed { .. } => true,
+            Circuit::Open { probe_at } => now >= probe_at,
+            Circuit::HalfOpen => false,
         }
     }
 

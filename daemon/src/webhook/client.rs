@@ -2,16 +2,17 @@
 
 use std::error::Error;
 use std::fmt::Write;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use secrecy::ExposeSecret;
 
 use crate::config::WebhookConfig;
 use crate::config::url::WebhookUrl;
 
-use super::outcome::Outcome;
+use super::outcome::{Outcome, Refusal};
+use super::problem;
 
 /// Octets of an answer's body that are read, so that its connection can be used again. A longer
 /// answer costs its connection.
@@ -84,9 +85,12 @@ impl Client {
             Ok(Err(error)) => return Outcome::Unreachable(describe(error)),
             Err(_elapsed) => return Outcome::TimedOut,
         };
-        let outcome = Outcome::of_status(answer.status().as_u16());
-        drain(answer).await;
-        outcome
+        let status = answer.status().as_u16();
+        let retry_after = header(&answer, &RETRY_AFTER).and_then(|text| retry_after(text, SystemTime::now()));
+        let explains = header(&answer, &CONTENT_TYPE).is_some_and(problem::is_problem);
+        let body = read(answer).await;
+        let problem = if explains { problem::text(&body) } else { None };
+        Outcome::of(Refusal { status, retry_after, problem })
     }
 
     async fn post(&self, request: &Request) -> reqwest::Result<reqwest::Response> {
@@ -103,20 +107,34 @@ impl Client {
     }
 }
 
-/// Reads an answer's body for its connection's sake. The status has decided: neither the size of
-/// the body nor its time can take the mail's delivery back.
-async fn drain(mut answer: reqwest::Response) {
+/// Reads an answer's body, for what it explains and for its connection's sake. The status has
+/// decided: neither the size of the body nor its time can take the mail's delivery back.
+async fn read(mut answer: reqwest::Response) -> Vec<u8> {
+    let mut body = Vec::new();
     let read = async {
-        let mut bytes = 0;
         while let Ok(Some(chunk)) = answer.chunk().await {
-            bytes += chunk.len();
-            if bytes > ANSWER_BYTES_MAX {
+            body.extend_from_slice(&chunk[..chunk.len().min(ANSWER_BYTES_MAX - body.len())]);
+            if body.len() == ANSWER_BYTES_MAX {
                 break;
             }
         }
     };
     // Either way the status stands.
     let _ = tokio::time::timeout(ANSWER_TIME_MAX, read).await;
+    body
+}
+
+fn header<'a>(answer: &'a reqwest::Response, name: &HeaderName) -> Option<&'a str> {
+    answer.headers().get(name)?.to_str().ok()
+}
+
+/// The wait that `Retry-After` asks for: seconds, or until a date.
+fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::parse(text.trim()).ok()?.timestamp();
+    Some(SystemTime::from(date).duration_since(now).unwrap_or_default())
 }
 
 /// The whole chain of an error in one line, without the address.
@@ -129,4 +147,25 @@ fn describe(error: reqwest::Error) -> String {
         source = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    #[test]
+    fn a_wait_is_seconds_or_until_a_date() {
+        let now = UNIX_EPOCH + Duration::from_secs(784_111_717);
+        for (text, seconds) in [
+            ("120", Some(120)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(60)),
+            ("Sun, 06 Nov 1994 08:48:00 GMT", Some(0)),
+            ("soon", None),
+            ("-1", None),
+        ] {
+            assert_eq!(retry_after(text, now), seconds.map(Duration::from_secs), "{text}");
+        }
+    }
 }

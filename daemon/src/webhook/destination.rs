@@ -14,7 +14,7 @@ use super::LOG_TARGET;
 use super::breaker::{Admission, Breaker, CircuitState, Transition};
 use super::client::{Client, Request};
 use super::outcome::Outcome;
-use super::retry::FastLane;
+use super::retry::{FastLane, Step, Terms};
 
 /// Where mail goes, with everything that is its own: nothing here is shared with another
 /// destination.
@@ -29,12 +29,14 @@ pub struct Destination {
 }
 
 /// What became of one delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
     /// The webhook has the mail.
     Delivered,
-    /// All attempts failed.
-    Failed,
+    /// The webhook will never take the mail. What it said.
+    Refused(String),
+    /// All attempts failed. What the last one came to.
+    Failed(String),
     /// The circuit is open: no attempt was made.
     CircuitOpen,
 }
@@ -74,22 +76,31 @@ impl Destination {
         Arc::clone(&self.slots).acquire_owned().await.ok()
     }
 
+    /// Whether the circuit lets no delivery through now.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.breaker().would_admit(Instant::now().into_std())
+    }
+
     /// Delivers one mail: asks the breaker, then makes the attempts of the fast lane.
     ///
     /// Dropping the future gives the delivery up; a probe that is given up does not leave the
     /// circuit half-open.
-    pub async fn deliver(&self, id: MailId, request: &Request) -> Delivery {
+    pub async fn deliver(&self, id: MailId, request: &Request, terms: Terms) -> Delivery {
         let Some(admission) = self.admit() else {
             return Delivery::CircuitOpen;
         };
-        let delivered = self.attempts(id, request).await;
-        admission.record(delivered);
-        if delivered { Delivery::Delivered } else { Delivery::Failed }
+        let delivery = self.attempts(id, request, terms).await;
+        // Who refuses a mail for good is there, and takes others.
+        admission.record(!matches!(delivery, Delivery::Failed(_)));
+        delivery
     }
 
-    async fn attempts(&self, id: MailId, request: &Request) -> bool {
+    async fn attempts(&self, id: MailId, request: &Request, terms: Terms) -> Delivery {
         let (route, webhook) = (self.route.as_str(), self.client.url());
-        for attempt in 1.. {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
             let started = Instant::now();
             let outcome = self.client.attempt(request).await;
             let elapsed = started.elapsed();
@@ -97,19 +108,25 @@ impl Destination {
             let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
             if let Outcome::Delivered(status) = outcome {
                 info!(target: LOG_TARGET, %id, route, %webhook, attempt, status, elapsed_ms, "mail delivered");
-                return true;
+                return Delivery::Delivered;
             }
             let reason = outcome.to_string();
             warn!(target: LOG_TARGET, %id, route, %webhook, attempt, elapsed_ms, reason, "delivery attempt failed");
-            let Some(delay) = self.fast_lane.delay_after(attempt) else {
-                error!(target: LOG_TARGET, %id, route, %webhook, attempt, reason, "delivery failed, retries exhausted");
-                return false;
+            let delay = match self.fast_lane.after(&outcome, attempt, terms, Instant::now().into_std()) {
+                Step::Retry(delay) => delay,
+                Step::GiveUp => {
+                    error!(target: LOG_TARGET, %id, route, %webhook, attempt, reason, "delivery failed, retries exhausted");
+                    return Delivery::Failed(reason);
+                }
+                Step::Refused => {
+                    error!(target: LOG_TARGET, %id, route, %webhook, attempt, reason, "mail refused by the webhook for good");
+                    return Delivery::Refused(reason);
+                }
             };
             tokio::time::sleep(delay).await;
             let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
             info!(target: LOG_TARGET, %id, route, %webhook, attempt = attempt + 1, delay_ms, "retrying delivery");
         }
-        false
     }
 
     fn admit(&self) -> Option<Admitted<'_>> {

@@ -1,6 +1,6 @@
 //! Mail to HTTP: what the request says, when it is tried again, and when it is not tried at all.
 //!
-//! Everything that decides is pure: [`payload`], [`outcome`], [`retry`] and [`breaker`]. The
+//! Everything that decides is pure: [`payload`], [`outcome`], [`problem`], [`retry`] and [`breaker`]. The
 //! [`client`] makes one attempt; a [`destination`] puts them together.
 
 pub mod breaker;
@@ -8,6 +8,7 @@ pub mod client;
 pub mod destination;
 pub mod outcome;
 pub mod payload;
+pub mod problem;
 pub mod retry;
 
 /// The target of every log record about deliveries.

@@ -1,6 +1,8 @@
 //! The fast lane: when a failed attempt is followed by another. Pure.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use super::outcome::{Outcome, Refusal};
 
 /// The delay before the first retry; each further one is twice as long.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -9,6 +11,27 @@ const FIRST_DELAY: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FastLane {
     retries_max: u32,
+}
+
+/// How the answers of one delivery are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Terms {
+    /// Every answer but 2xx is a failure like any other.
+    Insist,
+    /// A permanent refusal ends the delivery, `Retry-After` is heeded, and no attempt begins at
+    /// this time or later.
+    Until(Instant),
+}
+
+/// What follows a failed attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Another attempt, after this delay.
+    Retry(Duration),
+    /// None: the delivery has failed.
+    GiveUp,
+    /// None: the webhook will never take this mail.
+    Refused,
 }
 
 impl FastLane {
@@ -21,9 +44,26 @@ impl FastLane {
         Self { retries_max: retries_max.min(Self::RETRIES_MAX) }
     }
 
-    /// The delay after `attempts` failed attempts, or `None` when there is to be no other.
+    /// What follows the failed attempt number `attempts`, which ended at `now` with `outcome`.
     #[must_use]
-    pub fn delay_after(self, attempts: u32) -> Option<Duration> {
+    pub fn after(self, outcome: &Outcome, attempts: u32, terms: Terms, now: Instant) -> Step {
+        let delay = self.delay_after(attempts);
+        let Terms::Until(until) = terms else {
+            return delay.map_or(Step::GiveUp, Step::Retry);
+        };
+        let wanted = match outcome {
+            Outcome::Refused(refusal) if refusal.is_permanent() => return Step::Refused,
+            Outcome::Refused(Refusal { retry_after: Some(wanted), .. }) => *wanted,
+            _ => Duration::ZERO,
+        };
+        match delay.map(|delay| delay.max(wanted)) {
+            Some(delay) if now.checked_add(delay).is_some_and(|at| at < until) => Step::Retry(delay),
+            _ => Step::GiveUp,
+        }
+    }
+
+    /// The delay after `attempts` failed attempts, or `None` when there is to be no other.
+    fn delay_after(self, attempts: u32) -> Option<Duration> {
         let retry = attempts.max(1);
         (retry <= self.retries_max).then(|| FIRST_DELAY * 2u32.pow(retry - 1))
     }
@@ -38,11 +78,39 @@ mod tests {
         (1..).map_while(|attempts| lane.delay_after(attempts)).map(|delay| delay.as_millis()).collect()
     }
 
+    fn refused(status: u16, retry_after: Option<u64>) -> Outcome {
+        Outcome::of(Refusal { status, retry_after: retry_after.map(Duration::from_secs), problem: None })
+    }
+
     #[test]
     fn delays_double_from_100_ms() {
         assert_eq!(delays(3), [100, 200, 400]);
         assert_eq!(delays(0), [0u128; 0]);
         assert_eq!(delays(10).last(), Some(&51_200));
         assert_eq!(delays(99).len(), 10);
+    }
+
+    #[test]
+    fn who_insists_retries_whatever_the_answer_is() {
+        let (lane, now) = (FastLane::new(1), Instant::now());
+        for outcome in [refused(400, None), refused(503, Some(3600)), Outcome::TimedOut] {
+            assert_eq!(lane.after(&outcome, 1, Terms::Insist, now), Step::Retry(FIRST_DELAY));
+            assert_eq!(lane.after(&outcome, 2, Terms::Insist, now), Step::GiveUp);
+        }
+    }
+
+    #[test]
+    fn within_a_time_refusals_and_retry_after_are_heeded() {
+        let (lane, now) = (FastLane::new(3), Instant::now());
+        let after = |outcome: Outcome, left| lane.after(&outcome, 1, Terms::Until(now + left), now);
+        let left = Duration::from_secs(10);
+        assert_eq!(after(refused(400, None), left), Step::Refused);
+        assert_eq!(after(refused(400, None), Duration::ZERO), Step::Refused);
+        assert_eq!(after(refused(404, None), left), Step::Retry(FIRST_DELAY));
+        assert_eq!(after(refused(429, Some(9)), left), Step::Retry(Duration::from_secs(9)));
+        assert_eq!(after(refused(429, Some(0)), left), Step::Retry(FIRST_DELAY));
+        assert_eq!(after(refused(429, Some(10)), left), Step::GiveUp);
+        assert_eq!(after(refused(429, Some(u64::MAX)), left), Step::GiveUp);
+        assert_eq!(after(Outcome::TimedOut, FIRST_DELAY), Step::GiveUp);
     }
 }

@@ -4,6 +4,7 @@
 
 mod breaker;
 mod configuration;
+mod confirm;
 mod delivery;
 mod harness;
 mod health;

@@ -7,6 +7,7 @@ use super::*;
 use crate::config::WebhookConfig;
 use crate::config::url::WebhookUrl;
 use crate::delivery::forward::Forward;
+use crate::delivery::intake::Intake;
 use crate::smtp::protocol::TlsPolicy;
 use crate::webhook::destination::Destination;
 
@@ -35,7 +36,7 @@ fn context() -> Context {
         },
         idle_timeout: Duration::from_secs(10),
         routes: Arc::new(RouteTable::of_one(&known, &route)),
-        delivery: Arc::new(Delivery::Forward(Forward::new(1_000, 1_000))),
+        delivery: Arc::new(Delivery::Forward(Forward::new(Intake::new(1_000, 1_000)))),
         memory: MemoryBudget::new(1_000_000),
         metrics,
         tls: None,

@@ -18,13 +18,22 @@ pub(crate) struct Behaviour {
     pub(crate) delay: Duration,
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body_bytes: usize,
+    /// A body that says something, in place of one of `body_bytes`.
+    pub(crate) text: Option<String>,
     /// Whether the body never comes to its end.
     pub(crate) body_stalls: bool,
 }
 
 impl Behaviour {
     pub(crate) fn status(status: u16) -> Self {
-        Self { status, delay: Duration::ZERO, headers: Vec::new(), body_bytes: 0, body_stalls: false }
+        Self {
+            status,
+            delay: Duration::ZERO,
+            headers: Vec::new(),
+            body_bytes: 0,
+            text: None,
+            body_stalls: false,
+        }
     }
 
     pub(crate) fn hang() -> Self {
@@ -145,5 +154,6 @@ async fn answer(
         let never = futures::stream::pending::<Result<Bytes, std::io::Error>>();
         return response.body(Body::from_stream(never)).expect("a response");
     }
-    response.body(Body::from(vec![b'x'; behaviour.body_bytes])).expect("a response")
+    let body = behaviour.text.map_or_else(|| vec![b'x'; behaviour.body_bytes], String::into_bytes);
+    response.body(Body::from(body)).expect("a response")
 }

@@ -1,0 +1,250 @@
+//! `confirm`: the sender is answered with what the webhook says, and keeps the mail until then.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::join_all;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, warn};
+
+use crate::message::id::MailId;
+use crate::metrics::MessageOutcome;
+use crate::webhook::LOG_TARGET;
+use crate::webhook::destination::Delivery;
+use crate::webhook::retry::Terms;
+
+use super::intake::Intake;
+use super::recent::{Key, Known, Pending, Recent};
+use super::request::Prepared;
+use super::totals::Totals;
+use super::verdict::{Verdict, worst};
+use super::{Answer, Incoming};
+
+const NOT_IN_TIME: &str = "the webhook has not confirmed the mail in time";
+
+/// Deliveries that senders wait for.
+#[derive(Debug)]
+pub struct Confirm {
+    intake: Intake,
+    timeout: Duration,
+    tasks: TaskTracker,
+    /// Cancelled when no sender is held any more.
+    release: CancellationToken,
+    /// Cancelled when deliveries under way are given up.
+    stop: CancellationToken,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    recent: Mutex<Recent>,
+    totals: Totals,
+}
+
+impl Shared {
+    /// A panic elsewhere cannot leave it half-changed: it holds no lock across one.
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A delivery under way. However it ends, its pair is no longer under way then.
+struct UnderWay {
+    shared: Arc<Shared>,
+    key: Key,
+    sender: watch::Sender<Option<Verdict>>,
+    verdict: Option<Verdict>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.shared.recent().end(&self.key, self.verdict.as_ref());
+        self.sender.send_replace(self.verdict.take());
+    }
+}
+
+impl Confirm {
+    /// Holds a sender for up to `timeout`.
+    #[must_use]
+    pub fn new(intake: Intake, timeout: Duration) -> Self {
+        Self {
+            intake,
+            timeout,
+            tasks: TaskTracker::new(),
+            release: CancellationToken::new(),
+            stop: CancellationToken::new(),
+            shared: Arc::default(),
+        }
+    }
+
+    /// What became of the mails so far.
+    #[must_use]
+    pub(super) fn totals(&self) -> &Totals {
+        &self.shared.totals
+    }
+
+    /// Dropping the future means that the sender has gone: what its mail comes to is remembered
+    /// for the retry.
+    pub(super) async fn accept(&self, incoming: Incoming) -> Answer {
+        let id = incoming.mail.id;
+        let keys: Vec<Key> =
+            incoming.destinations.iter().map(|(route, _)| route.idempotency_key(id)).collect();
+        let until = Instant::now() + self.timeout;
+        let pending = match self.begin(incoming, &keys, until).await {
+            Ok(pending) => pending,
+            Err(answer) => return answer,
+        };
+        let answer = worst(id, join_all(pending.into_iter().map(|known| self.hear(known, until))).await);
+        if !matches!(answer, Answer::Deferred(_)) {
+            let mut recent = self.shared.recent();
+            keys.iter().for_each(|key| recent.forget(key));
+        }
+        answer
+    }
+
+    /// Answers no later than now: senders are not held any more.
+    pub fn release(&self) {
+        self.release.cancel();
+    }
+
+    /// Lets deliveries under way come to their end until `grace` is over.
+    pub async fn finish(&self, grace: impl Future<Output = ()>) {
+        self.tasks.close();
+        tokio::select! {
+            () = self.tasks.wait() => {}
+            () = grace => {
+                self.stop.cancel();
+                self.tasks.wait().await;
+            }
+        }
+    }
+
+    /// Begins to deliver to those destinations of which nothing is known.
+    async fn begin(
+        &self,
+        mut incoming: Incoming,
+        keys: &[Key],
+        until: Instant,
+    ) -> Result<Vec<Known>, Answer> {
+        let mut known: Vec<Known> = {
+            let recent = self.shared.recent();
+            keys.iter().map(|key| recent.look_up(key)).collect()
+        };
+        let mut states = known.iter();
+        incoming.destinations.retain(|_| matches!(states.next(), Some(Known::Nothing)));
+        if incoming.destinations.is_empty() {
+            return Ok(known);
+        }
+        if let Some((route, _)) = incoming.destinations.iter().find(|(route, _)| route.destination.is_open())
+        {
+            let (id, route) = (incoming.mail.id, route.destination.route());
+            warn!(target: LOG_TARGET, %id, route, "mail deferred: the circuit is open");
+            return Err(Answer::CircuitOpen);
+        }
+        let id = incoming.mail.id;
+        let mut begun = self.intake.take(incoming).await?.into_iter();
+        for state in known.iter_mut().filter(|state| matches!(state, Known::Nothing)) {
+            if let Some((prepared, place)) = begun.next() {
+                *state = Known::UnderWay(self.spawn(id, prepared, place, until));
+            }
+        }
+        Ok(known)
+    }
+
+    fn spawn(&self, id: MailId, prepared: Prepared, place: OwnedSemaphorePermit, until: Instant) -> Pending {
+        let key = prepared.request.idempotency_key.clone();
+        let (sender, pending) = self.shared.recent().begin(key.clone());
+        let under_way = UnderWay { shared: Arc::clone(&self.shared), key, sender, verdict: None };
+        self.tasks.spawn(deliver(id, prepared, place, until, self.stop.clone(), under_way));
+        pending
+    }
+
+    /// What a destination says by `until`.
+    async fn hear(&self, known: Known, until: Instant) -> Verdict {
+        let mut pending = match known {
+            Known::Ended(verdict) => return verdict,
+            Known::UnderWay(pending) => pending,
+            Known::Nothing => return Verdict::Temporary(NOT_IN_TIME.to_owned()),
+        };
+        tokio::select! {
+            biased;
+            ended = pending.wait_for(Option::is_some) => {
+                let verdict = ended.ok().and_then(|verdict| verdict.clone());
+                verdict.unwrap_or_else(|| Verdict::Temporary("the delivery was given up".to_owned()))
+            }
+            () = self.release.cancelled() => Verdict::Temporary("this server shuts down".to_owned()),
+            () = sleep_until(until) => Verdict::Temporary(NOT_IN_TIME.to_owned()),
+        }
+    }
+}
+
+/// Takes one mail to what one destination says of it.
+async fn deliver(
+    id: MailId,
+    prepared: Prepared,
+    place: OwnedSemaphorePermit,
+    until: Instant,
+    stop: CancellationToken,
+    mut under_way: UnderWay,
+) {
+    let Prepared { route, request, memory } = prepared;
+    let destination = &route.destination;
+    let metrics = destination.metrics();
+    let accepted_at = Instant::now();
+    let mut queued = metrics.queued(request.body.len());
+    let slot = tokio::select! {
+        biased;
+        () = stop.cancelled() => None,
+        () = sleep_until(until) => None,
+        slot = destination.slot() => slot,
+    };
+    drop(place);
+    queued.leaves_the_queue();
+    let delivery = match &slot {
+        None => None,
+        Some(_) => tokio::select! {
+            biased;
+            () = stop.cancelled() => None,
+            delivery = AssertUnwindSafe(Box::pin(destination.deliver(id, &request, Terms::Until(until.into_std()))))
+                .catch_unwind() => Some(delivery),
+        },
+    };
+    drop((slot, queued, memory));
+    let route = destination.route();
+    let totals = &under_way.shared.totals;
+    let (verdict, outcome) = match delivery {
+        Some(Ok(Delivery::Delivered)) => {
+            metrics.delivered_after(accepted_at.elapsed().as_secs_f64());
+            totals.forwarded.fetch_add(1, Ordering::Relaxed);
+            (Verdict::Delivered, MessageOutcome::Forwarded)
+        }
+        Some(Ok(Delivery::Refused(why))) => {
+            totals.failed.fetch_add(1, Ordering::Relaxed);
+            (Verdict::Permanent(why), MessageOutcome::Rejected)
+        }
+        Some(Ok(Delivery::Failed(why))) => {
+            totals.failed.fetch_add(1, Ordering::Relaxed);
+            (Verdict::Temporary(why), MessageOutcome::Deferred)
+        }
+        Some(Ok(Delivery::CircuitOpen)) => {
+            warn!(target: LOG_TARGET, %id, route, "mail deferred: the circuit is open");
+            (Verdict::Temporary("the webhook's circuit is open".to_owned()), MessageOutcome::Deferred)
+        }
+        Some(Err(_panic)) => {
+            error!(target: LOG_TARGET, %id, route, "mail deferred: its delivery panicked, which is a defect");
+            (Verdict::Temporary("the delivery failed".to_owned()), MessageOutcome::Deferred)
+        }
+        None => {
+            warn!(target: LOG_TARGET, %id, route, "mail deferred: there was no time for an attempt");
+            (Verdict::Temporary(NOT_IN_TIME.to_owned()), MessageOutcome::Deferred)
+        }
+    };
+    metrics.message(outcome);
+    under_way.verdict = Some(verdict);
+}
