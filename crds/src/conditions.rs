@@ -19,8 +19,8 @@ pub enum ConditionType {
     /// [`Reason::UpToDate`], [`Reason::Suspended`], and the reason of `Stalled` when that is `True`.
     Reconciling,
     /// `True` when a person has to act. Reasons when `True`: [`Reason::NameConflict`], [`Reason::InvalidSpec`],
-    /// [`Reason::InvalidConfiguration`], [`Reason::ProgressDeadlineExceeded`], [`Reason::Refused`]; when
-    /// `False`: [`Reason::NotStalled`].
+    /// [`Reason::WrongSecretType`], [`Reason::InvalidConfiguration`], [`Reason::ProgressDeadlineExceeded`],
+    /// [`Reason::Refused`]; when `False`: [`Reason::NotStalled`].
     Stalled,
 }
 
@@ -54,6 +54,9 @@ pub enum Reason {
     Unavailable,
     /// A Secret, or a key in it, is missing. Running pods stay as they are.
     SecretNotFound,
+    /// The Secret that `spec.tls.secretName` names is not of type `kubernetes.io/tls`, which no Secret can
+    /// become later. Running pods stay as they are.
+    WrongSecretType,
     /// A ConfigMap, or a key in it, is missing. Running pods stay as they are.
     ConfigMapNotFound,
     /// The Service that `spec.webhook.serviceRef` names is missing. The pods run, and deliveries fail.
@@ -91,6 +94,7 @@ impl Reason {
             Self::RollingOut => "RollingOut",
             Self::Unavailable => "Unavailable",
             Self::SecretNotFound => "SecretNotFound",
+            Self::WrongSecretType => "WrongSecretType",
             Self::ConfigMapNotFound => "ConfigMapNotFound",
             Self::ServiceNotFound => "ServiceNotFound",
             Self::WaitingForDeletion => "WaitingForDeletion",

@@ -32,6 +32,7 @@ mod references;
 mod schema;
 mod service;
 mod status;
+mod tls;
 mod webhook;
 
 pub use env::{EnvVar, EnvVarSource, FieldRef, ResourceFieldRef, reserved_env_name};
@@ -44,9 +45,10 @@ pub use references::{
     CaBundleSource, ConfigMapKeySelector, LocalReference, OptionalConfigMapKeySelector,
     OptionalSecretKeySelector, SecretKeySelector, SecretSource,
 };
-pub use schema::crd;
+pub use schema::{crd, manifest};
 pub use service::{ExternalTrafficPolicy, Service, ServiceType};
 pub use status::MailLaserStatus;
+pub use tls::{Tls, TlsMode};
 pub use webhook::{CircuitBreaker, Scheme, ServiceRef, Webhook};
 
 /// The API group of all kinds.

@@ -14,6 +14,7 @@ use crate::probes::Probes;
 use crate::references::LocalReference;
 use crate::service::Service;
 use crate::status::MailLaserStatus;
+use crate::tls::Tls;
 use crate::webhook::Webhook;
 
 /// Longest name of a `MailLaser`, in characters. A Service's name may have 63; this leaves room for what
@@ -50,7 +51,9 @@ pub const NAME_LENGTH_MAX: usize = 40;
     validation = Rule::new("has(self.targetEmails) || (has(self.env) && self.env.exists(e, e.name == 'MAIL_LASER_TARGET_EMAILS'))")
         .message("spec.targetEmails is required: list at least one address, or set MAIL_LASER_TARGET_EMAILS in spec.env"),
     validation = Rule::new("(has(self.webhook) && (has(self.webhook.url) || has(self.webhook.urlFrom) || has(self.webhook.serviceRef))) || (has(self.env) && self.env.exists(e, e.name == 'MAIL_LASER_WEBHOOK_URL'))")
-        .message("spec.webhook is required: set one of url, urlFrom and serviceRef in it, or MAIL_LASER_WEBHOOK_URL in spec.env")
+        .message("spec.webhook is required: set one of url, urlFrom and serviceRef in it, or MAIL_LASER_WEBHOOK_URL in spec.env"),
+    validation = Rule::new("!has(self.tls.smtpsPort) || self.tls.smtpsPort != self.service.port")
+        .message("tls.smtpsPort must differ from service.port: a port speaks TLS from the first byte, or it does not")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MailLaserSpec {
@@ -68,6 +71,20 @@ pub struct MailLaserSpec {
     /// When a sender is told that its mail was accepted.
     #[serde(default)]
     pub delivery: Delivery,
+    /// TLS between senders and the pods.
+    #[serde(default)]
+    pub tls: Tls,
+    /// Networks or addresses of load balancers, as the pods see them, that say by a PROXY header (version 1
+    /// or 2) who the client is. They have to, and nobody else may. Probes are asked on another port, and
+    /// need no header.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 2, max = 43)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(network, isCIDR(network) || isIP(network))")
+            .message("proxyProtocolFrom must be networks or addresses, such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32")
+    )]
+    pub proxy_protocol_from: Vec<String>,
     /// Headers whose names start with one of these, without regard to case, are part of the JSON.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 128)))]
@@ -122,6 +139,8 @@ impl Default for MailLaserSpec {
             target_emails: None,
             webhook: None,
             delivery: Delivery::default(),
+            tls: Tls::default(),
+            proxy_protocol_from: Vec::new(),
             header_prefixes: Vec::new(),
             replicas: replicas(),
             env: Vec::new(),

@@ -43,6 +43,25 @@ pub fn crd() -> Result<CustomResourceDefinition, serde_json::Error> {
     serde_json::from_value(crd)
 }
 
+/// [`crd`] as the YAML that `deploy/crd` holds.
+///
+/// # Errors
+/// As [`crd`], and when it cannot be written.
+pub fn manifest() -> Result<String, Box<dyn std::error::Error>> {
+    let yaml = serde_yaml_ng::to_string(&crd()?)?;
+    Ok(yaml.lines().map(|line| quoted(line) + "\n").collect())
+}
+
+/// A line whose value is a word that YAML 1.1 takes for a boolean, in quotes: the writer of YAML 1.2 sees no
+/// need for them, but `kubectl` reads 1.1, and would send `false` for `Off`.
+fn quoted(line: &str) -> String {
+    let start = line.rfind(' ').map_or(0, |blank| blank + 1);
+    let (before, word) = line.split_at(start);
+    let is_value = before.trim_end().ends_with(['-', ':']);
+    let is_boolean = ["on", "off", "yes", "no", "y", "n"].iter().any(|it| word.eq_ignore_ascii_case(it));
+    if is_value && is_boolean { format!("{before}\"{word}\"") } else { line.to_owned() }
+}
+
 fn refine(schema: &mut Value) {
     let Some(schema) = schema.as_object_mut() else { return };
     schema.remove("nullable");
@@ -72,4 +91,24 @@ fn bound(schema: &mut Map<String, Value>) {
         _ => return,
     };
     schema.entry(key).or_insert_with(|| max.into());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_that_older_yaml_takes_for_booleans_are_quoted() {
+        for (line, expected) in [
+            ("  - Off", "  - \"Off\""),
+            ("default: Off", "default: \"Off\""),
+            ("description: To be or No", "description: To be or No"),
+            ("  - Often", "  - Often"),
+            ("  off:", "  off:"),
+            ("minimum: 1", "minimum: 1"),
+        ] {
+            assert_eq!(quoted(line), expected);
+        }
+        assert!(manifest().unwrap().contains("- \"Off\"\n"));
+    }
 }

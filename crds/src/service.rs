@@ -37,7 +37,8 @@ pub struct Service {
     #[schemars(length(min = 1, max = 317))]
     pub load_balancer_class: Option<String>,
     /// `Local` keeps the address of the client, and with it the limit of connections from one address;
-    /// with `Cluster` the pods see addresses of nodes, so that limit is off.
+    /// with `Cluster` the pods see addresses of nodes, so that limit is off, unless `proxyProtocolFrom` says
+    /// who tells them the client's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_traffic_policy: Option<ExternalTrafficPolicy>,
 }

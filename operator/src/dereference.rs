@@ -16,14 +16,14 @@ use sha2::{Digest, Sha256};
 use crate::caches::Caches;
 use crate::error::{RequestError, Verb};
 use crate::problem::Problem;
-use crate::references::{Holder, Reference, keys, service};
+use crate::references::{Holder, Purpose, Reference, keys, service};
 use crate::resources::environment::WEBHOOK_URL;
 use crate::validate::{Destination, ValidatedMailLaser};
 
 /// What the references of a resource come to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Dereferenced {
-    /// Hash of the content of all keys that the resource refers to; absent when there are none.
+    /// Hash of the content of all keys that pods read when they start; absent when there are none.
     pub hash: Option<String>,
     /// Host of the webhook, if it can be known.
     pub webhook_host: Option<String>,
@@ -49,11 +49,27 @@ struct KeyDigest {
     host: Option<String>,
 }
 
-type Digests = Arc<BTreeMap<String, KeyDigest>>;
+/// What is kept of an object.
+#[derive(Debug, PartialEq)]
+struct Content {
+    /// The type of a Secret.
+    type_: Option<String>,
+    keys: BTreeMap<String, KeyDigest>,
+}
+
+impl Content {
+    fn new(type_: Option<String>, values: &BTreeMap<String, Vec<u8>>) -> Self {
+        let keys = values.iter().map(|(key, value)| (key.clone(), digest(value))).collect();
+        Self { type_, keys }
+    }
+}
+
+/// The objects that references name, as far as they exist.
+type Found = BTreeMap<(Holder, String), Option<Arc<Content>>>;
 /// An object by kind, namespace and name.
 type Object = (Holder, String, String);
 /// An object's version, and what was in it.
-type Known = (String, Digests);
+type Known = (String, Arc<Content>);
 
 /// Reads references, remembering by version what it read.
 pub struct Dereferencer {
@@ -78,10 +94,10 @@ impl Dereferencer {
         caches: &Caches,
     ) -> Result<Dereferenced, RequestError> {
         let references = keys(&resource.spec);
-        let mut found: BTreeMap<(Holder, String), Option<Digests>> = BTreeMap::new();
+        let mut found = Found::new();
         for reference in &references {
             if let Entry::Vacant(entry) = found.entry((reference.holder, reference.name.clone())) {
-                entry.insert(self.digests(reference, &resource.namespace, caches).await?);
+                entry.insert(self.content(reference, &resource.namespace, caches).await?);
             }
         }
         let mut result = evaluate(resource, &references, &found);
@@ -99,51 +115,50 @@ impl Dereferencer {
         Ok(result)
     }
 
-    async fn digests(
+    async fn content(
         &self,
         reference: &Reference,
         namespace: &str,
         caches: &Caches,
-    ) -> Result<Option<Digests>, RequestError> {
+    ) -> Result<Option<Arc<Content>>, RequestError> {
         let key = (reference.holder, namespace.to_owned(), reference.name.clone());
         let Some(version) = caches.version(reference.holder, namespace, &reference.name) else {
             self.forget(&key);
             return Ok(None);
         };
-        if let Some(digests) = self.remembered(&key, &version) {
-            return Ok(Some(digests));
+        if let Some(content) = self.remembered(&key, &version) {
+            return Ok(Some(content));
         }
-        let Some((version, values)) = self.read(reference, namespace).await? else {
+        let Some((version, content)) = self.read(reference, namespace).await? else {
             return Ok(None);
         };
-        let digests: Digests =
-            Arc::new(values.iter().map(|(key, value)| (key.clone(), digest(value))).collect());
-        self.remember(caches, key, version, &digests);
-        Ok(Some(digests))
+        let content = Arc::new(content);
+        self.remember(caches, key, version, &content);
+        Ok(Some(content))
     }
 
-    fn remembered(&self, key: &Object, version: &str) -> Option<Digests> {
+    fn remembered(&self, key: &Object, version: &str) -> Option<Arc<Content>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(key).filter(|(of, _)| of == version).map(|(_, digests)| Arc::clone(digests))
+        known.get(key).filter(|(of, _)| of == version).map(|(_, content)| Arc::clone(content))
     }
 
     /// Remembers an object, and drops those that are gone: nobody may refer to them any more.
-    fn remember(&self, caches: &Caches, key: Object, version: String, digests: &Digests) {
+    fn remember(&self, caches: &Caches, key: Object, version: String, content: &Arc<Content>) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|(holder, namespace, name), _| caches.version(*holder, namespace, name).is_some());
-        known.insert(key, (version, Arc::clone(digests)));
+        known.insert(key, (version, Arc::clone(content)));
     }
 
     fn forget(&self, key: &Object) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
-    /// Version and values of an object; none when it does not exist.
+    /// Version and content of an object; none when it does not exist.
     async fn read(
         &self,
         reference: &Reference,
         namespace: &str,
-    ) -> Result<Option<(String, BTreeMap<String, Vec<u8>>)>, RequestError> {
+    ) -> Result<Option<(String, Content)>, RequestError> {
         let name = &reference.name;
         let failed = |source| RequestError::new(Verb::Get, reference.holder.kind(), namespace, name, source);
         Ok(match reference.holder {
@@ -154,7 +169,8 @@ impl Dereferencer {
                 .map(|secret| {
                     let values = secret.data.unwrap_or_default();
                     let values = values.into_iter().map(|(key, value)| (key, value.0)).collect();
-                    (secret.metadata.resource_version.unwrap_or_default(), values)
+                    let version = secret.metadata.resource_version.unwrap_or_default();
+                    (version, Content::new(secret.type_, &values))
                 }),
             Holder::ConfigMap => Api::<ConfigMap>::namespaced(self.client.clone(), namespace)
                 .get_opt(name)
@@ -168,7 +184,7 @@ impl Dereferencer {
                         .map(|(key, value)| (key, value.into_bytes()))
                         .chain(binaries.into_iter().map(|(key, value)| (key, value.0)))
                         .collect();
-                    (map.metadata.resource_version.unwrap_or_default(), values)
+                    (map.metadata.resource_version.unwrap_or_default(), Content::new(None, &values))
                 }),
         })
     }
@@ -186,57 +202,85 @@ fn host(url: &str) -> Option<String> {
 }
 
 /// What the references come to, given the objects.
-fn evaluate(
-    resource: &ValidatedMailLaser,
-    references: &[Reference],
-    found: &BTreeMap<(Holder, String), Option<Digests>>,
-) -> Dereferenced {
-    let digest_of = |reference: &Reference| {
-        found.get(&(reference.holder, reference.name.clone()))?.as_ref()?.get(&reference.key)
+fn evaluate(resource: &ValidatedMailLaser, references: &[Reference], found: &Found) -> Dereferenced {
+    let content_of = |reference: &Reference| found.get(&(reference.holder, reference.name.clone()))?.as_ref();
+    let digest_of = |reference: &Reference| content_of(reference)?.keys.get(&reference.key);
+    let problem_of = |reference: &Reference| match content_of(reference) {
+        None => Some(missing(reference, &resource.namespace)),
+        Some(content) => unusable(reference, &resource.namespace, content),
     };
-    let problems = references
-        .iter()
-        .filter(|reference| !reference.optional && digest_of(reference).is_none())
-        .map(|reference| {
-            let exists = found.get(&(reference.holder, reference.name.clone())).is_some_and(Option::is_some);
-            missing(reference, &resource.namespace, exists)
-        })
-        .collect();
+    let mut problems: Vec<Problem> =
+        references.iter().filter(|reference| !reference.optional).filter_map(problem_of).collect();
+    // The keys of one Secret have its absence and its type in common.
+    problems.dedup();
     Dereferenced {
-        hash: (!references.is_empty()).then(|| hash(references, &digest_of)),
+        hash: hash(references, &digest_of),
         webhook_host: webhook_host(resource, references, &digest_of),
         problems,
     }
 }
 
-fn missing(reference: &Reference, namespace: &str, exists: bool) -> Problem {
-    let Reference { holder, name, key, field, .. } = reference;
-    let reason = match holder {
+fn not_found(holder: Holder) -> Reason {
+    match holder {
         Holder::Secret => Reason::SecretNotFound,
         Holder::ConfigMap => Reason::ConfigMapNotFound,
-    };
-    let kind = holder.kind();
-    let message = if exists {
-        format!(
-            "{kind} {name} in namespace {namespace} has no key {key}, which {field} refers to: add it, or correct the field"
-        )
-    } else {
-        format!(
-            "{kind} {name} (key {key}), which {field} refers to, does not exist in namespace {namespace}: create it, or correct the field"
-        )
-    };
-    Problem::new(reason, message)
+    }
 }
 
-/// A hash of content, not of versions: a Secret that is written again as it was rolls no pods.
-fn hash<'a>(references: &[Reference], digest_of: &dyn Fn(&Reference) -> Option<&'a KeyDigest>) -> String {
+fn missing(reference: &Reference, namespace: &str) -> Problem {
+    let Reference { holder, name, key, field, purpose, .. } = reference;
+    let what = match purpose.secret_type() {
+        Some(type_) => format!("of type {type_}"),
+        None => format!("(key {key})"),
+    };
+    let kind = holder.kind();
+    Problem::new(
+        not_found(*holder),
+        format!(
+            "{kind} {name} {what}, which {field} refers to, does not exist in namespace {namespace}: create it, or correct the field"
+        ),
+    )
+}
+
+/// What keeps an object that exists from being used.
+fn unusable(reference: &Reference, namespace: &str, content: &Content) -> Option<Problem> {
+    let Reference { holder, name, key, field, purpose, .. } = reference;
+    let kind = holder.kind();
+    let type_ = content.type_.as_deref().unwrap_or_default();
+    match purpose.secret_type() {
+        Some(expected) if type_ != expected => Some(Problem::new(
+            Reason::WrongSecretType,
+            format!(
+                "{kind} {name} in namespace {namespace}, which {field} refers to, is of type {type_} instead of {expected}: delete it and create it anew (`kubectl create secret tls`), or correct the field"
+            ),
+        )),
+        _ if content.keys.contains_key(key) => None,
+        _ => Some(Problem::new(
+            not_found(*holder),
+            format!(
+                "{kind} {name} in namespace {namespace} has no key {key}, which {field} refers to: add it, or correct the field"
+            ),
+        )),
+    }
+}
+
+/// A hash of content, not of versions: a Secret that is written again as it was rolls no pods. Nor does a
+/// renewed certificate, which the daemon takes up by itself.
+fn hash<'a>(
+    references: &[Reference],
+    digest_of: &dyn Fn(&Reference) -> Option<&'a KeyDigest>,
+) -> Option<String> {
     let mut entries: Vec<_> = references
         .iter()
+        .filter(|reference| reference.purpose == Purpose::Start)
         .map(|reference| {
             let content = digest_of(reference).map(|digest| digest.sha256);
             (reference.holder, &reference.name, &reference.key, content)
         })
         .collect();
+    if entries.is_empty() {
+        return None;
+    }
     entries.sort();
     entries.dedup();
     let mut hasher = Sha256::new();
@@ -245,7 +289,7 @@ fn hash<'a>(references: &[Reference], digest_of: &dyn Fn(&Reference) -> Option<&
         hasher.update(format!("{}\0{name}\0{key}\0{}\0", holder.kind(), content.is_some()));
         hasher.update(content.unwrap_or_default());
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    Some(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn webhook_host<'a>(
@@ -294,19 +338,20 @@ mod tests {
         )
     }
 
+    fn content(type_: &str, values: &[(&str, &str)]) -> Arc<Content> {
+        let values = values.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_owned()));
+        Arc::new(Content::new(Some(type_.to_owned()), &values.collect()))
+    }
+
     /// With a Secret `hook` and a ConfigMap `more` that hold this.
     fn with(
         resource: &ValidatedMailLaser,
         hook: Option<&[(&str, &str)]>,
         more: Option<&[(&str, &str)]>,
     ) -> Dereferenced {
-        let digests = |values: &[(&str, &str)]| {
-            let digests = values.iter().map(|(key, value)| ((*key).to_owned(), digest(value.as_bytes())));
-            Arc::new(digests.collect::<BTreeMap<_, _>>())
-        };
         let found = BTreeMap::from([
-            ((Holder::Secret, "hook".to_owned()), hook.map(digests)),
-            ((Holder::ConfigMap, "more".to_owned()), more.map(digests)),
+            ((Holder::Secret, "hook".to_owned()), hook.map(|values| content("Opaque", values))),
+            ((Holder::ConfigMap, "more".to_owned()), more.map(|values| content("", values))),
         ]);
         evaluate(resource, &keys(&resource.spec), &found)
     }
@@ -353,6 +398,57 @@ mod tests {
         ];
         assert!(!after.contains(&before));
         assert_ne!(after[1], after[2]);
+    }
+
+    /// A resource with a certificate, and what is to be found of its Secret.
+    fn with_certificate(secret: Option<(&str, &[(&str, &str)])>) -> Dereferenced {
+        let resource = resource(
+            "
+            targetEmails: [a@example.com]
+            webhook: {url: 'https://x.example.com/'}
+            tls: {secretName: pair}
+            ",
+        );
+        let secret = secret.map(|(type_, values)| content(type_, values));
+        let found = BTreeMap::from([((Holder::Secret, "pair".to_owned()), secret)]);
+        evaluate(&resource, &keys(&resource.spec), &found)
+    }
+
+    #[test]
+    fn a_renewed_certificate_changes_nothing() {
+        let with = |certificate: &str| {
+            with_certificate(Some(("kubernetes.io/tls", &[("tls.crt", certificate), ("tls.key", "key")])))
+        };
+        let found = with("first");
+        assert_eq!((&found.hash, found.complete()), (&None, true));
+        assert_eq!(with("second"), found);
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_be_used_is_one_problem() {
+        let pair = [("tls.crt", "c"), ("tls.key", "k")];
+        for (secret, reason, parts) in [
+            (None, Reason::SecretNotFound, ["Secret pair of type kubernetes.io/tls", "does not exist"]),
+            (
+                Some(("kubernetes.io/tls", &pair[..1])),
+                Reason::SecretNotFound,
+                ["Secret pair", "no key tls.key"],
+            ),
+            (
+                Some(("Opaque", &pair[..])),
+                Reason::WrongSecretType,
+                ["Secret pair", "is of type Opaque instead of kubernetes.io/tls"],
+            ),
+            (Some(("Opaque", &[][..])), Reason::WrongSecretType, ["Secret pair", "create it anew"]),
+        ] {
+            let found = with_certificate(secret);
+            assert!(!found.complete());
+            assert_eq!(found.problems.len(), 1, "{:?}", found.problems);
+            assert_eq!(found.problems[0].reason, reason);
+            for part in parts.into_iter().chain(["namespace ops", "spec.tls.secretName"]) {
+                assert!(found.problems[0].message.contains(part), "{}", found.problems[0].message);
+            }
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ impl Problem {
             self.reason,
             Reason::NameConflict
                 | Reason::InvalidSpec
+                | Reason::WrongSecretType
                 | Reason::InvalidConfiguration
                 | Reason::ProgressDeadlineExceeded
                 | Reason::Refused

@@ -3,6 +3,7 @@
 use mail_laser_crds::MailLaserSpec;
 
 use crate::resources::environment::{BEARER_TOKEN, WEBHOOK_URL};
+use crate::resources::volumes::{TLS_CERTIFICATE, TLS_KEY};
 use crate::validate::sets;
 
 /// The kinds that hold values.
@@ -37,6 +38,27 @@ pub struct Reference {
     pub field: String,
     /// Whether pods start without it.
     pub optional: bool,
+    /// What a pod needs it for.
+    pub purpose: Purpose,
+}
+
+/// What a pod needs a value for.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Purpose {
+    /// The daemon reads it when it starts: new content needs new pods.
+    Start,
+    /// The daemon shows it to senders, and takes a renewed one up by itself.
+    Certificate,
+}
+
+impl Purpose {
+    /// The type that the Secret must have.
+    pub fn secret_type(self) -> Option<&'static str> {
+        match self {
+            Self::Start => None,
+            Self::Certificate => Some("kubernetes.io/tls"),
+        }
+    }
 }
 
 /// All references to keys that pods would need. A field that an entry of `spec.env` replaces refers to
@@ -44,7 +66,8 @@ pub struct Reference {
 pub fn keys(spec: &MailLaserSpec) -> Vec<Reference> {
     let mut references = Vec::new();
     let mut add = |holder, name: &str, key: &str, field: String, optional: bool| {
-        references.push(Reference { holder, name: name.to_owned(), key: key.to_owned(), field, optional });
+        let (name, key) = (name.to_owned(), key.to_owned());
+        references.push(Reference { holder, name, key, field, optional, purpose: Purpose::Start });
     };
     if let Some(webhook) = &spec.webhook {
         if let (Some(source), false) = (&webhook.url_from, sets(spec, WEBHOOK_URL)) {
@@ -74,6 +97,16 @@ pub fn keys(spec: &MailLaserSpec) -> Vec<Reference> {
         if let Some(key) = &source.config_map_key_ref {
             add(Holder::ConfigMap, &key.name, &key.key, field(), key.optional.unwrap_or(false));
         }
+    }
+    if let Some(name) = spec.tls.secret() {
+        references.extend([TLS_CERTIFICATE, TLS_KEY].map(|key| Reference {
+            holder: Holder::Secret,
+            name: name.to_owned(),
+            key: key.to_owned(),
+            field: "spec.tls.secretName".to_owned(),
+            optional: false,
+            purpose: Purpose::Certificate,
+        }));
     }
     references
 }
@@ -112,6 +145,7 @@ mod tests {
             - {name: B, valueFrom: {configMapKeyRef: {name: c, key: b}}}
             - {name: C, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
             - {name: D, value: d}
+            tls: {secretName: pair}
             ",
         );
         let found: Vec<_> = keys(&spec)
@@ -126,6 +160,8 @@ mod tests {
                 "ConfigMap roots/ca.crt spec.webhook.caBundleFrom false",
                 "Secret s/a spec.env[A] true",
                 "ConfigMap c/b spec.env[B] false",
+                "Secret pair/tls.crt spec.tls.secretName false",
+                "Secret pair/tls.key spec.tls.secretName false",
             ]
         );
         assert!(refers_to(&spec, Holder::Secret, "s"));
@@ -146,6 +182,14 @@ mod tests {
         );
         assert_eq!(keys(&spec), []);
         assert_eq!(service(&spec), None);
+    }
+
+    #[test]
+    fn a_certificate_is_needed_where_there_is_tls() {
+        for (mode, needed) in [("Off", false), ("Opportunistic", true), ("Require", true)] {
+            let spec = spec(&format!("tls: {{mode: {mode}, secretName: pair}}"));
+            assert_eq!(refers_to(&spec, Holder::Secret, "pair"), needed, "{mode}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
-use mail_laser_crds::{MailLaser, MailLaserSpec, SecretKeySelector, ServiceRef, reserved_env_name};
+use mail_laser_crds::{MailLaser, MailLaserSpec, SecretKeySelector, ServiceRef, TlsMode, reserved_env_name};
 
 use crate::resources::environment::{TARGET_EMAILS, WEBHOOK_URL};
 
@@ -59,6 +59,14 @@ pub enum ValidationError {
     /// A variable of the operator's.
     #[error("spec.env must not set {0}, which the operator sets: remove it")]
     ReservedVariable(String),
+    /// A port that needs TLS, and none.
+    #[error(
+        "spec.tls.smtpsPort must be absent when spec.tls.mode is Off: remove it, or use mode Opportunistic or Require"
+    )]
+    SmtpsWithoutTls,
+    /// Two ports of the Service with one number.
+    #[error("spec.tls.smtpsPort and spec.service.port are both {0}: change one of them")]
+    SamePort(i32),
 }
 
 /// Checks a resource and makes the decisions that need nothing else.
@@ -77,6 +85,14 @@ pub fn validate(resource: &MailLaser, default_image: &str) -> Result<ValidatedMa
     }
     if spec.target_emails.as_ref().is_none_or(Vec::is_empty) && !sets(&spec, TARGET_EMAILS) {
         return Err(ValidationError::NoRecipients);
+    }
+    if let Some(port) = spec.tls.smtps_port {
+        if spec.tls.mode == TlsMode::Off {
+            return Err(ValidationError::SmtpsWithoutTls);
+        }
+        if port == spec.service.port {
+            return Err(ValidationError::SamePort(port));
+        }
     }
     let destination = destination(&spec, &namespace)?;
     let image = spec.image.clone().unwrap_or_else(|| default_image.to_owned());
@@ -115,7 +131,7 @@ pub fn sets(spec: &MailLaserSpec, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use mail_laser_crds::{EnvVar, SecretSource, Webhook};
+    use mail_laser_crds::{EnvVar, SecretSource, Tls, Webhook};
 
     use super::*;
 
@@ -168,12 +184,19 @@ mod tests {
         };
         let good = Webhook { url: url(), ..Webhook::default() };
         let nobody = MailLaserSpec { target_emails: None, ..spec(Some(good.clone())) };
-        let reserved = MailLaserSpec { env: vec![variable("MAIL_LASER_HEALTH_PORT")], ..spec(Some(good)) };
+        let reserved =
+            MailLaserSpec { env: vec![variable("MAIL_LASER_HEALTH_PORT")], ..spec(Some(good.clone())) };
+        let smtps = |mode, port| MailLaserSpec {
+            tls: Tls { mode, smtps_port: Some(port), ..Tls::default() },
+            ..spec(Some(good.clone()))
+        };
         for (spec, expected) in [
             (spec(Some(both)), ValidationError::SeveralWebhooks),
             (spec(None), ValidationError::NoWebhook),
             (spec(Some(Webhook::default())), ValidationError::NoWebhook),
             (nobody, ValidationError::NoRecipients),
+            (smtps(TlsMode::Off, 465), ValidationError::SmtpsWithoutTls),
+            (smtps(TlsMode::Require, 25), ValidationError::SamePort(25)),
             (reserved, ValidationError::ReservedVariable("MAIL_LASER_HEALTH_PORT".to_owned())),
         ] {
             assert_eq!(validate(&resource(spec), "i").unwrap_err(), expected);

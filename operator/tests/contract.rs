@@ -7,11 +7,13 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use common::{environment, read, rendered};
 use k8s_openapi::api::core::v1::EnvVar;
 use mail_laser::config::{Checked, Config, Sources};
 use mail_laser_crds::MailLaser;
+use rcgen::{CertifiedKey, KeyPair};
 
 /// What the kubelet makes of a variable. References to other variables are of no concern here: every `$` that
 /// the operator renders is doubled. Values from elsewhere are such as a person would put there.
@@ -37,12 +39,20 @@ fn configure(resource: &MailLaser) -> Checked {
         .filter_map(|variable| Some((variable.name.clone(), value(variable)?)))
         .collect();
     let read_file = |path: &Path| {
-        assert_eq!(path, Path::new("/etc/mail-laser/webhook-ca/ca.crt"));
-        Ok(certificate())
+        Ok(match path.to_str().unwrap() {
+            "/etc/mail-laser/webhook-ca/ca.crt" => certificate(),
+            "/etc/mail-laser/tls/tls.crt" => PAIR.cert.pem().into_bytes(),
+            "/etc/mail-laser/tls/tls.key" => PAIR.signing_key.serialize_pem().into_bytes(),
+            other => panic!("{other} is mounted nowhere"),
+        })
     };
     Config::from_sources(&Sources { variables, hostname: "pod-name".to_owned(), read_file: &read_file })
         .unwrap_or_else(|problems| panic!("{:?}: {problems}", resource.metadata.name))
 }
+
+/// What the Secret of `spec.tls.secretName` would hold.
+static PAIR: LazyLock<CertifiedKey<KeyPair>> =
+    LazyLock::new(|| rcgen::generate_simple_self_signed(vec!["mx.example.com".to_owned()]).unwrap());
 
 /// The certificate of the sample that has one.
 fn certificate() -> Vec<u8> {
@@ -97,7 +107,13 @@ fn what_a_resource_says_is_what_the_daemon_does() {
     assert_eq!(config.webhook.breaker_reset.as_secs(), 13);
     assert_eq!(config.webhook.concurrency.get(), 17);
     assert_eq!(config.header_prefixes, ["x-ticket", "x-priority"]);
-    assert_eq!(config.smtp.connections_per_ip_max, None);
+    assert_eq!(config.smtp.connections_per_ip_max.map(|limit| limit.get()), Some(10));
+    let networks: Vec<_> = config.smtp.proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(networks, ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32"]);
+    let tls = config.tls.unwrap();
+    assert!(tls.required);
+    assert_eq!(tls.smtps, Some("[::]:4465".parse().unwrap()));
+    assert_eq!(tls.pair.unwrap().1.certificate, PAIR.cert.pem().into_bytes());
     assert_eq!(config.smtp.hostname, "pod-name");
     assert_eq!(config.shutdown_grace.as_secs(), 25);
     assert_eq!(config.smtp.listen, "[::]:2525".parse().unwrap());
@@ -113,12 +129,18 @@ fn a_service_is_reached_by_plain_http() {
 
 #[test]
 fn the_ports_of_the_pods_are_those_of_the_daemon() {
-    let resource = &resources(&read("tests/fixtures/least.yaml"))[0];
+    let resource = &resources(&read("tests/fixtures/everything.yaml"))[0];
     let Checked { config, .. } = configure(resource);
     let container = rendered(resource, true).spec.template.spec.unwrap().containers.remove(0);
     let ports: BTreeMap<_, _> =
         container.ports.unwrap().into_iter().map(|port| (port.name.unwrap(), port.container_port)).collect();
-    let expected = [("smtp", config.smtp.listen), ("health", config.health), ("metrics", config.metrics)];
+    let smtps = config.tls.unwrap().smtps.unwrap();
+    let expected = [
+        ("smtp", config.smtp.listen),
+        ("smtps", smtps),
+        ("health", config.health),
+        ("metrics", config.metrics),
+    ];
     for (name, address) in expected {
         assert_eq!(ports.get(name), Some(&i32::from(address.port())), "{name}");
     }

@@ -6,7 +6,7 @@
 mod common;
 
 use common::{environment, read, rendered, validated};
-use mail_laser_crds::MailLaser;
+use mail_laser_crds::{MailLaser, TlsMode};
 use mail_laser_operator::dereference::Dereferenced;
 use mail_laser_operator::resources::{
     deployment, environment as variables, labels, pod_disruption_budget, service, service_account,
@@ -72,10 +72,31 @@ fn the_limit_per_address_is_off_where_addresses_of_clients_do_not_reach_the_pods
     ] {
         let mut resource = least();
         resource.spec.service = serde_yaml_ng::from_str(service).unwrap();
-        let environment = environment(&rendered(&resource, false));
-        let limit = environment.iter().find(|variable| variable.name == "MAIL_LASER_MAX_CONCURRENT_PER_IP");
-        assert_eq!(limit.and_then(|limit| limit.value.as_deref()) == Some("0"), off, "{service}");
+        let limit = |resource: &MailLaser| value(resource, "MAIL_LASER_MAX_CONCURRENT_PER_IP");
+        assert_eq!(limit(&resource).as_deref() == Some("0"), off, "{service}");
+        // A load balancer that tells the client's address brings it back.
+        resource.spec.proxy_protocol_from = vec!["10.0.0.0/8".to_owned()];
+        assert_eq!(limit(&resource), None, "{service} with the PROXY protocol");
     }
+}
+
+/// A variable of the daemon.
+fn value(resource: &MailLaser, name: &str) -> Option<String> {
+    let environment = environment(&rendered(resource, false));
+    environment.into_iter().find(|variable| variable.name == name)?.value
+}
+
+#[test]
+fn without_tls_no_certificate_is_mounted() {
+    let mut resource = least();
+    resource.spec.tls.secret_name = Some("pair".to_owned());
+    let mounted = |resource: &MailLaser| rendered(resource, false).spec.template.spec.unwrap().volumes;
+    assert_eq!(mounted(&resource).unwrap().len(), 1);
+    assert!(value(&resource, "MAIL_LASER_TLS_KEY_FILE").is_some());
+    resource.spec.tls.mode = TlsMode::Off;
+    assert_eq!(mounted(&resource), None);
+    assert_eq!(value(&resource, "MAIL_LASER_TLS_CERT_FILE"), None);
+    assert_eq!(value(&resource, "MAIL_LASER_TLS").as_deref(), Some("off"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let yaml = serde_yaml_ng::to_string(&mail_laser_crds::crd()?)?;
+    let yaml = mail_laser_crds::manifest()?;
     std::io::stdout().write_all(yaml.as_bytes())?;
     Ok(())
 }

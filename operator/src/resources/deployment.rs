@@ -7,16 +7,15 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, KeyToPath, Lifecycle, LifecycleHandler,
-    LocalObjectReference, PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements, SeccompProfile,
-    SecretVolumeSource, SecurityContext, SleepAction, TopologySpreadConstraint, Volume, VolumeMount,
+    Capabilities, Container, ContainerPort, Lifecycle, LifecycleHandler, LocalObjectReference,
+    PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements, SeccompProfile, SecurityContext,
+    SleepAction, TopologySpreadConstraint, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use mail_laser_crds::CaBundleSource;
 use sha2::{Digest, Sha256};
 
-use super::{environment, labels, probes};
+use super::{environment, labels, probes, volumes};
 use crate::dereference::Dereferenced;
 use crate::validate::ValidatedMailLaser;
 
@@ -24,6 +23,10 @@ use crate::validate::ValidatedMailLaser;
 pub const CONTAINER: &str = "mail-laser";
 /// Name of the port that receives mails.
 pub const SMTP_PORT_NAME: &str = "smtp";
+/// Name of the port with TLS from the first byte.
+pub const SMTPS_PORT_NAME: &str = "smtps";
+/// Where the daemon listens for it, if it does.
+pub const SMTPS_PORT: i32 = 4465;
 /// Name of the port that is asked for health.
 pub const HEALTH_PORT_NAME: &str = "health";
 
@@ -34,8 +37,6 @@ const USER: i64 = 65532;
 /// The defaults of Kubernetes.
 const PROGRESS_DEADLINE_SECONDS: i32 = 600;
 const REVISION_HISTORY_LIMIT: i32 = 10;
-const VOLUME_MODE: i32 = 0o644;
-const CA_VOLUME: &str = "webhook-ca";
 
 /// How long a pod that is to stop still takes connections, in seconds: that long it may take until every
 /// node has heard that it is no endpoint any more.
@@ -77,6 +78,7 @@ fn template(resource: &ValidatedMailLaser, references: &Dereferenced, ipv6: bool
     let mut labels = additions.labels;
     labels.extend(labels::owned(&resource.name));
     labels.extend(labels::selector(&resource.name));
+    let (volumes, mounts) = volumes::build(resource).into_iter().unzip();
     let mut template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(labels),
@@ -110,8 +112,8 @@ fn template(resource: &ValidatedMailLaser, references: &Dereferenced, ipv6: bool
                     .map(|secret| LocalObjectReference { name: secret.name.clone() })
                     .collect::<Vec<_>>(),
             ),
-            containers: vec![container(resource, ipv6)],
-            volumes: ca_bundle(resource).map(|source| vec![ca_volume(source)]),
+            containers: vec![container(resource, mounts, ipv6)],
+            volumes: some(volumes),
             node_selector: some(additions.node_selector),
             tolerations: some(additions.tolerations),
             affinity: additions.affinity,
@@ -135,23 +137,14 @@ fn template(resource: &ValidatedMailLaser, references: &Dereferenced, ipv6: bool
     template
 }
 
-fn container(resource: &ValidatedMailLaser, ipv6: bool) -> Container {
+fn container(resource: &ValidatedMailLaser, mounts: Vec<VolumeMount>, ipv6: bool) -> Container {
     let spec = &resource.spec;
     Container {
         name: CONTAINER.to_owned(),
         image: Some(resource.image.clone()),
         image_pull_policy: Some(spec.image_pull_policy.as_str().to_owned()),
         env: Some(environment::build(resource, ipv6)),
-        ports: Some(
-            [(SMTP_PORT_NAME, SMTP_PORT), (HEALTH_PORT_NAME, HEALTH_PORT), ("metrics", METRICS_PORT)]
-                .map(|(name, port)| ContainerPort {
-                    name: Some(name.to_owned()),
-                    container_port: port,
-                    protocol: Some("TCP".to_owned()),
-                    ..ContainerPort::default()
-                })
-                .into(),
-        ),
+        ports: Some(ports(resource)),
         liveness_probe: Some(probes::build((&spec.probes.liveness).into())),
         readiness_probe: Some(probes::build((&spec.probes.readiness).into())),
         resources: Some(ResourceRequirements {
@@ -159,14 +152,7 @@ fn container(resource: &ValidatedMailLaser, ipv6: bool) -> Container {
             requests: some(spec.resources.requests.clone()),
             ..ResourceRequirements::default()
         }),
-        volume_mounts: ca_bundle(resource).map(|_| {
-            vec![VolumeMount {
-                name: CA_VOLUME.to_owned(),
-                mount_path: environment::CA_DIRECTORY.to_owned(),
-                read_only: Some(true),
-                ..VolumeMount::default()
-            }]
-        }),
+        volume_mounts: some(mounts),
         lifecycle: Some(Lifecycle {
             pre_stop: Some(LifecycleHandler {
                 sleep: Some(SleepAction { seconds: PRE_STOP_SECONDS }),
@@ -190,34 +176,18 @@ fn container(resource: &ValidatedMailLaser, ipv6: bool) -> Container {
     }
 }
 
-fn ca_bundle(resource: &ValidatedMailLaser) -> Option<&CaBundleSource> {
-    resource.spec.webhook.as_ref()?.ca_bundle_from.as_ref()
-}
-
-fn ca_volume(source: &CaBundleSource) -> Volume {
-    let item = |key: &str| {
-        Some(vec![KeyToPath {
-            key: key.to_owned(),
-            path: environment::CA_FILE_NAME.to_owned(),
-            ..KeyToPath::default()
-        }])
-    };
-    Volume {
-        name: CA_VOLUME.to_owned(),
-        secret: source.secret_key_ref.as_ref().map(|key| SecretVolumeSource {
-            secret_name: Some(key.name.clone()),
-            items: item(&key.key),
-            default_mode: Some(VOLUME_MODE),
-            ..SecretVolumeSource::default()
-        }),
-        config_map: source.config_map_key_ref.as_ref().map(|key| ConfigMapVolumeSource {
-            name: key.name.clone(),
-            items: item(&key.key),
-            default_mode: Some(VOLUME_MODE),
-            ..ConfigMapVolumeSource::default()
-        }),
-        ..Volume::default()
-    }
+fn ports(resource: &ValidatedMailLaser) -> Vec<ContainerPort> {
+    let smtps = resource.spec.tls.smtps_port.map(|_| (SMTPS_PORT_NAME, SMTPS_PORT));
+    [(SMTP_PORT_NAME, SMTP_PORT), (HEALTH_PORT_NAME, HEALTH_PORT), ("metrics", METRICS_PORT)]
+        .into_iter()
+        .chain(smtps)
+        .map(|(name, port)| ContainerPort {
+            name: Some(name.to_owned()),
+            container_port: port,
+            protocol: Some("TCP".to_owned()),
+            ..ContainerPort::default()
+        })
+        .collect()
 }
 
 /// A constraint without a selector would count no pods at all.

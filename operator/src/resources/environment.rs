@@ -3,9 +3,11 @@
 use k8s_openapi::api::core::v1::{
     ConfigMapKeySelector, EnvVar, EnvVarSource, ObjectFieldSelector, ResourceFieldSelector, SecretKeySelector,
 };
-use mail_laser_crds::{SecretSource, Webhook};
+use mail_laser_crds::{SecretSource, Tls, Webhook};
 
+use super::deployment::SMTPS_PORT;
 use super::service::shows_client_addresses;
+use super::volumes::{CA_DIRECTORY, CA_FILE_NAME, TLS_CERTIFICATE, TLS_DIRECTORY, TLS_KEY};
 use crate::validate::{Destination, ValidatedMailLaser, sets};
 
 /// Name of the variable with the accepted addresses.
@@ -17,11 +19,6 @@ pub const BEARER_TOKEN: &str = "MAIL_LASER_WEBHOOK_BEARER_TOKEN";
 
 /// Name of the variable with the load balancers that tell the client's address.
 const PROXY_PROTOCOL_FROM: &str = "MAIL_LASER_PROXY_PROTOCOL_FROM";
-
-/// Where the certificates for the webhook are mounted.
-pub const CA_DIRECTORY: &str = "/etc/mail-laser/webhook-ca";
-/// Name of the file with them.
-pub const CA_FILE_NAME: &str = "ca.crt";
 
 /// How long a daemon that was told to stop may take, in seconds.
 pub const SHUTDOWN_GRACE_SECONDS: i64 = 25;
@@ -57,6 +54,10 @@ fn from_fields(resource: &ValidatedMailLaser, ipv6: bool) -> Vec<EnvVar> {
     if !spec.header_prefixes.is_empty() {
         variables.push(literal("MAIL_LASER_HEADER_PREFIX", &spec.header_prefixes.join(",")));
     }
+    variables.extend(from_tls(&spec.tls));
+    if !spec.proxy_protocol_from.is_empty() {
+        variables.push(literal(PROXY_PROTOCOL_FROM, &spec.proxy_protocol_from.join(",")));
+    }
     variables.push(literal("MAIL_LASER_DELIVERY", spec.delivery.mode.as_env()));
     variables.push(literal("MAIL_LASER_SHUTDOWN_GRACE", &SHUTDOWN_GRACE_SECONDS.to_string()));
     if ipv6 {
@@ -67,7 +68,8 @@ fn from_fields(resource: &ValidatedMailLaser, ipv6: bool) -> Vec<EnvVar> {
             variables.push(literal(name, "::"));
         }
     }
-    if !shows_client_addresses(&spec.service) && !sets(spec, PROXY_PROTOCOL_FROM) {
+    let is_told = !spec.proxy_protocol_from.is_empty() || sets(spec, PROXY_PROTOCOL_FROM);
+    if !shows_client_addresses(&spec.service) && !is_told {
         // All clients would share the addresses of a few nodes.
         variables.push(literal("MAIL_LASER_MAX_CONCURRENT_PER_IP", "0"));
     }
@@ -93,6 +95,20 @@ fn from_webhook(webhook: &Webhook, resource: &ValidatedMailLaser) -> Vec<EnvVar>
         ("MAIL_LASER_WEBHOOK_CONCURRENCY", webhook.concurrency),
     ] {
         variables.push(literal(name, &value.to_string()));
+    }
+    variables
+}
+
+fn from_tls(tls: &Tls) -> Vec<EnvVar> {
+    let mut variables = vec![literal("MAIL_LASER_TLS", tls.mode.as_env())];
+    if tls.secret().is_some() {
+        variables.extend(
+            [("MAIL_LASER_TLS_CERT_FILE", TLS_CERTIFICATE), ("MAIL_LASER_TLS_KEY_FILE", TLS_KEY)]
+                .map(|(name, file)| literal(name, &format!("{TLS_DIRECTORY}/{file}"))),
+        );
+    }
+    if tls.smtps_port.is_some() {
+        variables.push(literal("MAIL_LASER_SMTPS_PORT", &SMTPS_PORT.to_string()));
     }
     variables
 }

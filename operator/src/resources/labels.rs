@@ -10,7 +10,7 @@ pub const MANAGER: &str = "mail-laser-operator";
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The resource that an object belongs to.
 pub const INSTANCE: &str = "app.kubernetes.io/instance";
-/// On pod templates: a hash of the content of all Secrets and ConfigMaps that the resource refers to, so
+/// On pod templates: a hash of the content of all Secrets and ConfigMaps that pods read when they start, so
 /// that a change of content rolls the pods, once.
 pub const REFERENCES_HASH: &str = "mail-laser.dev/references-hash";
 /// On pod templates: a hash of the rest of the template, by which a pod of the current template is known.

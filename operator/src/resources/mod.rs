@@ -7,6 +7,7 @@ pub mod pod_disruption_budget;
 pub mod probes;
 pub mod service;
 pub mod service_account;
+pub mod volumes;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 

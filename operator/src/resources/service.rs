@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use mail_laser_crds::{ExternalTrafficPolicy, ServiceType};
+use mail_laser_crds::{ExternalTrafficPolicy, MailLaserSpec, ServiceType};
 
 use super::{deployment, labels};
 use crate::validate::ValidatedMailLaser;
@@ -19,14 +19,7 @@ pub fn build(resource: &ValidatedMailLaser) -> Service {
         spec: Some(ServiceSpec {
             type_: Some(service.type_.as_str().to_owned()),
             selector: Some(labels::selector(&resource.name)),
-            ports: Some(vec![ServicePort {
-                name: Some(deployment::SMTP_PORT_NAME.to_owned()),
-                port: service.port,
-                target_port: Some(IntOrString::String(deployment::SMTP_PORT_NAME.to_owned())),
-                protocol: Some("TCP".to_owned()),
-                node_port: service.node_port,
-                ..ServicePort::default()
-            }]),
+            ports: Some(ports(&resource.spec)),
             load_balancer_class: service.load_balancer_class.clone(),
             external_traffic_policy: external_traffic_policy(service)
                 .map(|policy| policy.as_str().to_owned()),
@@ -37,6 +30,20 @@ pub fn build(resource: &ValidatedMailLaser) -> Service {
         }),
         ..Service::default()
     }
+}
+
+fn ports(spec: &MailLaserSpec) -> Vec<ServicePort> {
+    let port = |name: &str, port: i32, node_port: Option<i32>| ServicePort {
+        name: Some(name.to_owned()),
+        port,
+        target_port: Some(IntOrString::String(name.to_owned())),
+        protocol: Some("TCP".to_owned()),
+        node_port,
+        ..ServicePort::default()
+    };
+    let smtp = port(deployment::SMTP_PORT_NAME, spec.service.port, spec.service.node_port);
+    let smtps = spec.tls.smtps_port.map(|number| port(deployment::SMTPS_PORT_NAME, number, None));
+    [smtp].into_iter().chain(smtps).collect()
 }
 
 /// A Service that is reached from outside has a policy, `Cluster` by default.
