@@ -29,6 +29,7 @@ mod manifests;
 mod metrics;
 mod reach;
 mod smtp_client;
+mod tls;
 mod wait;
 mod webhook;
 
@@ -41,6 +42,7 @@ pub use manifests::{documents, mail_laser, receiver_manifest};
 pub use metrics::Metrics;
 pub use reach::Reach;
 pub use smtp_client::{Reply, SmtpClient};
+pub use tls::{Authority, Pair};
 pub use wait::{wait_for, wait_while};
 pub use webhook::Webhook;
 

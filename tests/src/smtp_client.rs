@@ -4,17 +4,24 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
+
+use crate::Authority;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What SMTP is spoken over, with TLS or without.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 /// A connection to a server.
 pub struct SmtpClient {
-    from_server: BufReader<OwnedReadHalf>,
-    to_server: OwnedWriteHalf,
+    stream: BufReader<Box<dyn Stream>>,
+    certificate: Option<CertificateDer<'static>>,
 }
 
 /// One answer, with all its lines.
@@ -42,8 +49,50 @@ impl SmtpClient {
             .await
             .with_context(|| format!("no connection to {server} within {TIMEOUT:?}"))?
             .with_context(|| format!("no connection to {server}"))?;
-        let (from_server, to_server) = stream.into_split();
-        Ok(Self { from_server: BufReader::new(from_server), to_server })
+        Ok(Self { stream: BufReader::new(Box::new(stream)), certificate: None })
+    }
+
+    /// Goes on in TLS: after the answer to STARTTLS, or at once where a port begins with it. Takes certificates
+    /// of the authority alone.
+    ///
+    /// # Errors
+    /// When there is no TLS, or with another certificate.
+    pub async fn secured(self, authority: &Authority) -> anyhow::Result<Self> {
+        ensure!(self.stream.buffer().is_empty(), "the server said something before the handshake");
+        let handshake = authority.connect(self.stream.into_inner());
+        let (stream, certificate) = timeout(TIMEOUT, handshake).await.context("no handshake in time")??;
+        Ok(Self { stream: BufReader::new(Box::new(stream)), certificate: Some(certificate) })
+    }
+
+    /// Connects, says EHLO, and again after STARTTLS.
+    ///
+    /// # Errors
+    /// As [`Self::greeted`] and [`Self::secured`].
+    pub async fn starttls(server: SocketAddr, authority: &Authority) -> anyhow::Result<Self> {
+        let mut client = Self::greeted(server).await?;
+        client.command("STARTTLS").await?.must_be(220)?;
+        let mut client = client.secured(authority).await?;
+        client.command("EHLO client.example.org").await?.must_be(250)?;
+        Ok(client)
+    }
+
+    /// Connects to a port that begins with TLS, reads the greeting and says EHLO.
+    ///
+    /// # Errors
+    /// As [`Self::greeted`] and [`Self::secured`].
+    pub async fn smtps(server: SocketAddr, authority: &Authority) -> anyhow::Result<Self> {
+        let mut client = Self::connect(server).await?.secured(authority).await?;
+        client.expect(220).await.context("the greeting")?;
+        client.command("EHLO client.example.org").await?.must_be(250)?;
+        Ok(client)
+    }
+
+    /// The certificate that the server has shown.
+    ///
+    /// # Errors
+    /// When there is no TLS.
+    pub fn certificate(&self) -> anyhow::Result<&[u8]> {
+        Ok(self.certificate.as_deref().context("this connection has no TLS")?)
     }
 
     /// Connects, reads the greeting and says EHLO.
@@ -62,8 +111,14 @@ impl SmtpClient {
     /// # Errors
     /// When the connection is gone.
     pub async fn send(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        timeout(TIMEOUT, self.to_server.write_all(bytes)).await.context("the server does not read")??;
+        timeout(TIMEOUT, self.write(bytes)).await.context("the server does not read")??;
         Ok(())
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        // TLS keeps what is written until then.
+        self.stream.flush().await
     }
 
     /// Sends a line and reads its answer.
@@ -102,9 +157,8 @@ impl SmtpClient {
         let mut lines = Vec::new();
         loop {
             let mut line = String::new();
-            let read = timeout(TIMEOUT, self.from_server.read_line(&mut line))
-                .await
-                .context("no answer in time")??;
+            let read =
+                timeout(TIMEOUT, self.stream.read_line(&mut line)).await.context("no answer in time")??;
             ensure!(read > 0, "the server closed the connection after {lines:?}");
             let line =
                 line.strip_suffix("\r\n").with_context(|| format!("{line:?} does not end with CRLF"))?;
@@ -127,10 +181,7 @@ impl SmtpClient {
     /// When it says something instead, or nothing.
     pub async fn closed(&mut self) -> anyhow::Result<()> {
         let mut line = String::new();
-        match timeout(TIMEOUT, self.from_server.read_line(&mut line))
-            .await
-            .context("the server does not close")?
-        {
+        match timeout(TIMEOUT, self.stream.read_line(&mut line)).await.context("the server does not close")? {
             Ok(0) | Err(_) => Ok(()),
             Ok(_) => bail!("instead of closing the server said {line:?}"),
         }

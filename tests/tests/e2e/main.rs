@@ -7,6 +7,7 @@ mod first_mail;
 mod hostile_smtp;
 mod name_conflict;
 mod printed_columns;
+mod proxy;
 mod refused_configuration;
 mod restart;
 mod samples;
@@ -15,6 +16,8 @@ mod secrets;
 mod service_links;
 mod steady_state;
 mod suspend;
+mod tls;
+mod traffic;
 
 use std::net::SocketAddr;
 use std::time::Duration;
