@@ -92,7 +92,7 @@ impl SmtpClient {
     /// # Errors
     /// When there is no TLS.
     pub fn certificate(&self) -> anyhow::Result<&[u8]> {
-        Ok(self.certificate.as_deref().context("this connection has no TLS")?)
+        self.certificate.as_deref().context("this connection has no TLS")
     }
 
     /// Connects, reads the greeting and says EHLO.
