@@ -13,6 +13,7 @@ pub mod controller;
 pub mod dereference;
 pub mod diff;
 pub mod error;
+pub mod evaluate;
 pub mod events;
 pub mod kinds;
 mod managed_fields;

@@ -7,7 +7,7 @@ mod common;
 
 use common::{environment, read, rendered, validated};
 use mail_laser_crds::{MailLaser, TlsMode};
-use mail_laser_operator::dereference::Dereferenced;
+use mail_laser_operator::evaluate::Dereferenced;
 use mail_laser_operator::resources::{
     deployment, environment as variables, labels, pod_disruption_budget, service, service_account,
 };

@@ -76,6 +76,7 @@ const RULES: &[Rule] = &[
     clientless("operator/src/resources"),
     clientless("operator/src/validate"),
     clientless("operator/src/diff"),
+    clientless("operator/src/evaluate"),
     clientless("operator/src/managed_fields"),
     clientless("operator/src/ownership"),
     clientless("operator/src/quantity"),

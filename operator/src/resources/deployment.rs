@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sha2::{Digest, Sha256};
 
 use super::{environment, labels, probes, volumes};
-use crate::dereference::Dereferenced;
+use crate::evaluate::Dereferenced;
 use crate::validate::ValidatedMailLaser;
 
 /// Name of the daemon's container.

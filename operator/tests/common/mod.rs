@@ -5,7 +5,7 @@ use std::path::Path;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::EnvVar;
 use mail_laser_crds::MailLaser;
-use mail_laser_operator::dereference::Dereferenced;
+use mail_laser_operator::evaluate::Dereferenced;
 use mail_laser_operator::resources::deployment;
 use mail_laser_operator::validate::{ValidatedMailLaser, validate};
 

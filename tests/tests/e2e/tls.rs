@@ -26,7 +26,7 @@ async fn a_renewed_certificate_is_taken_up_and_no_mail_is_lost() -> anyhow::Resu
         let smtps = env.reach_service("inbox", 465).await?;
         let session = SmtpClient::smtps(smtps.address(), &authority).await?;
         ensure!(session.certificate()? == first.certificate(), "not the certificate of the Secret");
-        let before = (identity(&env.pod("inbox").await?), template(&env).await?);
+        let before = (identity(&env.pod("inbox").await?), generation(&env).await?);
         let traffic = Traffic::start([
             Secured::Session(session),
             Secured::Anew(smtp.address(), Arc::clone(&authority)),
@@ -43,7 +43,7 @@ async fn a_renewed_certificate_is_taken_up_and_no_mail_is_lost() -> anyhow::Resu
 
         traffic.stop().await?.arrived(&[&webhook]).await?;
         env.wait_ready("inbox").await?;
-        let after = (identity(&env.pod("inbox").await?), template(&env).await?);
+        let after = (identity(&env.pod("inbox").await?), generation(&env).await?);
         ensure!(after == before, "{before:?} became {after:?}");
         Ok(())
     })
@@ -197,8 +197,9 @@ fn identity(pod: &Pod) -> (Option<String>, i32) {
     (pod.metadata.uid.clone(), restarts)
 }
 
-async fn template(env: &Env) -> anyhow::Result<Value> {
-    Ok(env.get("Deployment", "inbox").await?["spec"]["template"].take())
+/// How often the Deployment was changed.
+async fn generation(env: &Env) -> anyhow::Result<Value> {
+    Ok(env.get("Deployment", "inbox").await?["metadata"]["generation"].take())
 }
 
 async fn ports(env: &Env) -> anyhow::Result<Vec<Value>> {
