@@ -14,10 +14,11 @@ demo: ## from nothing to a mail at a webhook, on a real Kubernetes
 test: ## everything that has to pass
 	@tests/all
 
-generate: ## write what is generated: deploy/crd/
+generate: ## write what is generated: deploy/crd/ and docs/payload.schema.json
 	mkdir -p target
 	cargo run --quiet --locked --package mail-laser-crds --bin crdgen >target/crd.yaml
 	mv target/crd.yaml deploy/crd/mail-laser.dev_maillasers.yaml
+	UPDATE_EXPECT=1 cargo test --quiet --locked --package mail-laser --test mails -- schema documentation >/dev/null
 
 images: ## build the images as OCI archives in target/images/
 	@images/build

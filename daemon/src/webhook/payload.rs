@@ -10,53 +10,101 @@ use crate::address::Address;
 use crate::message::Mail;
 use crate::message::parse::{Attachment, Parsed};
 
-/// A mail for one destination. Fields without a value are absent, never `null`.
+/// What the webhook gets for one mail. Fields without a value are absent, never `null`.
+///
+/// Fields may be added; none that is here changes its meaning. A receiver ignores what it does not
+/// know.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Payload"))]
 pub struct Payload<'m> {
-    /// Names the mail; the same for every attempt.
+    /// Names the mail: 26 characters that sort by the time of arrival, the same in every attempt.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-hjkmnp-tv-z]{26}$")))]
     id: &'m str,
-    /// The reverse-path; empty for the null one.
+    /// The reverse-path (`MAIL FROM`): who is told when the mail cannot be delivered. Empty for the
+    /// null one, which notifications have.
     sender: &'m str,
-    /// Display name of `From`.
+    /// Display name of the first mailbox of `From`, decoded, of up to 1,000 characters.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "&str", length(min = 1, max = 1_000)))]
     sender_name: Option<&'m str>,
     /// The first of `recipients`.
     recipient: &'m str,
-    /// The accepted recipients of this destination, in the order of `RCPT`.
+    /// The recipients (`RCPT TO`) of this destination as they were written, in their order, each
+    /// once. Nobody else's: neither another destination's nor what the headers say.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 1_000)))]
     recipients: Vec<&'m str>,
-    /// Decoded; empty when absent.
+    /// `Subject`, decoded and unfolded. Empty when absent.
     subject: &'m str,
-    /// The plain text.
+    /// The first `text/plain` part that is not marked as an attachment; made from `html_body` when
+    /// there is none. Line ends are as they were sent, which is mostly CRLF.
     body: &'m str,
-    /// The HTML.
+    /// The first `text/html` part that is not marked as an attachment, as it was sent: not made safe
+    /// to show.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "&str"))]
     html_body: Option<&'m str>,
-    /// Headers that match the destination's prefixes; of several of one name, the last.
+    /// Headers whose names start with one of the prefixes that are set, decoded, under their names as
+    /// written. Of several of one name, without regard to case, the last.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(extend("minProperties" = 1)))]
     headers: BTreeMap<&'m str, &'m str>,
+    /// All other parts, in the order of the mail, empty ones included. An attached mail
+    /// (`message/rfc822`) is one of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 1_000)))]
     attachments: Vec<AttachmentPayload<'m>>,
-    /// When the mail had been received: RFC 3339, UTC.
+    /// When the mail had been received: RFC 3339, in UTC, to the millisecond.
+    #[cfg_attr(feature = "schema", schemars(extend("format" = "date-time")))]
     received_at: String,
-    /// `Message-ID` without its angle brackets.
+    /// `Message-ID` without its angle brackets, of up to 1,000 characters. The sender makes it up: it
+    /// need not be unique.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "&str", length(min = 1, max = 1_000)))]
     message_id: Option<&'m str>,
-    /// Octets of the mail.
+    /// Bytes of the mail as it was received, headers and encodings included.
+    #[cfg_attr(feature = "schema", schemars(with = "u64"))]
     size_bytes: usize,
 }
 
 /// One attachment, its bytes included.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Attachment"))]
 struct AttachmentPayload<'m> {
+    /// File name, decoded, of up to 1,000 characters. The sender chose it: it may hold path
+    /// separators and line ends, and is no name to write a file under.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "&str", length(min = 1, max = 1_000)))]
     filename: Option<&'m str>,
+    /// Declared type and subtype in lower case, without parameters, of up to 1,000 characters;
+    /// `text/plain` when none or a malformed one is declared.
+    #[cfg_attr(feature = "schema", schemars(length(min = 3, max = 1_000)))]
     content_type: &'m str,
+    /// Bytes of the attachment, decoded.
+    #[cfg_attr(feature = "schema", schemars(with = "u64"))]
     size_bytes: usize,
+    /// `Content-ID` without its angle brackets, of up to 1,000 characters: what `cid:` links of
+    /// `html_body` name.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "&str", length(min = 1, max = 1_000)))]
     content_id: Option<&'m str>,
+    /// Where the bytes are: `inline` is in `data_base64`. Another value comes only with a setting
+    /// that asks for it.
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = ["inline"])))]
     delivery: &'static str,
+    /// The bytes in base64 (RFC 4648 section 4), padded, without line breaks.
     #[serde(serialize_with = "as_base64")]
+    #[cfg_attr(feature = "schema", schemars(with = "&str", extend("contentEncoding" = "base64")))]
     data_base64: &'m [u8],
+}
+
+/// The JSON Schema of what [`Payload::write_json`] writes.
+#[cfg(feature = "schema")]
+#[must_use]
+pub fn schema() -> schemars::Schema {
+    schemars::generate::SchemaSettings::draft2020_12()
+        .for_serialize()
+        .into_generator()
+        .into_root_schema_for::<Payload<'_>>()
 }
 
 fn as_base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {

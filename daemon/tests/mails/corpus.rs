@@ -7,6 +7,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::schema::violations;
 use crate::{beside, payload};
 
 #[test]
@@ -28,6 +29,7 @@ fn every_payload_has_its_mail() {
 
 fn check(mail: &Path, update: bool) -> Result<(), String> {
     let json: serde_json::Value = serde_json::from_slice(&payload(&fs::read(mail).unwrap())).unwrap();
+    violations(&json).map_err(|violations| format!("{}: {violations}", mail.display()))?;
     let actual = format!("{}\n", serde_json::to_string_pretty(&json).unwrap());
     let path = mail.with_extension("json");
     if update {

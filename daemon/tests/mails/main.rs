@@ -3,10 +3,12 @@
 
 mod corpus;
 mod differential;
+mod documentation;
 mod properties;
+mod schema;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mail_laser::address::{Address, ReversePath};
 use mail_laser::message::Mail;
@@ -14,19 +16,31 @@ use mail_laser::message::id::MailId;
 use mail_laser::message::parse::Parsed;
 use mail_laser::webhook::payload::Payload;
 
+/// What SMTP knows of a mail.
+struct Envelope<'e> {
+    /// Empty for the null reverse-path.
+    sender: &'e str,
+    recipients: &'e [&'e str],
+    received_at: SystemTime,
+}
+
 /// The request's body for a mail of this content, at a fixed time and in a fixed envelope.
 fn payload(content: &[u8]) -> Vec<u8> {
     let received_at = UNIX_EPOCH + Duration::from_millis(1_700_000_000_250);
-    let mail = Mail {
-        id: MailId::new(received_at, [7; 10]),
-        received_at,
-        reverse_path: ReversePath::Null,
-        trace: String::new(),
-        content: content.to_vec(),
+    payload_of(content, &Envelope { sender: "", recipients: &["inbox@example.com"], received_at })
+}
+
+fn payload_of(content: &[u8], envelope: &Envelope<'_>) -> Vec<u8> {
+    let Envelope { sender, recipients, received_at } = *envelope;
+    let reverse_path = match sender {
+        "" => ReversePath::Null,
+        sender => ReversePath::Mailbox(Address::parse(sender).unwrap()),
     };
+    let id = MailId::new(received_at, [7; 10]);
+    let mail = Mail { id, received_at, reverse_path, trace: String::new(), content: content.to_vec() };
     let prefixes = ["x-".to_owned()];
     let parsed = Parsed::read(&mail.content, &prefixes);
-    let recipients = [Address::parse("inbox@example.com").unwrap()];
+    let recipients: Vec<_> = recipients.iter().map(|text| Address::parse(text).unwrap()).collect();
     let body = parsed.body();
     let mut payload = Vec::new();
     Payload::new(&mail, &parsed, &body, &recipients, &prefixes).write_json(&mut payload).unwrap();

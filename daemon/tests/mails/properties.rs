@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use crate::payload;
+use crate::schema::violations;
 
 /// JSON escapes a byte with at most six, base64 writes three as four, and a byte of windows-1252
 /// is up to three of UTF-8. Headers appear once more, as labels and under their names.
@@ -39,7 +40,7 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn any_payload_is_json_of_bounded_size(
+    fn any_payload_is_json_of_bounded_size_and_as_documented(
         lines in prop::collection::vec((line(), prop::sample::select(vec!["\r\n", "\n", "\r"])), 0..40)
     ) {
         let mail: Vec<u8> =
@@ -48,6 +49,7 @@ proptest! {
         let text = std::str::from_utf8(&payload);
         prop_assert!(text.is_ok(), "not UTF-8");
         let json: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+        prop_assert_eq!(violations(&json), Ok(()));
         prop_assert_eq!(json["size_bytes"].as_u64(), Some(mail.len() as u64));
         prop_assert!(!text.unwrap().contains(['\n', '\r', '\0']), "a control character as it is");
         let parts = json["attachments"].as_array().map_or(0, Vec::len) + 1;
