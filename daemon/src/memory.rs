@@ -60,6 +60,13 @@ impl Reservation {
         self.bytes -= surplus;
     }
 
+    /// Holds `bytes` from now on; `false`, and nothing changed, when there is less left.
+    #[must_use]
+    pub fn try_resize(&mut self, bytes: usize) -> bool {
+        self.shrink_to(bytes);
+        self.try_grow(bytes - self.bytes)
+    }
+
     /// Takes up to `bytes` of what is held into a reservation of its own.
     #[must_use]
     pub fn split(&mut self, bytes: usize) -> Self {
@@ -106,6 +113,13 @@ impl Buffer {
     #[must_use]
     pub fn new(memory: Reservation, bytes_max: usize) -> Self {
         Self { bytes: Vec::new(), memory, bytes_max }
+    }
+
+    /// Makes room for `bytes` in all, so that up to so many are kept without being moved; `false`, and
+    /// nothing changed, when the budget has less.
+    #[must_use]
+    pub fn try_reserve(&mut self, bytes: usize) -> bool {
+        self.grow_to(bytes, bytes)
     }
 
     /// Appends `part`.
@@ -174,6 +188,8 @@ mod tests {
         first.shrink_to(10);
         drop(first.split(4));
         assert_eq!(budget.used_bytes(), 6);
+        assert!(!first.try_resize(101) && first.try_resize(100) && first.try_resize(6));
+        assert_eq!(budget.used_bytes(), 6);
         first.shrink_to(10);
         assert_eq!(first.bytes(), 6);
         drop(first);
@@ -195,6 +211,18 @@ mod tests {
         buffer.push(&[b'x'; 3_900]).unwrap();
         let (bytes, memory) = buffer.into_parts();
         assert_eq!((bytes.len(), memory.bytes()), (9_000, 9_000));
+    }
+
+    #[test]
+    fn room_that_is_made_beforehand_is_taken_beforehand() {
+        let budget = MemoryBudget::new(10_000);
+        let mut buffer = Buffer::new(budget.try_reserve(0).unwrap(), usize::MAX);
+        assert!(!buffer.try_reserve(10_001));
+        assert_eq!(budget.used_bytes(), 0);
+        assert!(buffer.try_reserve(6_000));
+        assert_eq!(budget.used_bytes(), 6_000);
+        buffer.push(&[b'x'; 6_000]).unwrap();
+        assert_eq!(budget.used_bytes(), 6_000, "nothing grew");
     }
 
     #[test]

@@ -26,7 +26,7 @@ use url::WebhookUrl;
 
 /// What a mail takes of the memory while it is read, at most, in multiples of its size: its content,
 /// a part of it without its transfer encoding, and its text, which triples when every octet of
-/// another charset becomes three of UTF-8.
+/// another charset becomes three of UTF-8. `tests/memory.rs` measures it.
 pub const MEMORY_PER_MAIL: usize = 5;
 
 /// Open files besides sessions and deliveries: connections to the health and the metrics port, 256

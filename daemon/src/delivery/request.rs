@@ -1,6 +1,7 @@
 //! A mail to one request for each of its destinations, within the memory budget and off the
 //! threads that serve sessions where it takes long.
 
+use std::borrow::Cow;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -75,7 +76,7 @@ struct Reading {
 
 impl Reading {
     fn of(incoming: Incoming, attachment_bytes_max: usize) -> Result<Self, Answer> {
-        let Incoming { mail, destinations, mut memory } = incoming;
+        let Incoming { mut mail, destinations, mut memory } = incoming;
         let size = mail.content.len();
         if !memory.try_grow(size.saturating_mul(MEMORY_PER_MAIL - 1)) {
             return Err(Answer::OutOfMemory);
@@ -85,8 +86,11 @@ impl Reading {
         let mut parsed =
             without_panic(&mail, || Parsed::read(&mail.content, &prefixes)).unwrap_or_else(|| Parsed {
                 text: Some(String::from_utf8_lossy(&mail.content).into_owned()),
+                size_bytes: size,
                 ..Parsed::default()
             });
+        // All that was wanted of it has been read.
+        mail.content = Vec::new();
         if prefixes.iter().any(|prefix| "received".starts_with(prefix)) {
             // The newest trace stands first: RFC 5321 section 4.4.
             parsed.headers.insert(0, ("Received".to_owned(), mail.trace.clone()));
@@ -94,23 +98,31 @@ impl Reading {
         if parsed.attachments.iter().any(|attachment| attachment.bytes.len() > attachment_bytes_max) {
             return Err(Answer::AttachmentTooLarge(attachment_bytes_max));
         }
-        memory.shrink_to(size + parsed.bytes());
+        if !parsed.needs_layout() {
+            memory.shrink_to(parsed.bytes());
+        }
         Ok(Self { mail, destinations, parsed, memory })
     }
 
     fn render(self) -> Result<Vec<Prepared>, Answer> {
         let Self { mail, destinations, parsed, mut memory } = self;
         let body = without_panic(&mail, || parsed.body()).unwrap_or_default();
+        let made = if let Cow::Owned(text) = &body { text.capacity() } else { 0 };
+        if !memory.try_resize(parsed.bytes() + made) {
+            return Err(Answer::OutOfMemory);
+        }
         let mut prepared = Vec::with_capacity(destinations.len());
         for (route, recipients) in destinations {
             let payload = Payload::new(&mail, &parsed, &body, &recipients, &route.header_prefixes);
             let mut json = Json { buffer: Buffer::new(memory.split(0), usize::MAX) };
-            if let Err(error) = payload.write_json(&mut json) {
-                let held = memory.bytes() + json.buffer.memory().bytes();
-                error!(id = %mail.id, %error, held, "mail was not turned into a request");
-                // What is held already doubles at the next try; so much there never is.
-                let fits = memory.could_ever_be(held.saturating_mul(2));
+            let bytes = payload.json_bytes_max();
+            if !json.buffer.try_reserve(bytes) {
+                let fits = memory.could_ever_be(memory.bytes().saturating_add(bytes));
                 return Err(if fits { Answer::OutOfMemory } else { Answer::RequestTooLarge });
+            }
+            if let Err(error) = payload.write_json(&mut json) {
+                error!(id = %mail.id, %error, bytes, "mail was not turned into a request");
+                return Err(Answer::OutOfMemory);
             }
             let (body, memory) = json.buffer.into_parts();
             let request =

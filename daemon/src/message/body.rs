@@ -1,5 +1,7 @@
 //! Transfer encodings and charsets, leniently: what is broken costs itself alone. Pure.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -19,32 +21,49 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 /// An unknown encoding leaves the bytes as they are. Broken base64 gives what can be read;
 /// broken quoted-printable keeps the broken sequences.
 #[must_use]
-pub fn transfer_decoded(body: &[u8], encoding: &str) -> Vec<u8> {
+pub fn transfer_decoded<'b>(body: &'b [u8], encoding: &str) -> Cow<'b, [u8]> {
     let encoding = encoding.trim();
     if encoding.eq_ignore_ascii_case("base64") {
-        base64_decoded(body)
+        base64_decoded(body).into()
     } else if encoding.eq_ignore_ascii_case("quoted-printable") {
-        quoted::decoded(body)
+        quoted::decoded(body).into()
     } else {
-        body.to_vec()
+        body.into()
     }
 }
+
+/// Digits that are decoded at a time: whole groups of four.
+const DIGITS_AT_ONCE: usize = 4 * 1024;
 
 /// RFC 2045 section 6.8: what is not of the alphabet is ignored. Padding within the body, as
 /// where two encoded files were joined, begins anew.
 #[must_use]
 pub fn base64_decoded(body: &[u8]) -> Vec<u8> {
-    let is_digit = |c: &u8| c.is_ascii_alphanumeric() || matches!(c, b'+' | b'/');
-    let mut digits: Vec<u8> = body.iter().copied().filter(|c| is_digit(c) || *c == b'=').collect();
-    let mut decoded = Vec::with_capacity(digits.len() / 4 * 3 + 3);
-    for run in digits.split_mut(|c| *c == b'=') {
-        // One digit alone holds 6 bits, which are no byte.
-        let whole = if run.len() % 4 == 1 { run.len() - 1 } else { run.len() };
-        if let Ok(bytes) = LENIENT.decode(&run[..whole]) {
-            decoded.extend(bytes);
+    let mut decoded = Vec::with_capacity(body.len() / 4 * 3 + 6);
+    let mut digits = Vec::with_capacity(DIGITS_AT_ONCE.min(body.len()));
+    for c in body {
+        match c {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/' => digits.push(*c),
+            b'=' => decode_digits(&mut digits, &mut decoded),
+            _ => continue,
+        }
+        if digits.len() == DIGITS_AT_ONCE {
+            decode_digits(&mut digits, &mut decoded);
         }
     }
+    decode_digits(&mut digits, &mut decoded);
     decoded
+}
+
+/// Takes the digits of one run, or of a part of it that is whole groups.
+fn decode_digits(digits: &mut Vec<u8>, decoded: &mut Vec<u8>) {
+    // One digit alone holds 6 bits, which are no byte.
+    if digits.len() % 4 == 1 {
+        digits.pop();
+    }
+    // Cannot fail: all are digits, and there are enough.
+    let _ = LENIENT.decode_vec(&*digits, decoded);
+    digits.clear();
 }
 
 /// Text of a declared charset as UTF-8, with replacement characters for what cannot be decoded.
@@ -53,15 +72,25 @@ pub fn base64_decoded(body: &[u8]) -> Vec<u8> {
 /// is valid, else windows-1252, in which every byte is a character. UTF-16 without a byte order
 /// mark is big-endian: RFC 2781 section 4.3.
 #[must_use]
-pub fn text(bytes: &[u8], charset: Option<&str>) -> String {
+pub fn text<'b>(bytes: impl Into<Cow<'b, [u8]>>, charset: Option<&str>) -> String {
+    let bytes = bytes.into();
     let quotes = |c: char| c.is_whitespace() || matches!(c, '"' | '\'');
     let declared = charset.map(|label| label.trim_matches(quotes)).filter(|label| !is_ascii_label(label));
     if let Some(charset) = declared.and_then(charset_of) {
-        return charset.decode(bytes).0.into_owned();
+        match charset.decode(&bytes).0 {
+            Cow::Owned(decoded) => return decoded,
+            Cow::Borrowed(decoded) if decoded.len() < bytes.len() => return decoded.to_owned(),
+            // The bytes are the text.
+            Cow::Borrowed(_) => {}
+        }
     }
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.trim_start_matches('\u{feff}').to_owned(),
-        Err(_) => charset::decode_latin1(bytes).into_owned(),
+    let valid =
+        std::str::from_utf8(&bytes).map(|text| text.len() - text.trim_start_matches('\u{feff}').len());
+    match (valid, bytes) {
+        (Err(_), bytes) => charset::decode_latin1(&bytes).into_owned(),
+        // What was decoded is not copied once more: a mail can be large.
+        (Ok(0), Cow::Owned(bytes)) => String::from_utf8(bytes).unwrap_or_default(),
+        (Ok(marks), bytes) => String::from_utf8_lossy(&bytes[marks..]).into_owned(),
     }
 }
 
@@ -82,7 +111,9 @@ mod tests {
 
     #[test]
     fn base64_is_read_as_far_as_it_goes() {
-        let decode = |body: &str| String::from_utf8(transfer_decoded(body.as_bytes(), "Base64 ")).unwrap();
+        let decode = |body: &str| {
+            String::from_utf8(transfer_decoded(body.as_bytes(), "Base64 ").into_owned()).unwrap()
+        };
         assert_eq!(decode("aGVs\r\nbG8="), "hello");
         assert_eq!(decode("aGVsbG8"), "hello", "without padding");
         assert_eq!(decode("aGV*s b\u{0}G8="), "hello", "with noise");
@@ -93,7 +124,7 @@ mod tests {
 
     #[test]
     fn quoted_printable_keeps_what_is_broken() {
-        let decode = |body: &str| transfer_decoded(body.as_bytes(), "QUOTED-PRINTABLE");
+        let decode = |body: &str| transfer_decoded(body.as_bytes(), "QUOTED-PRINTABLE").into_owned();
         assert_eq!(decode("gr=C3=BC=\r\n=C3=9Fe"), "gr\u{fc}\u{df}e".as_bytes());
         assert_eq!(decode("100=% sure"), b"100=% sure");
     }
@@ -121,7 +152,7 @@ mod tests {
         #[test]
         fn any_bytes_decode(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             for encoding in ["base64", "quoted-printable", "x-none"] {
-                let _ = text(&transfer_decoded(&bytes, encoding), Some("utf-16"));
+                let _ = text(transfer_decoded(&bytes, encoding), Some("utf-16"));
             }
         }
     }

@@ -37,6 +37,8 @@ pub struct Parsed {
     pub attachments: Vec<Attachment>,
     /// All headers of the mail, decoded, in their order.
     pub headers: Vec<(String, String)>,
+    /// Octets of the mail itself.
+    pub size_bytes: usize,
 }
 
 /// A leaf part that is neither the text nor the HTML of the mail.
@@ -65,9 +67,10 @@ impl Parsed {
             subject: headers.decoded("Subject").unwrap_or_default(),
             message_id: headers.unfolded("Message-ID").and_then(|id| bare_id(&id)),
             headers: matching(&headers, prefixes),
+            size_bytes: content.len(),
             ..Self::default()
         };
-        Walk { parsed: &mut parsed, parts_left: PARTS_MAX }.part(&headers, content_body, 0, "text/plain");
+        Walk { parsed: &mut parsed, parts_left: PARTS_MAX }.part(headers, content_body, 0, "text/plain");
         parsed
     }
 
@@ -87,11 +90,12 @@ impl Parsed {
         self.text.is_none() && self.html.is_some()
     }
 
-    /// Octets that it holds, headers and labels aside.
+    /// Octets that it takes, headers and labels aside.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let text = self.text.as_ref().map_or(0, String::len) + self.html.as_ref().map_or(0, String::len);
-        text + self.attachments.iter().map(|attachment| attachment.bytes.len()).sum::<usize>()
+        let texts = [&self.text, &self.html].into_iter().flatten().map(String::capacity);
+        let attachments = self.attachments.iter().map(|attachment| attachment.bytes.capacity());
+        texts.chain(attachments).sum()
     }
 }
 
@@ -101,42 +105,58 @@ struct Walk<'p> {
 }
 
 impl Walk<'_> {
-    fn part(&mut self, headers: &Headers<'_>, content: &[u8], depth: usize, default_type: &str) {
+    fn part(&mut self, headers: Headers<'_>, content: &[u8], depth: usize, default_type: &str) {
+        if let Some((kind, parts)) = self.parts(&headers, content, depth, default_type) {
+            // One level may have 80,000: they are gone before the next level is read.
+            drop(headers);
+            // RFC 2046 section 5.1.5: parts of a digest are messages unless they say otherwise.
+            let default_type = if kind == "multipart/digest" { "message/rfc822" } else { "text/plain" };
+            for part in parts {
+                // A part need not have headers; then an empty line comes first.
+                let (headers, content) = Headers::split(part);
+                self.part(headers, content, depth + 1, default_type);
+            }
+        } else {
+            self.leaf(&headers, content, default_type);
+        }
+    }
+
+    /// The type and the parts of a multipart that is taken apart.
+    fn parts<'c>(
+        &mut self,
+        headers: &Headers<'_>,
+        content: &'c [u8],
+        depth: usize,
+        default_type: &str,
+    ) -> Option<(String, Vec<&'c [u8]>)> {
         let declared = headers.unfolded("Content-Type");
         let parameters = Parameters::read(declared.as_deref().unwrap_or(default_type));
         let mimetype = mimetype(&parameters);
-        if mimetype.starts_with("multipart/") && depth < DEPTH_MAX && self.parts_left > 0 {
-            let boundary = parameters.token("boundary").unwrap_or_default();
-            let parts = multipart::parts(content, &boundary, self.parts_left);
-            if !parts.is_empty() {
-                self.parts_left -= parts.len();
-                // RFC 2046 section 5.1.5: parts of a digest are messages unless they say otherwise.
-                let digest = mimetype == "multipart/digest";
-                let default_type = if digest { "message/rfc822" } else { "text/plain" };
-                for part in parts {
-                    // A part need not have headers; then an empty line comes first.
-                    let (headers, content) = Headers::split(part);
-                    self.part(&headers, content, depth + 1, default_type);
-                }
-                return;
-            }
+        if !mimetype.starts_with("multipart/") || depth >= DEPTH_MAX || self.parts_left == 0 {
+            return None;
         }
-        self.leaf(headers, &parameters, &mimetype, content);
+        let boundary = parameters.token("boundary").unwrap_or_default();
+        let parts = multipart::parts(content, &boundary, self.parts_left);
+        self.parts_left -= parts.len();
+        (!parts.is_empty()).then_some((mimetype, parts))
     }
 
-    fn leaf(&mut self, headers: &Headers<'_>, content_type: &Parameters<'_>, mimetype: &str, content: &[u8]) {
+    fn leaf(&mut self, headers: &Headers<'_>, content: &[u8], default_type: &str) {
+        let declared = headers.unfolded("Content-Type");
+        let content_type = Parameters::read(declared.as_deref().unwrap_or(default_type));
+        let mimetype = mimetype(&content_type);
         let disposition = headers.unfolded("Content-Disposition").unwrap_or_default();
         let disposition = Parameters::read(&disposition);
         let marked = disposition.value.eq_ignore_ascii_case("attachment");
         let encoding = headers.unfolded("Content-Transfer-Encoding").unwrap_or_default();
         let bytes = body::transfer_decoded(content, Parameters::read(&encoding).value);
         let charset = content_type.token("charset");
-        match mimetype {
+        match mimetype.as_str() {
             "text/plain" if !marked && self.parsed.text.is_none() => {
-                self.parsed.text = Some(body::text(&bytes, charset.as_deref()));
+                self.parsed.text = Some(body::text(bytes, charset.as_deref()));
             }
             "text/html" if !marked && self.parsed.html.is_none() => {
-                self.parsed.html = Some(body::text(&bytes, charset.as_deref()));
+                self.parsed.html = Some(body::text(bytes, charset.as_deref()));
             }
             other => {
                 let filename = disposition.text("filename").or_else(|| content_type.text("name"));
@@ -144,7 +164,7 @@ impl Walk<'_> {
                     filename: filename.map(|name| shortened(&name)).filter(|name| !name.is_empty()),
                     content_type: shortened(other),
                     content_id: headers.unfolded("Content-ID").and_then(|id| bare_id(&id)),
-                    bytes,
+                    bytes: bytes.into_owned(),
                 });
             }
         }

@@ -145,8 +145,21 @@ impl<'m> Payload<'m> {
             attachments: parsed.attachments.iter().map(AttachmentPayload::new).collect(),
             received_at: rfc3339(mail.received_at),
             message_id: parsed.message_id.as_deref(),
-            size_bytes: mail.content.len(),
+            size_bytes: parsed.size_bytes,
         }
+    }
+
+    /// How many octets [`Self::write_json`] writes, so that they need not be moved while they grow: at
+    /// least as many, and little more.
+    #[must_use]
+    pub fn json_bytes_max(&self) -> usize {
+        let texts = [self.id, self.sender, self.recipient, self.subject, self.body, &self.received_at];
+        let optional = [self.sender_name, self.html_body, self.message_id];
+        let headers = self.headers.iter().flat_map(|(name, value)| [*name, *value]);
+        let all =
+            texts.into_iter().chain(optional.into_iter().flatten()).chain(self.recipients.iter().copied());
+        let attachments = self.attachments.iter().map(AttachmentPayload::json_bytes_max);
+        FIELDS_BYTES_MAX + all.chain(headers).map(string_bytes).sum::<usize>() + attachments.sum::<usize>()
     }
 
     /// Writes the request's body.
@@ -156,6 +169,20 @@ impl<'m> Payload<'m> {
     pub fn write_json(&self, output: impl std::io::Write) -> serde_json::Result<()> {
         serde_json::to_writer(output, self)
     }
+}
+
+/// Octets of the names of all fields of one object, its punctuation and its numbers.
+const FIELDS_BYTES_MAX: usize = 256;
+
+/// Octets of a string in JSON, its quotes and the punctuation around it included.
+fn string_bytes(text: &str) -> usize {
+    const PUNCTUATION: usize = "\"\":".len();
+    let escapes = text.bytes().map(|c| match c {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => "\\".len(),
+        0..0x20 => "\\u000".len(),
+        _ => 0,
+    });
+    PUNCTUATION + text.len() + escapes.sum::<usize>()
 }
 
 impl<'m> AttachmentPayload<'m> {
@@ -168,6 +195,12 @@ impl<'m> AttachmentPayload<'m> {
             delivery: "inline",
             data_base64: &attachment.bytes,
         }
+    }
+
+    fn json_bytes_max(&self) -> usize {
+        let texts = [self.filename, Some(self.content_type), self.content_id, Some(self.delivery)];
+        let base64 = self.data_base64.len().div_ceil(3) * 4;
+        FIELDS_BYTES_MAX + texts.into_iter().flatten().map(string_bytes).sum::<usize>() + base64
     }
 }
 

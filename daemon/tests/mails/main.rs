@@ -42,9 +42,13 @@ fn payload_of(content: &[u8], envelope: &Envelope<'_>) -> Vec<u8> {
     let parsed = Parsed::read(&mail.content, &prefixes);
     let recipients: Vec<_> = recipients.iter().map(|text| Address::parse(text).unwrap()).collect();
     let body = parsed.body();
-    let mut payload = Vec::new();
-    Payload::new(&mail, &parsed, &body, &recipients, &prefixes).write_json(&mut payload).unwrap();
-    payload
+    let payload = Payload::new(&mail, &parsed, &body, &recipients, &prefixes);
+    let mut json = Vec::new();
+    payload.write_json(&mut json).unwrap();
+    let fields = 256 * (parsed.attachments.len() + 1) + 5 * parsed.headers.len();
+    let bytes_max = payload.json_bytes_max();
+    assert!((json.len()..json.len() + fields).contains(&bytes_max), "{bytes_max} bytes for {}", json.len());
+    json
 }
 
 /// A path next to this file.
