@@ -3,7 +3,7 @@
 
 cluster := tests/cluster/cluster
 
-.PHONY: help demo test generate images cluster-up cluster-down lint unit e2e clean
+.PHONY: help demo test soak generate images cluster-up cluster-down lint unit fuzz e2e clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,11 +14,14 @@ demo: ## from nothing to a mail at a webhook, on a real Kubernetes
 test: ## everything that has to pass
 	@tests/all
 
+soak: ## what takes too long for every change: fuzzing, FUZZ_SECONDS=600 for each target
+	@tests/soak
+
 generate: ## write what is generated: deploy/crd/ and docs/payload.schema.json
 	mkdir -p target
 	cargo run --quiet --locked --package mail-laser-crds --bin crdgen >target/crd.yaml
 	mv target/crd.yaml deploy/crd/mail-laser.dev_maillasers.yaml
-	UPDATE_EXPECT=1 cargo test --quiet --locked --package mail-laser --test mails -- schema documentation >/dev/null
+	UPDATE_EXPECT=1 cargo test --quiet --locked --workspace --test mails -- schema documentation >/dev/null
 
 images: ## build the images as OCI archives in target/images/
 	@images/build
@@ -31,11 +34,15 @@ cluster-down: ## stop the test cluster
 
 lint: ## format and clippy, warnings are errors
 	cargo fmt --all --check
+	cargo fmt --manifest-path daemon/fuzz/Cargo.toml --check
 	cargo clippy --workspace --locked --all-targets -- --deny warnings
 	cargo clippy --workspace --locked --test e2e -- --deny warnings
 
 unit: ## all tests that need no cluster
 	cargo test --workspace --locked
+
+fuzz: ## what comes from the network, FUZZ_SECONDS=20 for each target; TARGET=<name> for one
+	@tests/fuzz $(TARGET)
 
 e2e: ## the end-to-end tests on the test cluster; TEST=<part of a name> for some
 	@tests/end-to-end $(TEST)

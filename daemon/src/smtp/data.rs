@@ -1,14 +1,15 @@
-//! The content of a mail as it follows DATA: dot-unstuffing and the end. Pure.
+//! The content of a mail as it follows DATA or BDAT: dot-unstuffing and the end. Pure.
 //!
-//! The end is CRLF `.` CRLF and nothing else (RFC 5321 section 4.1.1.4). Bare CR and LF are
-//! content; they end neither a line nor the mail, wherever the bytes are split.
+//! After DATA the end is CRLF `.` CRLF and nothing else (RFC 5321 section 4.1.1.4). Bare CR and LF are
+//! content; they end neither a line nor the mail, wherever the bytes are split. A chunk ends after as
+//! many octets as BDAT says, whatever they are (RFC 3030 section 2).
 
-/// How far one call of [`DataDecoder::push`] came.
+/// How far one call of [`DataDecoder::push`] or [`ChunkDecoder::push`] came.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// All of the input was content; the mail goes on.
+    /// All of the input was content; there is more to come.
     NeedMore,
-    /// The mail ended; this many bytes of the input belong to it, its end included.
+    /// The content ended; this many bytes of the input belong to it, its end included.
     End(usize),
 }
 
@@ -78,6 +79,28 @@ impl DataDecoder {
     }
 }
 
+/// Counts the octets of a chunk.
+#[derive(Debug)]
+pub struct ChunkDecoder {
+    left: u64,
+}
+
+impl ChunkDecoder {
+    /// A chunk of so many octets.
+    #[must_use]
+    pub fn new(octets: u64) -> Self {
+        Self { left: octets }
+    }
+
+    /// Hands what of `input` belongs to the chunk to `emit`.
+    pub fn push(&mut self, input: &[u8], mut emit: impl FnMut(&[u8])) -> Progress {
+        let part = usize::try_from(self.left).map_or(input, |left| &input[..left.min(input.len())]);
+        emit(part);
+        self.left -= part.len() as u64;
+        if self.left == 0 { Progress::End(part.len()) } else { Progress::NeedMore }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -128,6 +151,18 @@ mod tests {
     fn a_dot_and_a_bare_cr_are_content() {
         assert_eq!(decode(&[b".\rx\r\n.\r\n"]).0, "\rx\r\n");
         assert_eq!(decode(&[b".\r\r\n.\r\n"]).0, "\r\r\n");
+    }
+
+    #[test]
+    fn a_chunk_is_so_many_octets_and_not_one_more() {
+        let (mut decoder, mut content) = (ChunkDecoder::new(5), Vec::new());
+        let mut emit = |part: &[u8]| content.extend_from_slice(part);
+        assert_eq!(decoder.push(b"\r\n.", &mut emit), Progress::NeedMore);
+        assert_eq!(decoder.push(b"", &mut emit), Progress::NeedMore);
+        assert_eq!(decoder.push(b"\r\nQUIT\r\n", &mut emit), Progress::End(2));
+        assert_eq!(content, b"\r\n.\r\n");
+        assert_eq!(ChunkDecoder::new(0).push(b"QUIT", |_| {}), Progress::End(0));
+        assert_eq!(ChunkDecoder::new(u64::MAX).push(b"QUIT", |_| {}), Progress::NeedMore);
     }
 
     proptest! {

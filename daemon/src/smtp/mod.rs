@@ -23,7 +23,7 @@ pub mod limits;
 pub mod line;
 pub mod listener;
 pub mod protocol;
-mod proxy;
+pub mod proxy;
 pub mod reply;
 pub mod session;
 pub mod trace;

@@ -7,24 +7,24 @@ use ppp::{HeaderResult, v1, v2};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Octets of a version 1 header, its CRLF included: section 2.1 of the protocol.
-const V1_BYTES_MAX: usize = 107;
+pub const V1_BYTES_MAX: usize = 107;
 
 /// Octets of a version 2 header that say how long it is: section 2.2.
-const V2_BYTES_FIXED: usize = 16;
+pub const V2_BYTES_FIXED: usize = 16;
 
 /// Octets of a version 2 header behind these: addresses and what a load balancer adds. The protocol
 /// would allow 64 KiB; real ones stay below 500.
-const V2_BYTES_VARIABLE_MAX: usize = 4 * 1024;
+pub const V2_BYTES_VARIABLE_MAX: usize = 4 * 1024;
 
 /// What begins a version 2 header, and is as long as the shortest beginning of a version 1 header.
-const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+pub const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// Reads a header, and not one octet more. `None` is a connection of the load balancer's own, such as
 /// a health check.
 ///
 /// # Errors
 /// [`io::ErrorKind::InvalidData`] when there is no header, or one that cannot be read.
-pub(super) async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<SocketAddr>> {
+pub async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<SocketAddr>> {
     let mut header = vec![0; V2_SIGNATURE.len()];
     stream.read_exact(&mut header).await?;
     if header == V2_SIGNATURE {

@@ -23,7 +23,7 @@ use crate::metrics::{MessageOutcome, Metrics};
 use crate::routes::{Route, RouteTable};
 
 use super::content::{Collected, Content};
-use super::data::{DataDecoder, Progress};
+use super::data::{ChunkDecoder, DataDecoder, Progress};
 use super::limits::{
     CONTENT_READ_BYTES, DRAIN_PATIENCE, HANDSHAKE_TIME_MAX, MAIL_TIME_MAX, READ_BYTES, RECEIVED_MAX,
     is_too_slow,
@@ -276,44 +276,33 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
         let received = match until {
             Until::Dot => {
                 let mut decoder = DataDecoder::default();
-                self.take(|input| match decoder.push(input, |part| content.push(part)) {
-                    Progress::End(end) => Taken::All(end),
-                    Progress::NeedMore => Taken::NeedMore,
-                })
-                .await?
+                self.take(|input| decoder.push(input, |part| content.push(part))).await?
             }
-            Until::Octets(octets) => self.take_octets(octets, |part| content.push(part)).await?,
+            Until::Octets(octets) => {
+                let mut decoder = ChunkDecoder::new(octets);
+                self.take(|input| decoder.push(input, |part| content.push(part))).await?
+            }
         };
         self.content = Some(content);
         Ok(received)
     }
 
     async fn discard(&mut self, octets: u64) -> io::Result<Received> {
-        self.take_octets(octets, |_| {}).await
-    }
-
-    async fn take_octets(&mut self, octets: u64, mut emit: impl FnMut(&[u8])) -> io::Result<Received> {
-        let mut left = octets;
-        self.take(|input| {
-            let part = usize::try_from(left).map_or(input, |left| &input[..left.min(input.len())]);
-            emit(part);
-            left -= part.len() as u64;
-            if left == 0 { Taken::All(part.len()) } else { Taken::NeedMore }
-        })
-        .await
+        let mut decoder = ChunkDecoder::new(octets);
+        self.take(|input| decoder.push(input, |_| {})).await
     }
 
     /// Reads until `take` has all that it wants, or the client is too slow.
-    async fn take(&mut self, mut take: impl FnMut(&[u8]) -> Taken) -> io::Result<Received> {
+    async fn take(&mut self, mut take: impl FnMut(&[u8]) -> Progress) -> io::Result<Received> {
         self.flush().await?;
         let (started, mut bytes) = (Instant::now(), 0);
         loop {
             match take(&self.input) {
-                Taken::All(end) => {
+                Progress::End(end) => {
                     self.input.advance(end);
                     return Ok(Received::All);
                 }
-                Taken::NeedMore => self.input.clear(),
+                Progress::NeedMore => self.input.clear(),
             }
             match timeout(self.context.idle_timeout, self.read(CONTENT_READ_BYTES)).await {
                 Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -480,14 +469,6 @@ async fn hangs_up(stream: &mut (impl AsyncRead + Unpin), input: &mut BytesMut) {
 enum Until {
     Dot,
     Octets(u64),
-}
-
-/// What became of the input that was offered.
-enum Taken {
-    /// This many bytes of it were the last ones wanted.
-    All(usize),
-    /// All of it was, and more is.
-    NeedMore,
 }
 
 /// What became of content.

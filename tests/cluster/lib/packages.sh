@@ -11,6 +11,7 @@ PACKAGES=(
   ca-certificates:/etc/ssl/certs/ca-certificates.crt
   conntrack:conntrack
   containernetworking-plugins:/usr/lib/cni/bridge
+  g++:g++
   gcc:gcc
   iproute2:ip
   libc6-dev:/usr/include/stdlib.h
