@@ -31,7 +31,7 @@ const COUNT_MAX: usize = 1_000;
 
 /// What no mail of the corpus begins with: what follows it is repeated.
 const REPEATED: u8 = 0xff;
-const REPEATED_BYTES: usize = 256 * 1024;
+const REPEATED_BYTES: usize = 64 * 1024;
 
 fuzz_target!(|data: &[u8]| match data {
     [REPEATED, once @ ..] if !once.is_empty() => check(&once.repeat(REPEATED_BYTES / once.len())),
