@@ -16,6 +16,7 @@ use mail_laser::config::url::WebhookUrl;
 use mail_laser::config::{MEMORY_PER_MAIL, WebhookConfig};
 use mail_laser::delivery::Delivery;
 use mail_laser::delivery::forward::Forward;
+use mail_laser::delivery::intake::Intake;
 use mail_laser::memory::MemoryBudget;
 use mail_laser::metrics::Metrics;
 use mail_laser::routes::{Route, RouteTable};
@@ -128,9 +129,9 @@ async fn take(content: &str) -> (usize, usize, usize) {
     let budget = context.memory.used_bytes();
 
     answer.notify_one();
-    let Delivery::Forward(forward) = context.delivery.as_ref();
-    forward.finish(std::future::pending()).await;
-    assert_eq!(forward.totals().snapshot(), (1, 0, 0));
+    context.delivery.finish(std::future::pending()).await;
+    let metrics = context.metrics.encode().expect("metrics");
+    assert!(metrics.contains("mail_laser_messages_total{route=\"default\",outcome=\"forwarded\"} 1"));
     assert_eq!(context.memory.used_bytes(), 0, "all of the budget is given back");
     webhook.abort();
     (peak, waiting, budget)
@@ -205,7 +206,7 @@ fn context(webhook: SocketAddr) -> Context {
         },
         idle_timeout: Duration::from_secs(600),
         routes: Arc::new(RouteTable::of_one(&known, &route)),
-        delivery: Arc::new(Delivery::Forward(Forward::new(1_000, MESSAGE_BYTES_MAX))),
+        delivery: Arc::new(Delivery::Forward(Forward::new(Intake::new(1_000, MESSAGE_BYTES_MAX)))),
         memory: MemoryBudget::new(MEMORY_BYTES_MAX),
         metrics,
         tls: None,
