@@ -1,5 +1,8 @@
 //! Logs: what they look like and how much there is of them.
 
+use std::io::{self, Write};
+
+use tracing::error;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -38,20 +41,80 @@ pub fn parse_filter(text: &str) -> Result<EnvFilter, String> {
     })
 }
 
-/// Sends log records to standard error from now on.
+/// Sends log records to standard error from now on, and panics with them: what a panic says may hold
+/// anything, line ends included.
 pub fn init(format: LogFormat, filter: EnvFilter) {
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = tracing_subscriber::fmt::layer();
     match format {
         // Colours are for terminals; in a file or a log collector they are noise.
-        LogFormat::Text => registry.with(layer.with_ansi(false)).init(),
-        LogFormat::Json => registry.with(layer.json().flatten_event(true)).init(),
+        LogFormat::Text => {
+            registry.with(layer.with_ansi(false).with_writer(|| OneLine(io::stderr()))).init();
+        }
+        LogFormat::Json => registry.with(layer.with_writer(io::stderr).json().flatten_event(true)).init(),
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string);
+        error!(reason = panic.payload_as_str(), location, "panic, which is a defect");
+    }));
+}
+
+/// Writes each record as one line, whatever it holds: control characters, which could begin another
+/// record or speak to a terminal, are escaped. JSON needs none of this.
+struct OneLine<W>(W);
+
+impl<W: Write> Write for OneLine<W> {
+    /// Takes one whole record: the subscriber writes it at once.
+    fn write(&mut self, record: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(record);
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        let mut escaped = String::with_capacity(line.len() + 1);
+        for c in line.chars() {
+            if c.is_control() { escaped.extend(c.escape_default()) } else { escaped.push(c) }
+        }
+        escaped.push('\n');
+        self.0.write_all(escaped.as_bytes())?;
+        Ok(record.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_is_one_line_whatever_it_holds() {
+        use std::sync::{Arc, Mutex};
+
+        #[derive(Clone, Default)]
+        struct Sink(Arc<Mutex<Vec<u8>>>);
+        impl Write for Sink {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let layer =
+            tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || OneLine(writer.clone()));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let hostile = "a\r\n2026-01-01 INFO forged \u{1b}[2J\u{9b}2J\0 gr\u{fc}n";
+            tracing::info!(display = %hostile, debug = ?hostile, text = hostile, "{hostile}");
+        });
+        let log = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(log.matches('\n').count(), 1, "{log:?}");
+        assert!(log.ends_with('\n') && !log.trim_end_matches('\n').contains(char::is_control), "{log:?}");
+        assert!(log.contains("a\\r\\n2026-01-01 INFO forged") && log.contains("gr\u{fc}n"), "{log:?}");
+    }
 
     #[test]
     fn settings_are_read_or_named() {

@@ -106,7 +106,7 @@ impl Reading {
 
     fn render(self) -> Result<Vec<Prepared>, Answer> {
         let Self { mail, destinations, parsed, mut memory } = self;
-        let body = without_panic(&mail, || parsed.body()).unwrap_or_default();
+        let body = without_panic(&mail, || parsed.body()).unwrap_or_else(|| parsed.body_without_layout());
         let made = if let Cow::Owned(text) = &body { text.capacity() } else { 0 };
         if !memory.try_resize(parsed.bytes() + made) {
             return Err(Answer::OutOfMemory);

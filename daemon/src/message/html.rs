@@ -17,14 +17,18 @@ const LAYOUT_DEPTH_MAX: usize = 100;
 /// 1 MiB, which takes a quarter of a second.
 const LAYOUT_INDENT_MAX: usize = 1024 * 1024;
 
+/// Elements that a page is laid out with, those included that a browser adds: each takes some 1.5 KiB
+/// while it is. Large newsletters have some 10,000.
+const LAYOUT_NODES_MAX: usize = 30_000;
+
+/// Attributes of one tag that is laid out: the parser compares each with all before it. Real tags
+/// have up to some 30.
+const ATTRIBUTES_MAX: usize = 500;
+
 /// The text of an HTML page.
 #[must_use]
 pub fn to_text(html: &str) -> String {
-    let depth = depth_bound(html);
-    let fits = html.len() <= LAYOUT_BYTES_MAX
-        && depth.all <= LAYOUT_DEPTH_MAX
-        && depth.indents * html.len() <= LAYOUT_INDENT_MAX;
-    if fits {
+    if is_laid_out(html) {
         let layout = html2text::config::plain_no_decorate().allow_width_overflow();
         if let Ok(text) = layout.string_from_read(html.as_bytes(), COLUMNS) {
             return text;
@@ -33,51 +37,129 @@ pub fn to_text(html: &str) -> String {
     without_tags(html)
 }
 
-/// An upper bound of how deep elements nest: only the closing tag of the innermost open element
+/// Whether the layout of a page stays within bounds.
+fn is_laid_out(html: &str) -> bool {
+    if html.len() > LAYOUT_BYTES_MAX {
+        return false;
+    }
+    let bound = bound(html);
+    bound.depth <= LAYOUT_DEPTH_MAX
+        && bound.indents * html.len() <= LAYOUT_INDENT_MAX
+        && bound.nodes <= LAYOUT_NODES_MAX
+        && has_few_attributes(html)
+}
+
+/// An upper bound of what a page's layout takes: only the closing tag of the innermost open element
 /// is taken to close anything.
-fn depth_bound(html: &str) -> Depth {
-    let (mut open, mut indents, mut deepest) = (Vec::new(), 0, Depth { all: 0, indents: 0 });
+fn bound(html: &str) -> Bound {
+    let (mut open, mut indents, mut formatting) = (Vec::new(), 0, 0);
+    let mut bound = Bound { depth: 0, indents: 0, nodes: 0 };
     for at in memchr::memchr_iter(b'<', html.as_bytes()) {
+        // Open formatting may have to be begun anew for what follows.
+        bound.nodes += 1 + formatting;
         let tag = &html.as_bytes()[at + 1..];
         if let Some(closing) = tag.strip_prefix(b"/") {
             let closes = open.last().is_some_and(|name: &&[u8]| name.eq_ignore_ascii_case(tag_name(closing)));
             if let Some(name) = open.pop_if(|_| closes) {
-                indents -= usize::from(is_indent(name));
+                indents -= usize::from(is_one_of(&INDENTS, name));
+                formatting -= usize::from(is_one_of(&FORMATTING, name));
             }
-        } else if tag.first().is_some_and(u8::is_ascii_alphabetic) && !is_void(tag_name(tag)) {
-            open.push(tag_name(tag));
-            indents += usize::from(is_indent(tag_name(tag)));
-            deepest = Depth { all: deepest.all.max(open.len()), indents: deepest.indents.max(indents) };
+        } else if tag.first().is_some_and(u8::is_ascii_alphabetic) && !is_one_of(&VOID, tag_name(tag)) {
+            let name = tag_name(tag);
+            open.push(name);
+            indents += usize::from(is_one_of(&INDENTS, name));
+            formatting += usize::from(is_one_of(&FORMATTING, name));
+            bound.depth = bound.depth.max(open.len());
+            bound.indents = bound.indents.max(indents);
         }
     }
-    deepest
+    bound
 }
 
-/// How deep elements nest.
+/// What a page is made of, at most.
 #[derive(Debug, PartialEq, Eq)]
-struct Depth {
-    all: usize,
+struct Bound {
+    /// Elements within each other.
+    depth: usize,
     /// Of those, quotes and lists, which indent their text.
     indents: usize,
+    /// Elements in all.
+    nodes: usize,
 }
 
 /// Elements that indent every line of their text.
-fn is_indent(name: &[u8]) -> bool {
-    const INDENT: [&[u8]; 7] = [b"blockquote", b"ul", b"ol", b"li", b"dl", b"dd", b"pre"];
-    INDENT.iter().any(|indent| name.eq_ignore_ascii_case(indent))
+const INDENTS: [&[u8]; 7] = [b"blockquote", b"ul", b"ol", b"li", b"dl", b"dd", b"pre"];
+
+/// Elements that go on behind the end of the paragraph that they are in, until they are closed: the
+/// "formatting" category of the HTML standard.
+const FORMATTING: [&[u8]; 14] = [
+    b"a", b"b", b"big", b"code", b"em", b"font", b"i", b"nobr", b"s", b"small", b"strike", b"strong", b"tt",
+    b"u",
+];
+
+/// Elements that never have a closing tag: they do not nest.
+const VOID: [&[u8]; 9] = [b"br", b"img", b"hr", b"meta", b"link", b"input", b"col", b"wbr", b"base"];
+
+fn is_one_of(names: &[&[u8]], name: &[u8]) -> bool {
+    names.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 fn tag_name(tag: &[u8]) -> &[u8] {
     &tag[..tag.iter().position(|c| !c.is_ascii_alphanumeric()).unwrap_or(tag.len())]
 }
 
-/// Elements that never have a closing tag: they do not nest.
-fn is_void(name: &[u8]) -> bool {
-    const VOID: [&[u8]; 9] = [b"br", b"img", b"hr", b"meta", b"link", b"input", b"col", b"wbr", b"base"];
-    VOID.iter().any(|void| name.eq_ignore_ascii_case(void))
+/// Whether no tag has more than [`ATTRIBUTES_MAX`], wherever it may turn out that one starts: within
+/// a comment, a script or a value, too. A page that takes long to look at has not.
+fn has_few_attributes(html: &str) -> bool {
+    // Of a real page nearly every byte is looked at once.
+    let mut bytes_left = html.len().saturating_mul(4);
+    memchr::memchr_iter(b'<', html.as_bytes()).all(|at| {
+        let tag = Tag::read(&html.as_bytes()[at + 1..]);
+        bytes_left = bytes_left.saturating_sub(tag.bytes);
+        tag.attributes <= ATTRIBUTES_MAX && bytes_left > 0
+    })
 }
 
-fn without_tags(html: &str) -> String {
+/// The extent of a tag: section 13.2.5 of the HTML standard, from "tag name state" on.
+struct Tag {
+    attributes: usize,
+    bytes: usize,
+}
+
+impl Tag {
+    /// Reads the tag behind a `<`, up to one attribute more than are allowed.
+    fn read(tag: &[u8]) -> Self {
+        let skip = |at: usize, is: fn(u8) -> bool| {
+            at + tag[at..].iter().position(|c| !is(*c)).unwrap_or(tag.len() - at)
+        };
+        let (mut attributes, mut at) = (0, skip(0, |c| !c.is_ascii_whitespace() && c != b'/' && c != b'>'));
+        while attributes <= ATTRIBUTES_MAX {
+            at = skip(at, |c| c.is_ascii_whitespace() || c == b'/');
+            if at == tag.len() || tag[at] == b'>' {
+                break;
+            }
+            attributes += 1;
+            // A name may begin with an equals sign.
+            at = skip(at + 1, |c| !c.is_ascii_whitespace() && !matches!(c, b'/' | b'>' | b'='));
+            let after = skip(at, |c| c.is_ascii_whitespace());
+            if tag.get(after) != Some(&b'=') {
+                continue;
+            }
+            at = skip(after + 1, |c| c.is_ascii_whitespace());
+            at = match tag.get(at) {
+                Some(quote @ (b'"' | b'\'')) => {
+                    memchr::memchr(*quote, &tag[at + 1..]).map_or(tag.len(), |end| at + 1 + end + 1)
+                }
+                _ => skip(at, |c| !c.is_ascii_whitespace() && c != b'>'),
+            };
+        }
+        Self { attributes, bytes: at }
+    }
+}
+
+/// The text between the tags.
+#[must_use]
+pub fn without_tags(html: &str) -> String {
     let mut text = String::with_capacity(html.len() / 2);
     let mut rest = html;
     while let Some(start) = rest.find('<') {
@@ -123,11 +205,58 @@ mod tests {
 
     #[test]
     fn closing_tags_that_close_nothing_do_not_hide_the_depth() {
-        let depth = |html| depth_bound(html).all;
+        let depth = |html| bound(html).depth;
         assert_eq!(depth("<div></p><div></p>"), 2);
         assert_eq!(depth("<div></DIV><div></div>"), 1);
         assert_eq!(depth("<br><br><img src=x><p>"), 1);
-        assert_eq!(depth_bound("<ul><li>a</li><li><b>c</b><ul>"), Depth { all: 3, indents: 3 });
+        let expected = Bound { depth: 3, indents: 3, nodes: 8 };
+        assert_eq!(bound("<ul><li>a</li><li><b>c</b><ul>"), expected);
+    }
+
+    /// Unclosed formatting is begun anew in every later paragraph: 32 KiB of this took 500 MiB.
+    #[test]
+    fn formatting_that_multiplies_is_not_laid_out() {
+        let open: String = (0..90).map(|n| format!("<b a={n}>")).collect();
+        let page = format!("<p>{open}</p>{}", "<p>x</p>".repeat(4_000));
+        assert!(!is_laid_out(&page));
+        assert_eq!(to_text(&page).matches('x').count(), 4_000);
+        assert!(!is_laid_out(&"<br>".repeat(LAYOUT_NODES_MAX + 1)));
+        assert!(is_laid_out(&"<p>Dear <b>all</b>,</p>".repeat(2_000)), "a long letter is");
+    }
+
+    /// The parser compares every attribute of a tag with all before it: 512 KiB of this took minutes.
+    #[test]
+    fn a_tag_of_countless_attributes_is_not_laid_out() {
+        let attributes: String = (0..20_000).map(|n| format!(" a{n:x}")).collect();
+        for page in [
+            format!("<p{attributes}>x"),
+            format!("<p{}>x", attributes.replace(' ', "/")),
+            format!("<p{}>x", attributes.replace(' ', " <")),
+            format!("<p x{}>x", attributes.replace(' ', "=\">\" ")),
+            format!("<!-- <p a=\" --><p{attributes} b=\">x"),
+        ] {
+            assert!(!is_laid_out(&page), "{}", &page[..40]);
+        }
+        assert!(!is_laid_out(&"<p a='<p a=\"".repeat(20_000)), "nor one that takes long to look at");
+        let image = format!("<img alt=x src='data:image/png;base64,{}'>", "ab/+ = ".repeat(30_000));
+        assert!(is_laid_out(&image), "what is quoted is one attribute");
+    }
+
+    #[test]
+    fn attributes_are_counted_as_a_browser_does() {
+        for (tag, attributes) in [
+            ("p>a b", 0),
+            ("p a b=c d = \"e f\" g='>'h>i j", 5),
+            ("br/>", 0),
+            ("p/a/b>", 2),
+            ("p =a =b>", 1),
+            ("p a=>b", 1),
+            ("p a=\"", 1),
+            ("p a", 1),
+        ] {
+            assert_eq!(Tag::read(tag.as_bytes()).attributes, attributes, "{tag}");
+        }
+        assert_eq!(Tag::read(b"p a='>' b>c").bytes, 9);
     }
 
     #[test]

@@ -84,6 +84,15 @@ impl Parsed {
         }
     }
 
+    /// The plain text where [`Self::body`] fails: of HTML, what stands between its tags.
+    #[must_use]
+    pub fn body_without_layout(&self) -> Cow<'_, str> {
+        match (&self.text, &self.html) {
+            (None, Some(page)) => html::without_tags(page).into(),
+            (text, _) => text.as_deref().unwrap_or_default().into(),
+        }
+    }
+
     /// Whether [`Self::body`] has to be made from HTML.
     #[must_use]
     pub fn needs_layout(&self) -> bool {

@@ -81,6 +81,9 @@ pub enum CommandError {
     ControlCharacter,
     /// No such command.
     Unknown,
+    /// A request of HTTP: somebody made a browser or a server talk to this port, and what is in its body
+    /// are commands of his (Postfix: `smtpd_forbidden_commands`).
+    OtherProtocol,
     /// A command of the RFC, or of an extension, that this server does not offer.
     NotImplemented,
     /// The argument is missing or malformed; what it should look like.
@@ -106,6 +109,7 @@ impl CommandError {
                 Reply::new(500, "5.5.2", "Control characters in a command; lines end with CRLF only")
             }
             Self::Unknown => Reply::new(500, "5.5.1", "Command not recognized"),
+            Self::OtherProtocol => Reply::new(554, "5.5.1", "This is SMTP, good-bye"),
             Self::NotImplemented => Reply::new(502, "5.5.1", "Command not implemented"),
             Self::Syntax(syntax) => Reply::new(501, "5.5.4", format!("Syntax: {syntax}")),
             Self::ReversePath(AddressError::NotAscii) | Self::ForwardPath(AddressError::NotAscii) => {
@@ -151,6 +155,9 @@ pub fn parse(line: &[u8]) -> Result<Command, CommandError> {
         "VRFY" if argument.is_empty() => Err(CommandError::Syntax("VRFY address")),
         "VRFY" => Ok(Command::Vrfy),
         "EXPN" | "TURN" | "ETRN" | "SEND" | "SOML" | "SAML" | "AUTH" => Err(CommandError::NotImplemented),
+        "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "PATCH" | "OPTIONS" | "TRACE" | "CONNECT" | "PRI" => {
+            Err(CommandError::OtherProtocol)
+        }
         _ => Err(CommandError::Unknown),
     }
 }
@@ -286,7 +293,11 @@ impl Command {
     /// Whether the command neither names a recipient nor carries a mail on.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        matches!(self, Self::Helo(_) | Self::Ehlo(_) | Self::Rset | Self::Noop | Self::Vrfy | Self::Help)
+        match self {
+            Self::Helo(_) | Self::Ehlo(_) | Self::Rset | Self::Noop | Self::Vrfy | Self::Help => true,
+            Self::Bdat { size, last } => *size == 0 && !last,
+            _ => false,
+        }
     }
 
     /// Whether it uses an extension, which only EHLO offers.
@@ -364,7 +375,8 @@ mod tests {
             ("BDAT 1 LAST now", "501 5.5.4"),
             ("STARTTLS", "StartTls"),
             ("STARTTLS now", "501 5.5.4"),
-            ("GET / HTTP/1.1", "500 5.5.1"),
+            ("GET / HTTP/1.1", "554 5.5.1"),
+            ("POST http://x/ HTTP/1.1", "554 5.5.1"),
             ("", "500 5.5.1"),
             ("NOOP\nQUIT", "500 5.5.2"),
             ("NOOP\rQUIT", "500 5.5.2"),

@@ -136,14 +136,35 @@ mod tests {
         assert_eq!(decode(&[b"..\r\n...\r\n.a\r\nb.\r\n.\r\n"]).0, ".\r\n..\r\na\r\nb.\r\n");
     }
 
+    /// Wherever the network cuts them.
     #[test]
     fn no_other_line_end_ends_a_mail() {
-        for smuggled in ["\n.\n", "\n.\r\n", "\r\n.\n", "\r.\r", "\r\n.\r", "\r.\r\n", "\n.\r", "\r\n\0.\r\n"]
-        {
+        for smuggled in [
+            "\n.\n",
+            "\n.\r\n",
+            "\r\n.\n",
+            "\r.\r",
+            "\r\n.\r",
+            "\r.\r\n",
+            "\n.\r",
+            "\r\n\0.\r\n",
+            "\r\n.\0\r\n",
+            "\r\n.\r\0\n",
+            "\r\0\n.\r\n",
+            "\n\r.\r\n",
+            "\r\n.\r\r\n",
+            "\r\r.\r\n",
+            "\r\n .\r\n",
+            "\r\n. \r\n",
+        ] {
             let input = format!("a{smuggled}b");
-            let (content, rest) = decode(&[input.as_bytes()]);
-            assert_eq!(rest, None, "{smuggled:?} ended a mail");
-            assert!(content.starts_with('a') && content.ends_with('b'), "{smuggled:?}: {content:?}");
+            let cuts = 0..=input.len();
+            for (first, second) in cuts.clone().flat_map(|a| cuts.clone().map(move |b| (a, b.max(a)))) {
+                let input = input.as_bytes();
+                let (content, rest) = decode(&[&input[..first], &input[first..second], &input[second..]]);
+                assert_eq!(rest, None, "{smuggled:?} ended a mail, cut at {first} and {second}");
+                assert!(content.starts_with('a') && content.ends_with('b'), "{smuggled:?}: {content:?}");
+            }
         }
     }
 

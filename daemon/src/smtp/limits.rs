@@ -19,7 +19,7 @@ pub const DISCARDED_BYTES_MAX: usize = 64 * 1024;
 pub const RECIPIENTS_MAX: usize = 1_000;
 
 /// Commands without a mail in between that neither name a recipient nor carry a mail on
-/// (`NOOP`, `RSET`, `VRFY`, `HELP`, a further `EHLO`).
+/// (`NOOP`, `RSET`, `VRFY`, `HELP`, a further `EHLO`, an empty chunk).
 ///
 /// No client needs more than a few; 100 leaves room for one that keeps its connection alive.
 pub const IDLE_COMMANDS_MAX: u32 = 100;
@@ -60,14 +60,19 @@ pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long content may come as slowly as it likes.
 const CONTENT_TIME_FREE: Duration = Duration::from_secs(60);
 
-/// Bytes a second that content has to come at, on average, after that. A modem of 1990 was faster;
-/// a mail of the default limit would take three days.
+/// Bytes a second that content has to come at, on average, after that. A modem of 1990 was faster.
 const CONTENT_RATE_MIN: u64 = 100;
+
+/// How long the content of one mail, or one of its chunks, may take in all: what a modem of 28,800
+/// bit/s needs for a mail of the default limit. RFC 5321 section 4.5.3.2.5 limits the wait for each
+/// block alone, so that content without an end would hold its session for ever.
+pub const CONTENT_TIME_MAX: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// Whether `bytes` of content in `elapsed` are so few that the client only holds the session.
 #[must_use]
 pub fn is_too_slow(bytes: u64, elapsed: Duration) -> bool {
-    elapsed > CONTENT_TIME_FREE && bytes < elapsed.as_secs().saturating_mul(CONTENT_RATE_MIN)
+    elapsed > CONTENT_TIME_MAX
+        || elapsed > CONTENT_TIME_FREE && bytes < elapsed.as_secs().saturating_mul(CONTENT_RATE_MIN)
 }
 
 /// `Received` headers of a mail: with more it goes round in circles (RFC 5321 section 6.3 asks for
@@ -84,5 +89,11 @@ mod tests {
         assert!(!is_too_slow(0, seconds(60)));
         assert!(is_too_slow(6_099, seconds(61)));
         assert!(!is_too_slow(6_100, seconds(61)));
+    }
+
+    #[test]
+    fn content_ends_some_time_however_fast_it_comes() {
+        assert!(!is_too_slow(u64::MAX, CONTENT_TIME_MAX));
+        assert!(is_too_slow(u64::MAX, CONTENT_TIME_MAX + Duration::from_secs(1)));
     }
 }

@@ -173,8 +173,16 @@ impl<D> Protocol<D> {
                 self.idle_commands += u32::from(command.is_idle());
                 self.on_command(command)
             }
-            // Its octets would be taken for commands.
-            Err(error @ CommandError::UnreadableChunk) => Action::Close(error.reply()),
+            // Where no mail can begin, its parameters do not matter.
+            Err(CommandError::UnknownParameter | CommandError::MalformedParameter(_))
+                if matches!(self.state, State::Greeting) =>
+            {
+                Action::Reply(bad_sequence("send EHLO first"))
+            }
+            // What follows would be taken for commands.
+            Err(error @ (CommandError::UnreadableChunk | CommandError::OtherProtocol)) => {
+                Action::Close(error.reply())
+            }
             Err(error) => Action::Reply(error.reply()),
         };
         self.within_limits(action)
@@ -230,7 +238,10 @@ impl<D> Protocol<D> {
                 Some(refusal) => self.within_limits(Action::Reply(refusal)),
                 None => {
                     self.state = State::Chunking { transaction, octets, last: false };
-                    Action::Reply(Reply::new(250, "2.0.0", format!("{octets} octets received")))
+                    let reply = Reply::new(250, "2.0.0", format!("{octets} octets received"));
+                    // The size limit bounds how many chunks bring something, and nothing else those
+                    // that bring nothing.
+                    if octets == 0 { self.within_limits(Action::Reply(reply)) } else { Action::Reply(reply) }
                 }
             },
             state => {
@@ -272,7 +283,10 @@ impl<D> Protocol<D> {
             return match command {
                 Command::Bdat { size, .. } => Action::Discard(size, bad_sequence("send EHLO first")),
                 Command::StartTls => Action::Reply(bad_sequence("send EHLO first")),
-                _ => Action::Reply(CommandError::UnknownParameter.reply()),
+                // Where no mail can begin, its parameters do not matter.
+                _ => Action::Reply(
+                    self.no_mail_now().unwrap_or_else(|| CommandError::UnknownParameter.reply()),
+                ),
             };
         }
         match command {
@@ -324,10 +338,8 @@ impl<D> Protocol<D> {
     }
 
     fn on_mail(&mut self, reverse_path: ReversePath, parameters: MailParameters) -> Action<D> {
-        match self.state {
-            State::Ready => {}
-            State::Greeting => return Action::Reply(bad_sequence("send EHLO first")),
-            _ => return Action::Reply(bad_sequence("a mail has been begun")),
+        if let Some(reply) = self.no_mail_now() {
+            return Action::Reply(reply);
         }
         if self.settings.tls == TlsPolicy::Require && !self.secured {
             return Action::Reply(Reply::new(530, "5.7.0", "Must issue a STARTTLS command first"));
@@ -338,6 +350,15 @@ impl<D> Protocol<D> {
         }
         self.state = State::Transaction(Transaction { reverse_path, recipients: Vec::new(), parameters });
         Action::Reply(Reply::new(250, "2.1.0", "Sender ok"))
+    }
+
+    /// Why no mail can begin here, if none can.
+    fn no_mail_now(&self) -> Option<Reply> {
+        match self.state {
+            State::Ready => None,
+            State::Greeting => Some(bad_sequence("send EHLO first")),
+            _ => Some(bad_sequence("a mail has been begun")),
+        }
     }
 
     /// The reply to a mail that is larger than the server takes: RFC 1870 section 6.

@@ -397,7 +397,13 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
                 sleep(DRAIN_PATIENCE).await;
             }
         };
-        let until = self.deadline.min(Instant::now() + self.context.idle_timeout);
+        let now = Instant::now();
+        // What is there to be read is read without a look at the clock: a client that never pauses
+        // would go on for ever.
+        if now >= self.deadline {
+            return Ok(Wait::TimedOut);
+        }
+        let until = self.deadline.min(now + self.context.idle_timeout);
         tokio::select! {
             biased;
             () = draining => Ok(Wait::Draining),

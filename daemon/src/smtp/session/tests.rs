@@ -1,4 +1,5 @@
 use std::num::NonZeroU32;
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -11,9 +12,11 @@ use crate::delivery::intake::Intake;
 use crate::smtp::protocol::TlsPolicy;
 use crate::webhook::destination::Destination;
 
-/// Sessions that take mail for `x@known.example`; nobody listens where it goes.
-fn context() -> Context {
-    let metrics = Arc::new(Metrics::default());
+mod time;
+
+/// What is costly to make and the same for all: where mail goes, which is nowhere, and a certificate.
+static SHARED: LazyLock<(Arc<Route>, Arc<ServerConfig>)> = LazyLock::new(|| {
+    crate::crypto::init();
     let webhook = WebhookConfig {
         url: WebhookUrl::parse("http://127.0.0.1:9/", false).unwrap(),
         bearer_token: None,
@@ -24,22 +27,29 @@ fn context() -> Context {
         breaker_reset: Duration::from_secs(60),
         concurrency: NonZeroU32::MIN,
     };
-    let destination = Destination::new("default", &webhook, metrics.route("default")).unwrap();
-    let route = Arc::new(Route { destination, header_prefixes: Vec::new() });
+    let destination = Destination::new("default", &webhook, Metrics::default().route("default")).unwrap();
+    let pair = tls::self_signed("mx.example.com").unwrap();
+    let tls = tls::Tls::fixed(pair).server_config().unwrap();
+    (Arc::new(Route { destination, header_prefixes: Vec::new() }), tls)
+});
+
+/// Sessions that take mail for `x@known.example`; nobody listens where it goes.
+fn context() -> Context {
+    let (route, tls) = &*SHARED;
     let known = [Address::parse("x@known.example").unwrap()];
     Context {
         settings: Settings {
             hostname: "mx.example.com".into(),
             message_bytes_max: 1_000,
             unknown_recipients_max: None,
-            tls: TlsPolicy::Off,
+            tls: TlsPolicy::Opportunistic,
         },
         idle_timeout: Duration::from_secs(10),
-        routes: Arc::new(RouteTable::of_one(&known, &route)),
+        routes: Arc::new(RouteTable::of_one(&known, route)),
         delivery: Arc::new(Delivery::Forward(Forward::new(Intake::new(1_000, 1_000)))),
         memory: MemoryBudget::new(1_000_000),
-        metrics,
-        tls: None,
+        metrics: Arc::default(),
+        tls: Some(Arc::clone(tls)),
         draining: CancellationToken::new(),
     }
 }
@@ -68,12 +78,22 @@ async fn converse(context: &Context, pieces: &[&[u8]]) -> String {
         let read = async { reader.read_to_end(&mut replies).await };
         let (_, read) = tokio::join!(send, read);
         read.unwrap();
-        String::from_utf8(replies).unwrap()
+        in_clear_text(&replies).to_owned()
     };
     let (ended, replies) = tokio::join!(session, client);
     let _ = ended;
     let mask = |line: &str| line.split("accepted as ").next().unwrap().to_owned();
     replies.lines().map(mask).collect::<Vec<_>>().join("\n")
+}
+
+/// The replies up to a handshake, in which nothing of what was sent behind STARTTLS is answered:
+/// only an alert of TLS may follow.
+fn in_clear_text(replies: &[u8]) -> &str {
+    const READY: &[u8] = b"Ready to start TLS\r\n";
+    const ALERT: u8 = 21;
+    let end = memchr::memmem::find(replies, READY).map_or(replies.len(), |start| start + READY.len());
+    assert!(matches!(replies.get(end), None | Some(&ALERT)), "{:?}", String::from_utf8_lossy(replies));
+    std::str::from_utf8(&replies[..end]).unwrap()
 }
 
 async fn read_greeting(client: &mut DuplexStream, replies: &mut Vec<u8>) {
@@ -96,6 +116,9 @@ fn dialogue() -> impl Strategy<Value = Vec<&'static str>> {
         Just("BDAT 6\r\nabc\r\nd"),
         Just("BDAT 3 LAST\r\n.\r\n"),
         Just("BDAT x\r\n"),
+        Just("BDAT 0\r\n"),
+        Just("BDAT 1200\r\n"),
+        Just("STARTTLS\r\n"),
         Just("RSET\r\n"),
         Just("NOOP\n\r\n"),
         Just("NONSENSE\r\n"),
