@@ -2,17 +2,23 @@
 //! logs, and how it ends.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod attacks;
 mod breaker;
 mod configuration;
 mod confirm;
 mod delivery;
 mod harness;
 mod health;
-mod limits;
 mod proxy;
 mod readme;
+mod rfc1870;
+mod rfc2034;
+mod rfc2920;
 mod rfc3030;
+mod rfc3207;
 mod rfc5321;
 mod rfc6531;
+mod rfc8314;
 mod shutdown;
 mod tls;
+mod tls_clients;

@@ -66,3 +66,101 @@ fn the_size_limit_holds_over_all_chunks() {
     assert_eq!(client.reply().0, 250);
     assert_eq!(webhook.wait_for(1)[0].json["size_bytes"], 2);
 }
+
+/// RFC 3030 section 4.2: a client need not wait for the reply to a chunk.
+#[test]
+fn pipelined_chunks_are_answered_in_their_order() {
+    let webhook = Webhook::start();
+    let daemon = Daemon::start(&webhook, &[]);
+    let mut client = daemon.client();
+    // The chunks are cut within line ends.
+    client.send(
+        "MAIL FROM:<a@example.org>\r\nRCPT TO:<support@example.com>\r\nBDAT 13\r\nSubject: one\rBDAT 4\r\n\n\r\n\r\
+         BDAT 1\r\n\nBDAT 0\r\nBDAT 2 LAST\r\nx\nMAIL FROM:<b@example.org>\r\nRCPT TO:<support@example.com>\r\n\
+         BDAT 2 LAST\r\n\r\nQUIT\r\n",
+    );
+    let replies: Vec<(u16, String)> = (0..11).map(|_| client.reply()).collect();
+    let codes: Vec<u16> = replies.iter().map(|(code, _)| *code).collect();
+    assert_eq!(codes, [250, 250, 250, 250, 250, 250, 250, 250, 250, 250, 221]);
+    for (reply, octets) in [(2, "13 octets"), (3, "4 octets"), (4, "1 octets"), (5, "0 octets")] {
+        assert!(replies[reply].1.contains(octets), "{:?}", replies[reply]);
+    }
+    let received = webhook.wait_for(2);
+    let first = received.iter().find(|request| request.json["sender"] == "a@example.org").unwrap();
+    assert_eq!((&first.json["subject"], &first.json["size_bytes"]), (&"one".into(), &20.into()));
+}
+
+/// Section 2: each chunk has its reply, also a last one of nothing.
+#[test]
+fn the_last_chunk_may_be_empty() {
+    let webhook = Webhook::start();
+    let daemon = Daemon::start(&webhook, &[]);
+    let mut client = daemon.client();
+    client.envelope("support@example.com");
+    client.send("BDAT 15\r\nSubject: x\r\n\r\nyBDAT 0 LAST\r\n");
+    assert_eq!(client.reply().0, 250);
+    let (code, text) = client.reply();
+    assert_eq!((code, text.contains("accepted")), (250, true), "{text}");
+    client.envelope("support@example.com");
+    assert_eq!(client.ask("BDAT 0 LAST").0, 250, "and all of the mail may be");
+    let sizes: Vec<_> =
+        webhook.wait_for(2).iter().map(|request| request.json["size_bytes"].clone()).collect();
+    assert!(sizes.contains(&15.into()) && sizes.contains(&0.into()), "{sizes:?}");
+}
+
+/// Section 2: "DATA and BDAT commands cannot be used in the same transaction."
+#[test]
+fn data_and_bdat_do_not_mix() {
+    let webhook = Webhook::start();
+    let daemon = Daemon::start(&webhook, &[]);
+    let mut client = daemon.client();
+    client.envelope("support@example.com");
+    client.send("BDAT 2\r\nx\nDATA\r\n");
+    assert_eq!(client.codes(2), [250, 503]);
+    client.send("BDAT 1 LAST\r\ny");
+    assert_eq!(client.reply().0, 250, "the chunks go on");
+    // After DATA, BDAT is text.
+    client.begin_mail("support@example.com");
+    client.send("\r\nBDAT 1 LAST\r\n.\r\n");
+    assert_eq!(client.reply().0, 250);
+    let bodies: Vec<_> = webhook.wait_for(2).iter().map(|request| request.json["body"].clone()).collect();
+    assert!(bodies.contains(&"BDAT 1 LAST\r\n".into()), "{bodies:?}");
+    // BINARYMIME is for BDAT alone: section 3.
+    assert_eq!(client.ask("MAIL FROM:<a@example.org> BODY=BINARYMIME").0, 250);
+    assert_eq!(client.ask("RCPT TO:<support@example.com>").0, 250);
+    assert_eq!(client.ask("DATA").0, 503);
+}
+
+#[test]
+fn a_chunk_without_a_recipient_is_swallowed() {
+    let webhook = Webhook::start();
+    let daemon = Daemon::start(&webhook, &[]);
+    let mut client = daemon.client();
+    client
+        .send("MAIL FROM:<a@example.org>\r\nRCPT TO:<nobody@example.com>\r\nBDAT 6 LAST\r\nNOOP\r\nNOOP\r\n");
+    assert_eq!(client.codes(4), [250, 550, 554, 250]);
+    assert_eq!(client.ask("RCPT TO:<support@example.com>").0, 250, "the mail has been begun all the same");
+    client.send("BDAT 2 LAST\r\n\r\n");
+    assert_eq!(client.reply().0, 250);
+    assert_eq!(webhook.wait_for(1)[0].json["size_bytes"], 2);
+}
+
+/// Section 2: RSET clears all chunks, as EHLO does.
+#[test]
+fn a_mail_of_chunks_can_be_given_up() {
+    let webhook = Webhook::start();
+    let daemon = Daemon::start(&webhook, &[]);
+    let mut client = daemon.client();
+    for give_up in ["RSET", "EHLO client.example.com"] {
+        client.envelope("support@example.com");
+        client.send("BDAT 8\r\nSubject:");
+        assert_eq!(client.reply().0, 250);
+        assert_eq!(client.ask(give_up).0, 250);
+        client.send("BDAT 2 LAST\r\nx\n");
+        assert_eq!(client.reply().0, 503);
+    }
+    client.envelope("support@example.com");
+    client.send("BDAT 3 LAST\r\n\r\nz");
+    assert_eq!(client.reply().0, 250);
+    assert_eq!(webhook.wait_for(1)[0].json["body"], "z");
+}

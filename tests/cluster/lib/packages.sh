@@ -15,11 +15,13 @@ PACKAGES=(
   gcc:gcc
   iproute2:ip
   libc6-dev:/usr/include/stdlib.h
+  libnet-ssleay-perl:/usr/share/doc/libnet-ssleay-perl/copyright
   nftables:nft
   openssl:openssl
   python3:python3
   python3:python3
   runc:runc
+  swaks:swaks
   util-linux:nsenter
 )
 

@@ -60,6 +60,15 @@ impl Client {
         Self { tcp: self.tcp, stream: BufReader::new(stream), certificate }
     }
 
+    /// Says STARTTLS, does the handshake, and says EHLO again, without which there is no mail.
+    pub(crate) fn upgraded(mut self) -> Self {
+        assert_eq!(self.ask("STARTTLS").0, 220);
+        let mut client = self.secured();
+        assert_eq!(client.ask("MAIL FROM:<>").0, 503, "the session begins anew");
+        assert_eq!(client.ask("EHLO client.example.com").0, 250);
+        client
+    }
+
     /// The certificate that the server showed.
     pub(crate) fn certificate(&self) -> &[u8] {
         self.certificate.as_deref().expect("a handshake before")
@@ -114,10 +123,33 @@ impl Client {
         self.reply()
     }
 
-    /// Reads until the server closes.
-    pub(crate) fn read_to_end(&mut self) {
+    /// The codes of the next replies.
+    pub(crate) fn codes(&mut self, count: usize) -> Vec<u16> {
+        (0..count).map(|_| self.reply().0).collect()
+    }
+
+    /// Reads until the server closes; returns what it said.
+    pub(crate) fn read_to_end(&mut self) -> String {
         let mut rest = Vec::new();
         let _ = self.stream.read_to_end(&mut rest);
+        String::from_utf8_lossy(&rest).into_owned()
+    }
+
+    /// Sends again and again what `next` says until the server takes no more; returns its last reply.
+    pub(crate) fn flood(&mut self, mut next: impl FnMut(usize) -> String) -> (u16, String) {
+        for number in 0.. {
+            let line = next(number);
+            self.send(format!("{line}\r\n"));
+            let reply = self.reply();
+            if self.is_last(&reply) {
+                return reply;
+            }
+        }
+        unreachable!("a flood goes on until it is ended")
+    }
+
+    fn is_last(&self, reply: &(u16, String)) -> bool {
+        matches!(reply.0, 421 | 221)
     }
 
     /// Whether the server has closed the connection and said nothing more.

@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -31,10 +32,14 @@ pub(crate) fn command(directory: &Path, variables: &[(&str, &str)]) -> Command {
 impl Daemon {
     /// Starts it with mail for [`RECIPIENT`] going to `webhook`; `variables` win.
     pub(crate) fn start(webhook: &Webhook, variables: &[(&str, &str)]) -> Self {
-        let url = webhook.url();
+        Self::posting_to(&webhook.url(), variables)
+    }
+
+    /// The same with mail going to `url`.
+    pub(crate) fn posting_to(url: &str, variables: &[(&str, &str)]) -> Self {
         let base = [
             ("MAIL_LASER_TARGET_EMAILS", RECIPIENT),
-            ("MAIL_LASER_WEBHOOK_URL", url.as_str()),
+            ("MAIL_LASER_WEBHOOK_URL", url),
             ("MAIL_LASER_BIND_ADDRESS", "127.0.0.1"),
             ("MAIL_LASER_PORT", "0"),
             ("MAIL_LASER_HEALTH_BIND_ADDRESS", "127.0.0.1"),
@@ -88,6 +93,11 @@ impl Daemon {
         })
     }
 
+    /// Every line of the log: an object, or of a log in text a string.
+    pub(crate) fn log_lines(&self) -> Vec<Value> {
+        self.log.lock().expect("the log").clone()
+    }
+
     /// The whole log as text.
     pub(crate) fn log_text(&self) -> String {
         self.log.lock().expect("the log").iter().map(|record| format!("{record}\n")).collect()
@@ -122,19 +132,42 @@ impl Daemon {
         text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
     }
 
+    /// Whether `/health` answers, which has to be within a second whatever else goes on.
+    pub(crate) fn is_healthy(&self) -> bool {
+        let asked = Instant::now();
+        let answer = Self::http(self.health, "GET", "/health");
+        answer.starts_with("HTTP/1.1 200 ") && asked.elapsed() < Duration::from_secs(1)
+    }
+
     pub(crate) fn resident_bytes(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that it ever held.
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, which: &str) -> u64 {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("its status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        let line = status.lines().find_map(|line| line.strip_prefix(which)).expect("its memory");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 }
 
+/// Where a service listens, as its record says; of a log in text, the record is a line.
 fn port(log: &Mutex<Vec<Value>>, service: &str) -> SocketAddr {
     eventually(&format!("the {service} port"), || {
         let log = log.lock().expect("the log");
-        let record = log.iter().find(|r| r["message"] == "listening" && r["service"] == service)?;
-        record["address"].as_str()?.parse().ok()
+        let in_text = format!("listening service=\"{service}\" address=");
+        log.iter().find_map(|record| match record {
+            Value::String(line) => line.split_once(&in_text)?.1.parse().ok(),
+            record if record["message"] == "listening" && record["service"] == service => {
+                record["address"].as_str()?.parse().ok()
+            }
+            _ => None,
+        })
     })
 }
 

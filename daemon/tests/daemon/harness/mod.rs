@@ -2,6 +2,7 @@
 
 mod client;
 mod daemon;
+mod raw;
 mod tls;
 mod webhook;
 
@@ -9,6 +10,8 @@ use std::time::{Duration, Instant};
 
 pub(crate) use client::Client;
 pub(crate) use daemon::{Daemon, command};
+pub(crate) use raw::RawWebhook;
+pub(crate) use tls::pair;
 pub(crate) use webhook::{Behaviour, Webhook};
 
 /// Longer than anything that is waited for takes on a busy machine.

@@ -6,5 +6,7 @@ mod section_3_3_mail_transactions;
 mod section_4_1_1_commands;
 mod section_4_5_1_minimum;
 mod section_4_5_2_transparency;
-mod section_4_5_3_sizes;
+mod section_4_5_3_1_sizes;
+mod section_4_5_3_2_timeouts;
+mod section_4_5_5_null_reverse_path;
 mod section_6_3_loops;

@@ -35,12 +35,75 @@ fn every_command_has_its_reply() {
     assert!(client.is_closed());
 }
 
+/// Section 4.1.1.1 to 4.1.1.10, and 2.4: verbs and keywords in any case, white space at the end.
 #[test]
-fn pipelined_commands_are_answered_in_their_order() {
+fn commands_are_taken_in_any_case() {
+    let webhook = Webhook::start();
+    let daemon = Daemon::start(&webhook, &[]);
+    let mut client = Client::connect(daemon.smtp);
+    assert_eq!(client.reply().0, 220);
+    for (command, code) in [
+        ("eHlO client.example.com", 250),
+        ("mail from:<a@example.org> body=8bitmime", 250),
+        ("rcpt TO:<support@example.com>  ", 250),
+        ("dAtA ", 354),
+        ("x\r\n.", 250),
+        ("noop", 250),
+        ("rset", 250),
+        ("vrfy x", 252),
+        ("help", 214),
+        ("quit", 221),
+    ] {
+        assert_eq!(client.ask(command).0, code, "{command}");
+    }
+    webhook.wait_for(1);
+}
+
+/// Section 4.1.4: HELO and EHLO may come at any time, and end the mail that has been begun; NOOP, HELP
+/// and VRFY do not.
+#[test]
+fn a_hello_ends_a_mail_and_other_commands_do_not() {
     let webhook = Webhook::start();
     let daemon = Daemon::start(&webhook, &[]);
     let mut client = daemon.client();
-    client.send("NOOP\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<x@example.com>\r\nRCPT TO:<support@example.com>\r\nDATA\r\n");
-    let codes: Vec<u16> = (0..5).map(|_| client.reply().0).collect();
-    assert_eq!(codes, [250, 250, 550, 250, 354]);
+    client.envelope("support@example.com");
+    for command in ["NOOP", "HELP", "VRFY x", "EXPN x", "NONSENSE"] {
+        client.ask(command);
+    }
+    assert_eq!(client.ask("DATA").0, 354);
+    assert_eq!(client.ask(".").0, 250);
+    for hello in ["HELO client.example.com", "EHLO client.example.com", "RSET"] {
+        client.envelope("support@example.com");
+        assert_eq!(client.ask(hello).0, 250);
+        assert_eq!(client.ask("DATA").0, 503, "{hello}");
+    }
+    assert_eq!(webhook.wait_for(1).len(), 1);
+}
+
+/// Section 4.1.1.2 and 4.1.2: what a path may look like, source routes included (appendix C).
+#[test]
+fn paths_of_every_form_are_read() {
+    let webhook = Webhook::start();
+    let daemon = Daemon::start(&webhook, &[]);
+    let mut client = daemon.client();
+    for (path, code) in [
+        ("<a@example.org>", 250),
+        ("<>", 250),
+        ("<@relay.example.org,@b.example:a@example.org>", 250),
+        ("<\"a b\"@example.org>", 250),
+        ("<\"a>b\"@example.org>", 250),
+        ("<a@[192.0.2.1]>", 250),
+        ("<a@[IPv6:2001:db8::1]>", 250),
+        ("a@example.org", 501),
+        ("<a@example.org", 501),
+        ("<a@example.org>>", 501),
+        ("<a@>", 501),
+        ("<@example.org>", 501),
+        ("<a b@example.org>", 501),
+        ("<a@-example.org>", 501),
+    ] {
+        let (actual, text) = client.ask(&format!("MAIL FROM:{path}"));
+        assert_eq!(actual, code, "{path}: {text}");
+        assert_eq!(client.ask("RSET").0, 250);
+    }
 }
