@@ -3,7 +3,7 @@
 
 cluster := tests/cluster/cluster
 
-.PHONY: help demo test soak generate images cluster-up cluster-down lint unit fuzz e2e clean
+.PHONY: help demo test bench soak generate images cluster-up cluster-down lint unit fuzz e2e clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,6 +13,9 @@ demo: ## from nothing to a mail at a webhook, on a real Kubernetes
 
 test: ## everything that has to pass
 	@tests/all
+
+bench: ## speed and memory, as ratios to peers measured in the same run; RECORD=yes writes BENCHMARKS.md
+	@tests/bench/run
 
 soak: ## what takes too long for every change: fuzzing, FUZZ_SECONDS=600 for each target
 	@tests/soak

@@ -92,6 +92,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("crds", &[]),
     ("daemon", &["mail-laser-routes"]),
     ("operator", &["mail-laser-crds", "mail-laser-routes"]),
+    ("tests/bench", &[]),
 ];
 
 #[test]

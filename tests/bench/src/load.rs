@@ -1,0 +1,169 @@
+//! SMTP clients, which send as a mail server with PIPELINING does and as fast as they are answered.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::sink::Sink;
+
+/// Who gets all the mail.
+pub(crate) const RECIPIENT: &str = "support@example.com";
+
+const ENVELOPE: &[u8] = b"MAIL FROM:<ann@example.org>\r\nRCPT TO:<support@example.com>\r\nDATA\r\n";
+
+/// How long any answer may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a connection waits while too many mails are on their way.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Mails over many connections.
+#[derive(Clone)]
+pub(crate) struct Load {
+    /// Connections at the same time.
+    pub(crate) connections: usize,
+    /// Whether a connection stays for further mails, or a new one is made for each.
+    pub(crate) stay: bool,
+    /// Mails in all.
+    pub(crate) mails: u64,
+    /// Mails that may have been sent and not yet arrived at the webhook: below every queue's bound, so that the load
+    /// is as fast as the deliveries and no mail is refused.
+    pub(crate) under_way_max: u64,
+    /// The mail, as it follows DATA, its end included.
+    pub(crate) content: Arc<[u8]>,
+}
+
+impl Load {
+    /// Sends all mails, and returns when the first was begun; connections that stay are made before. All mails have to
+    /// be accepted.
+    pub(crate) async fn run(&self, server: SocketAddr, sink: &Arc<Sink>) -> anyhow::Result<Instant> {
+        let sending = Arc::new(Sending {
+            load: self.clone(),
+            server,
+            sink: Arc::clone(sink),
+            arrived_before: sink.arrived(),
+            sent: AtomicU64::new(0),
+        });
+        let mut clients = Vec::new();
+        for _ in 0..self.connections {
+            clients.push(if self.stay { Some(Client::greeted(server).await?) } else { None });
+        }
+        let started = Instant::now();
+        let mut connections = JoinSet::new();
+        for client in clients {
+            let sending = Arc::clone(&sending);
+            connections.spawn(async move {
+                match client {
+                    Some(client) => sending.over_one(client).await,
+                    None => sending.over_many().await,
+                }
+            });
+        }
+        while let Some(connection) = connections.join_next().await {
+            connection??;
+        }
+        Ok(started)
+    }
+}
+
+/// A load under way.
+struct Sending {
+    load: Load,
+    server: SocketAddr,
+    sink: Arc<Sink>,
+    arrived_before: u64,
+    sent: AtomicU64,
+}
+
+impl Sending {
+    /// Waits until another mail may be sent; `false` when there is none left.
+    async fn may_go_on(&self) -> bool {
+        let number = self.sent.fetch_add(1, Ordering::Relaxed);
+        let arrived = || self.sink.arrived() - self.arrived_before;
+        while number < self.load.mails && number >= arrived() + self.load.under_way_max {
+            tokio::time::sleep(PAUSE).await;
+        }
+        number < self.load.mails
+    }
+
+    async fn over_one(&self, mut client: Client) -> anyhow::Result<()> {
+        while self.may_go_on().await {
+            client.mail(&self.load.content).await?;
+        }
+        client.quit().await
+    }
+
+    async fn over_many(&self) -> anyhow::Result<()> {
+        while self.may_go_on().await {
+            let mut client = Client::greeted(self.server).await?;
+            client.mail(&self.load.content).await?;
+            client.quit().await?;
+        }
+        Ok(())
+    }
+}
+
+/// One connection.
+pub(crate) struct Client {
+    stream: TcpStream,
+    input: Vec<u8>,
+}
+
+impl Client {
+    /// Connects, and says EHLO.
+    pub(crate) async fn greeted(server: SocketAddr) -> anyhow::Result<Self> {
+        let stream =
+            TcpStream::connect(server).await.with_context(|| format!("no connection to {server}"))?;
+        stream.set_nodelay(true)?;
+        let mut client = Self { stream, input: Vec::new() };
+        client.replies(&["220"]).await.context("the greeting")?;
+        client.stream.write_all(b"EHLO client.example.org\r\n").await?;
+        client.replies(&["250"]).await.context("the answer to EHLO")?;
+        Ok(client)
+    }
+
+    /// Sends one mail as a mail server with PIPELINING does: the envelope in one piece, then the content.
+    pub(crate) async fn mail(&mut self, content: &[u8]) -> anyhow::Result<()> {
+        self.stream.write_all(ENVELOPE).await?;
+        self.replies(&["250", "250", "354"]).await.context("the answers to the envelope")?;
+        self.stream.write_all(content).await?;
+        self.replies(&["250"]).await.context("the answer to the mail")
+    }
+
+    async fn quit(&mut self) -> anyhow::Result<()> {
+        self.stream.write_all(b"QUIT\r\n").await?;
+        self.replies(&["221"]).await.context("the answer to QUIT")
+    }
+
+    /// Reads one reply for each of `codes`.
+    async fn replies(&mut self, codes: &[&str]) -> anyhow::Result<()> {
+        let mut expected = codes.iter();
+        let mut code = expected.next();
+        while let Some(wanted) = code {
+            let Some(end) = memchr::memchr(b'\n', &self.input) else {
+                let read =
+                    timeout(PATIENCE, self.stream.read_buf(&mut self.input)).await.context("no answer")??;
+                ensure!(read > 0, "the server closed the connection");
+                continue;
+            };
+            let line = &self.input[..end];
+            ensure!(
+                line.starts_with(wanted.as_bytes()),
+                "expected {wanted}, got {:?}",
+                String::from_utf8_lossy(line)
+            );
+            if line.get(3) != Some(&b'-') {
+                code = expected.next();
+            }
+            self.input.drain(..=end);
+        }
+        Ok(())
+    }
+}

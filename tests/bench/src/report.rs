@@ -1,0 +1,130 @@
+//! Results as a table.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context;
+
+/// What the results stand between in the file that keeps them.
+const BEGIN: &str = "<!-- results -->\n";
+const END: &str = "<!-- end of results -->\n";
+
+/// One line of the table.
+pub(crate) struct Row {
+    /// What was measured.
+    pub(crate) what: String,
+    /// What is asked for; empty where a row is only for orientation.
+    pub(crate) target: String,
+    /// What the daemon came to.
+    pub(crate) daemon: String,
+    /// What the peer came to, and who it is.
+    pub(crate) peer: String,
+    /// The daemon's by the peer's.
+    pub(crate) ratio: Option<f64>,
+    /// Whether the target is met.
+    pub(crate) met: Option<bool>,
+}
+
+impl Row {
+    fn cells(&self) -> [String; 6] {
+        let met = self.met.map_or("", |met| if met { "met" } else { "MISSED" });
+        let ratio = self.ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
+        [&self.what, &self.target, &self.daemon, &self.peer, &ratio, met].map(str::to_owned)
+    }
+}
+
+const HEAD: [&str; 6] = ["what", "target", "daemon", "peer", "ratio", ""];
+
+/// A table in Markdown, its columns aligned.
+pub(crate) fn table(rows: &[Row]) -> String {
+    let mut cells = vec![HEAD.map(str::to_owned), HEAD.map(|_| "---".to_owned())];
+    cells.extend(rows.iter().map(Row::cells));
+    let mut widths = [0; HEAD.len()];
+    for line in &cells {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut table = String::new();
+    for line in &cells {
+        for (width, cell) in widths.iter().zip(line) {
+            // Writing to a string does not fail.
+            let _ = write!(table, "| {cell:<width$} ");
+        }
+        table.push_str("|\n");
+    }
+    table
+}
+
+/// Puts `results` in the place of the old ones.
+pub(crate) fn record(file: &Path, results: &str) -> anyhow::Result<()> {
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let text = replaced(&text, results)
+        .with_context(|| format!("no {BEGIN:?} and {END:?} in {}", file.display()))?;
+    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+}
+
+fn replaced(text: &str, results: &str) -> Option<String> {
+    let (before, rest) = text.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}\n{results}\n{END}{after}"))
+}
+
+/// The one in the middle; of an even number, the lower of the two.
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// A number with thousands apart.
+pub(crate) fn thousands(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_readable() {
+        assert_eq!([7.0, 999.4, 1_000.0, 14_900.0].map(thousands), ["7", "999", "1,000", "14,900"]);
+    }
+
+    #[test]
+    fn a_median_is_one_of_the_values() {
+        assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+        assert!((median(&[4.0, 1.0]) - 1.0).abs() < f64::EPSILON);
+        assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn results_take_the_place_of_the_old_ones_alone() {
+        let text = format!("a\n{BEGIN}old\n{END}b\n");
+        assert_eq!(replaced(&text, "new").unwrap(), format!("a\n{BEGIN}\nnew\n{END}b\n"));
+        assert_eq!(replaced("a", "new"), None);
+    }
+
+    #[test]
+    fn a_missed_target_is_shouted() {
+        let row = Row {
+            what: "start".into(),
+            target: "at most 1 ms".into(),
+            daemon: "2 ms".into(),
+            peer: String::new(),
+            ratio: None,
+            met: Some(false),
+        };
+        let table = table(&[row]);
+        assert!(table.ends_with("| start | at most 1 ms | 2 ms   |      |       | MISSED |\n"), "{table}");
+    }
+}

@@ -1,0 +1,94 @@
+//! What is measured, one file each. Peers take turns, round by round, so that whatever else the machine does meets
+//! them all; a result is the median of its rounds.
+
+mod acceptance;
+mod attachment;
+mod latency;
+mod memory;
+mod sessions;
+mod slow_webhook;
+mod start;
+mod throughput;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::load::Load;
+use crate::peer::{Peer, Running, Tools};
+use crate::report::Row;
+use crate::sink::{Pace, Sink};
+
+/// The daemon's default.
+const CONCURRENCY: u32 = 64;
+
+/// How long the mails of one measurement may take to arrive.
+const ARRIVAL_MAX: Duration = Duration::from_secs(120);
+
+/// The rows of all measurements whose name contains `only`, in the order of the table.
+pub(crate) async fn measure(tools: &Tools, rounds: usize, only: &str) -> anyhow::Result<Vec<Row>> {
+    let asked = |name: &str| {
+        let asked = name.contains(only);
+        if asked {
+            eprintln!("bench: {name}");
+        }
+        asked
+    };
+    let mut rows = Vec::new();
+    if asked("throughput") {
+        rows.extend(throughput::rows(tools, rounds).await?);
+    }
+    if asked("acceptance") {
+        rows.push(acceptance::row(tools, rounds).await?);
+    }
+    if asked("slow-webhook") {
+        rows.push(slow_webhook::row(tools, rounds).await?);
+    }
+    if asked("attachment") {
+        rows.extend(attachment::rows(tools, rounds).await?);
+    }
+    if asked("sessions") {
+        rows.extend(sessions::rows(tools, rounds).await?);
+    }
+    if asked("latency") {
+        rows.push(latency::row(tools).await?);
+    }
+    if asked("memory") {
+        rows.extend(memory::rows(tools).await?);
+    }
+    if asked("start") {
+        rows.push(start::row(tools).await?);
+    }
+    Ok(rows)
+}
+
+/// A peer and the webhook that it posts to.
+struct Bench {
+    sink: Arc<Sink>,
+    running: Running,
+}
+
+impl Bench {
+    async fn start(tools: &Tools, peer: Peer, pace: Pace, concurrency: u32) -> anyhow::Result<Self> {
+        let sink = Arc::new(Sink::start(pace).await?);
+        let running = tools.start(peer, sink.address(), concurrency).await?;
+        Ok(Self { sink, running })
+    }
+
+    /// Sends `load`, waits until all of it has arrived, and returns when the first mail was begun.
+    async fn carry(&self, load: &Load) -> anyhow::Result<Instant> {
+        let target = self.sink.arrived() + load.mails;
+        let started = load.run(self.running.smtp, &self.sink).await?;
+        self.sink.wait_for(target, ARRIVAL_MAX).await?;
+        Ok(started)
+    }
+
+    /// Sends `load`; mails a second, until the last has arrived.
+    async fn rate(&self, load: &Load) -> anyhow::Result<f64> {
+        let started = self.carry(load).await?;
+        Ok(per_second(load.mails, self.sink.arrival(self.sink.arrived())? - started))
+    }
+}
+
+fn per_second(mails: u64, time: Duration) -> f64 {
+    mails as f64 / time.as_secs_f64()
+}
