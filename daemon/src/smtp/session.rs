@@ -1,14 +1,18 @@
 //! One connection: moves bytes between its stream and the protocol machine.
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, BytesMut};
 use futures::FutureExt;
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -169,7 +173,7 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
     /// Says who we are. A client that talks before it was greeted does not listen: it is no mail
     /// server (RFC 5321 section 3.1).
     async fn greet(&mut self) -> io::Result<bool> {
-        let talks = matches!(self.read(READ_BYTES).now_or_never(), Some(Ok(1..)));
+        let talks = matches!(self.read::<READ_BYTES>().now_or_never(), Some(Ok(1..)));
         let reply = if talks {
             Reply::new(554, "5.5.1", "You spoke before you were greeted")
         } else {
@@ -304,7 +308,7 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
                 }
                 Progress::NeedMore => self.input.clear(),
             }
-            match timeout(self.context.idle_timeout, self.read(CONTENT_READ_BYTES)).await {
+            match timeout(self.context.idle_timeout, self.read::<CONTENT_READ_BYTES>()).await {
                 Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(Ok(read)) => bytes += read as u64,
                 Ok(Err(error)) => return Err(error),
@@ -389,6 +393,10 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
     /// Sends what is queued, then waits for the client.
     async fn wait(&mut self) -> io::Result<Wait> {
         self.flush().await?;
+        self.output = Vec::new();
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
         let in_transaction = self.protocol.in_transaction();
         let draining = async {
             self.context.draining.cancelled().await;
@@ -407,7 +415,7 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
         tokio::select! {
             biased;
             () = draining => Ok(Wait::Draining),
-            read = timeout_at(until, read(&mut self.stream, &mut self.input, READ_BYTES)) => match read {
+            read = timeout_at(until, read::<READ_BYTES>(&mut self.stream, &mut self.input)) => match read {
                 Ok(Ok(0)) => Ok(Wait::Closed),
                 Ok(Ok(_)) => Ok(Wait::Bytes),
                 Ok(Err(error)) => Err(error),
@@ -416,8 +424,8 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
         }
     }
 
-    async fn read(&mut self, room: usize) -> io::Result<usize> {
-        read(&mut self.stream, &mut self.input, room).await
+    async fn read<const ROOM: usize>(&mut self) -> io::Result<usize> {
+        read::<ROOM>(&mut self.stream, &mut self.input).await
     }
 
     fn queue(&mut self, reply: &Reply) {
@@ -441,7 +449,7 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
             let mut lingering = 0;
             while lingering < LINGER_BYTES_MAX {
                 self.input.clear();
-                match self.read(READ_BYTES).await? {
+                match self.read::<READ_BYTES>().await? {
                     0 => break,
                     bytes => lingering += bytes,
                 }
@@ -453,9 +461,20 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
     }
 }
 
-async fn read(stream: &mut (impl AsyncRead + Unpin), input: &mut BytesMut, room: usize) -> io::Result<usize> {
-    input.reserve(room);
-    stream.read_buf(input).await
+/// Reads up to `ROOM` bytes. The room for them is there only while there are any: sessions that wait are many, and what
+/// each of them holds adds up.
+async fn read<const ROOM: usize>(
+    stream: &mut (impl AsyncRead + Unpin),
+    input: &mut BytesMut,
+) -> io::Result<usize> {
+    poll_fn(|task| {
+        let mut room = [MaybeUninit::uninit(); ROOM];
+        let mut room = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut *stream).poll_read(task, &mut room))?;
+        input.extend_from_slice(room.filled());
+        Poll::Ready(Ok(room.filled().len()))
+    })
+    .await
 }
 
 /// Waits until a client that has said nothing more closes its side.
