@@ -58,19 +58,16 @@ impl DataDecoder {
                     if state == State::DotCr {
                         emit(b"\r");
                     }
-                    // From here to the next CR everything is content.
-                    let start = at - 1;
-                    match memchr::memchr(b'\r', &input[start..]) {
-                        Some(length) => {
-                            at = start + length + 1;
-                            emit(&input[start..at]);
-                            State::Cr
-                        }
-                        None => {
-                            emit(&input[start..]);
-                            at = input.len();
-                            State::Text
-                        }
+                    // From here to the next line that starts with a dot everything is content.
+                    let rest = &input[at - 1..];
+                    let length = memchr::memmem::find(rest, b"\r\n.").map_or(rest.len(), |found| found + 2);
+                    let content = &rest[..length];
+                    emit(content);
+                    at += length - 1;
+                    match content {
+                        [.., b'\r', b'\n'] => State::LineStart,
+                        [.., b'\r'] => State::Cr,
+                        _ => State::Text,
                     }
                 }
             };
