@@ -461,8 +461,8 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
     }
 }
 
-/// Reads up to `ROOM` bytes. The room for them is there only while there are any: sessions that wait are many, and what
-/// each of them holds adds up.
+/// Reads up to `ROOM` bytes. The room for them is there only while there are any: sessions that
+/// wait are many, and what each of them holds adds up.
 async fn read<const ROOM: usize>(
     stream: &mut (impl AsyncRead + Unpin),
     input: &mut BytesMut,
