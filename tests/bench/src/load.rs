@@ -33,16 +33,16 @@ pub(crate) struct Load {
     pub(crate) stay: bool,
     /// Mails in all.
     pub(crate) mails: u64,
-    /// Mails that may have been sent and not yet arrived at the webhook: below every queue's bound, so that the load
-    /// is as fast as the deliveries and no mail is refused.
+    /// Mails that may have been sent and not yet arrived at the webhook: below every queue's bound,
+    /// so that the load is as fast as the deliveries and no mail is refused.
     pub(crate) under_way_max: u64,
     /// The mail, as it follows DATA, its end included.
     pub(crate) content: Arc<[u8]>,
 }
 
 impl Load {
-    /// Sends all mails, and returns when the first was begun; connections that stay are made before. All mails have to
-    /// be accepted.
+    /// Sends all mails, and returns when the first was begun; connections that stay are made
+    /// before. All mails have to be accepted.
     pub(crate) async fn run(&self, server: SocketAddr, sink: &Arc<Sink>) -> anyhow::Result<Instant> {
         let sending = Arc::new(Sending {
             load: self.clone(),

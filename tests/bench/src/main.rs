@@ -1,7 +1,7 @@
 //! Measures the daemon against peers, all in one run, and prints a table: `make bench`.
 //!
-//! This process is both the load and the webhook, so that one clock times a mail from end to end. What it measures runs
-//! in processes of its own, one at a time, and only on the loopback address.
+//! This process is both the load and the webhook, so that one clock times a mail from end to end.
+//! What it measures runs in processes of its own, one at a time, and only on the loopback address.
 
 mod load;
 mod machine;

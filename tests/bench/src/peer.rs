@@ -81,7 +81,8 @@ impl Tools {
         self.aiosmtpd.is_some()
     }
 
-    /// Starts `peer`, which posts to `webhook`, `concurrency` mails at the same time, and waits for its greeting.
+    /// Starts `peer`, which posts to `webhook`, `concurrency` mails at the same time, and waits for
+    /// its greeting.
     pub(crate) async fn start(
         &self,
         peer: Peer,

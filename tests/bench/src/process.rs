@@ -40,7 +40,8 @@ impl Process {
     /// Processor time so far, of all its threads, to a tick of 10 ms: measure a second at least.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
-        // Behind the name, which stands in parentheses and may hold anything, utime and stime are 12th and 13th.
+        // Behind the name, which stands in parentheses and may hold anything, utime and stime are
+        // 12th and 13th.
         let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
         let times = fields.split_whitespace().skip(11).take(2);
         let ticks = times.map(str::parse::<u64>).sum::<Result<u64, _>>()?;

@@ -1,5 +1,5 @@
-//! What is measured, one file each. Peers take turns, round by round, so that whatever else the machine does meets
-//! them all; a result is the median of its rounds.
+//! What is measured, one file each. Peers take turns, round by round, so that whatever else the
+//! machine does meets them all; a result is the median of its rounds.
 
 mod acceptance;
 mod attachment;

@@ -1,5 +1,5 @@
-//! The webhook of all measurements: a bare HTTP/1.1 responder that costs far less than what it measures, and knows
-//! when each mail was there whole.
+//! The webhook of all measurements: a bare HTTP/1.1 responder that costs far less than what it
+//! measures, and knows when each mail was there whole.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,8 +63,9 @@ impl Sink {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no free port for the webhook")?;
         let address = listener.local_addr()?;
         let (delays, due) = mpsc::channel();
-        // All delays are the same, so the first that came is the first that is due. A thread that sleeps is exact to
-        // some 60 us, where a timer of tokio is to a millisecond: 2 % of a webhook's 50 ms.
+        // All delays are the same, so the first that came is the first that is due. A thread that
+        // sleeps is exact to some 60 us, where a timer of tokio is to a millisecond: 2 % of a
+        // webhook's 50 ms.
         std::thread::spawn(move || answer_in_turn(&due));
         let shared = Arc::new(Shared {
             pace,

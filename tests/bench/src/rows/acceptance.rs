@@ -1,5 +1,5 @@
-//! Mails of 1 KiB accepted while the webhook does not answer, until the queue is full, against a server that only
-//! throws mail away.
+//! Mails of 1 KiB accepted while the webhook does not answer, until the queue is full, against a
+//! server that only throws mail away.
 
 use crate::peer::{Peer, Tools};
 use crate::report::{Row, median, thousands};

@@ -1,5 +1,5 @@
-//! Mails of 1 KiB to a webhook that takes 50 ms, over 200 connections: the slots for deliveries should be busy all the
-//! time.
+//! Mails of 1 KiB to a webhook that takes 50 ms, over 200 connections: the slots for deliveries
+//! should be busy all the time.
 
 use std::time::Duration;
 

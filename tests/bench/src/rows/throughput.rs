@@ -1,5 +1,5 @@
-//! Mails of 1 KiB to a webhook that answers at once: processor time and deliveries a second, load, peer and webhook
-//! sharing the machine.
+//! Mails of 1 KiB to a webhook that answers at once: processor time and deliveries a second, load,
+//! peer and webhook sharing the machine.
 
 use crate::load::Load;
 use crate::mail;
