@@ -131,8 +131,10 @@ impl Buffer {
         if length > self.bytes_max {
             return Err(Full::Limit);
         }
-        // Doubling copies each byte about once; when there is not that much, what is needed may do.
-        let doubled = length.max(self.bytes.capacity() * 2).max(BUFFER_BYTES_FIRST).min(self.bytes_max);
+        // Doubling copies each byte about once; when there is not that much, what is needed may do. By
+        // powers of two, so that the last doubling does not depend on the size of the first part.
+        let doubled =
+            length.checked_next_power_of_two().unwrap_or(length).max(BUFFER_BYTES_FIRST).min(self.bytes_max);
         if !self.grow_to(length, doubled) && !self.grow_to(length, length) {
             return Err(Full::Memory);
         }

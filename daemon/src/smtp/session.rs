@@ -482,7 +482,7 @@ async fn read<const ROOM: usize>(
 /// One that did say more, such as QUIT, may have closed its side and listen all the same.
 async fn hangs_up(stream: &mut (impl AsyncRead + Unpin), input: &mut BytesMut) {
     while input.is_empty() {
-        match read(stream, input, READ_BYTES).await {
+        match read::<READ_BYTES>(stream, input).await {
             Ok(1..) => {}
             Ok(0) | Err(_) => return,
         }
