@@ -131,15 +131,20 @@ impl Buffer {
         if length > self.bytes_max {
             return Err(Full::Limit);
         }
-        // Doubling copies each byte about once; when there is not that much, what is needed may do. By
-        // powers of two, so that the last doubling does not depend on the size of the first part.
-        let doubled =
-            length.checked_next_power_of_two().unwrap_or(length).max(BUFFER_BYTES_FIRST).min(self.bytes_max);
-        if !self.grow_to(length, doubled) && !self.grow_to(length, length) {
+        if length > self.bytes.capacity() && !self.grow(length) {
             return Err(Full::Memory);
         }
         self.bytes.extend_from_slice(part);
         Ok(())
+    }
+
+    /// Makes room for `length` bytes, and more where there is memory for it.
+    fn grow(&mut self, length: usize) -> bool {
+        // Doubling copies each byte about once; when there is not that much, what is needed may do. By
+        // powers of two, so that the last doubling does not depend on the size of the first part.
+        let doubled =
+            length.checked_next_power_of_two().unwrap_or(length).max(BUFFER_BYTES_FIRST).min(self.bytes_max);
+        self.grow_to(length, doubled) || self.grow_to(length, length)
     }
 
     /// The bytes, and the memory that they take.

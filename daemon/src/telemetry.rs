@@ -66,6 +66,10 @@ struct OneLine<W>(W);
 impl<W: Write> Write for OneLine<W> {
     /// Takes one whole record: the subscriber writes it at once.
     fn write(&mut self, record: &[u8]) -> io::Result<usize> {
+        if is_one_line(record) {
+            self.0.write_all(record)?;
+            return Ok(record.len());
+        }
         let text = String::from_utf8_lossy(record);
         let line = text.strip_suffix('\n').unwrap_or(&text);
         let mut escaped = String::with_capacity(line.len() + 1);
@@ -80,6 +84,13 @@ impl<W: Write> Write for OneLine<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }
+}
+
+/// Whether a record surely holds no control character but the line end behind it: neither those of
+/// ASCII nor what begins those above it (U+0080 to U+009F). Nearly every record is known by that.
+fn is_one_line(record: &[u8]) -> bool {
+    let is_plain = |byte: &u8| *byte >= b' ' && !matches!(*byte, 0x7f | 0xc2);
+    record.strip_suffix(b"\n").is_some_and(|line| line.iter().all(is_plain))
 }
 
 #[cfg(test)]

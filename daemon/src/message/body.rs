@@ -106,14 +106,15 @@ pub fn text<'b>(bytes: impl Into<Cow<'b, [u8]>>, charset: Option<&str>) -> Strin
             Cow::Borrowed(_) => {}
         }
     }
-    let valid =
-        std::str::from_utf8(&bytes).map(|text| text.len() - text.trim_start_matches('\u{feff}').len());
-    match (valid, bytes) {
-        (Err(_), bytes) => charset::decode_latin1(&bytes).into_owned(),
-        // What was decoded is not copied once more: a mail can be large.
-        (Ok(0), Cow::Owned(bytes)) => String::from_utf8(bytes).unwrap_or_default(),
-        (Ok(marks), bytes) => String::from_utf8_lossy(&bytes[marks..]).into_owned(),
+    let Ok(text) = std::str::from_utf8(&bytes) else {
+        return charset::decode_latin1(&bytes).into_owned();
+    };
+    let unmarked = text.trim_start_matches('\u{feff}');
+    if unmarked.len() < text.len() || matches!(bytes, Cow::Borrowed(_)) {
+        return unmarked.to_owned();
     }
+    // What was decoded is not copied once more: a mail can be large.
+    String::from_utf8(bytes.into_owned()).unwrap_or_default()
 }
 
 fn charset_of(label: &str) -> Option<Charset> {
