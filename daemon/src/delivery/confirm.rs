@@ -1,27 +1,23 @@
 //! `confirm`: the sender is answered with what the webhook says, and keeps the mail until then.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::FutureExt;
 use futures::future::join_all;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
-use crate::message::id::MailId;
 use crate::metrics::MessageOutcome;
 use crate::webhook::LOG_TARGET;
 use crate::webhook::destination::Delivery;
 use crate::webhook::retry::Terms;
 
 use super::intake::Intake;
+use super::journey::{End, Journey, Journeys};
 use super::recent::{Key, Known, Pending, Recent};
-use super::request::Prepared;
 use super::totals::Totals;
 use super::verdict::{Verdict, worst};
 use super::{Answer, Incoming};
@@ -31,13 +27,10 @@ const NOT_IN_TIME: &str = "the webhook has not confirmed the mail in time";
 /// Deliveries that senders wait for.
 #[derive(Debug)]
 pub struct Confirm {
-    intake: Intake,
+    journeys: Journeys,
     timeout: Duration,
-    tasks: TaskTracker,
     /// Cancelled when no sender is held any more.
     release: CancellationToken,
-    /// Cancelled when deliveries under way are given up.
-    stop: CancellationToken,
     shared: Arc<Shared>,
 }
 
@@ -74,11 +67,9 @@ impl Confirm {
     #[must_use]
     pub fn new(intake: Intake, timeout: Duration) -> Self {
         Self {
-            intake,
+            journeys: Journeys::new(intake),
             timeout,
-            tasks: TaskTracker::new(),
             release: CancellationToken::new(),
-            stop: CancellationToken::new(),
             shared: Arc::default(),
         }
     }
@@ -115,29 +106,24 @@ impl Confirm {
 
     /// Lets deliveries under way come to their end until `grace` is over.
     pub async fn finish(&self, grace: impl Future<Output = ()>) {
-        self.tasks.close();
-        tokio::select! {
-            () = self.tasks.wait() => {}
-            () = grace => {
-                self.stop.cancel();
-                self.tasks.wait().await;
-            }
-        }
+        self.journeys.finish(grace).await;
     }
 
-    /// Begins to deliver to those destinations of which nothing is known.
+    /// Begins to deliver to those destinations of which nothing is known; returns what is known of all
+    /// of them then.
     async fn begin(
         &self,
         mut incoming: Incoming,
         keys: &[Key],
         until: Instant,
     ) -> Result<Vec<Known>, Answer> {
-        let mut known: Vec<Known> = {
+        let known: Vec<Option<Known>> = {
             let recent = self.shared.recent();
             keys.iter().map(|key| recent.look_up(key)).collect()
         };
         let mut states = known.iter();
-        incoming.destinations.retain(|_| matches!(states.next(), Some(Known::Nothing)));
+        incoming.destinations.retain(|_| matches!(states.next(), Some(None)));
+        let mut known: Vec<Known> = known.into_iter().flatten().collect();
         if incoming.destinations.is_empty() {
             return Ok(known);
         }
@@ -147,21 +133,17 @@ impl Confirm {
             warn!(target: LOG_TARGET, %id, route, "mail deferred: the circuit is open");
             return Err(Answer::CircuitOpen);
         }
-        let id = incoming.mail.id;
-        let mut begun = self.intake.take(incoming).await?.into_iter();
-        for state in known.iter_mut().filter(|state| matches!(state, Known::Nothing)) {
-            if let Some((prepared, place)) = begun.next() {
-                *state = Known::UnderWay(self.spawn(id, prepared, place, until));
-            }
+        for journey in self.journeys.begin(incoming).await? {
+            known.push(Known::UnderWay(self.spawn(journey, until)));
         }
         Ok(known)
     }
 
-    fn spawn(&self, id: MailId, prepared: Prepared, place: OwnedSemaphorePermit, until: Instant) -> Pending {
-        let key = prepared.request.idempotency_key.clone();
+    fn spawn(&self, journey: Journey, until: Instant) -> Pending {
+        let key = journey.key().to_owned();
         let (sender, pending) = self.shared.recent().begin(key.clone());
         let under_way = UnderWay { shared: Arc::clone(&self.shared), key, sender, verdict: None };
-        self.tasks.spawn(deliver(id, prepared, place, until, self.stop.clone(), under_way));
+        self.journeys.spawn(deliver(journey, until, under_way));
         pending
     }
 
@@ -170,7 +152,6 @@ impl Confirm {
         let mut pending = match known {
             Known::Ended(verdict) => return verdict,
             Known::UnderWay(pending) => pending,
-            Known::Nothing => return Verdict::Temporary(NOT_IN_TIME.to_owned()),
         };
         tokio::select! {
             biased;
@@ -185,62 +166,34 @@ impl Confirm {
 }
 
 /// Takes one mail to what one destination says of it.
-async fn deliver(
-    id: MailId,
-    prepared: Prepared,
-    place: OwnedSemaphorePermit,
-    until: Instant,
-    stop: CancellationToken,
-    mut under_way: UnderWay,
-) {
-    let Prepared { route, request, memory } = prepared;
-    let destination = &route.destination;
-    let metrics = destination.metrics();
-    let accepted_at = Instant::now();
-    let mut queued = metrics.queued(request.body.len());
-    let slot = tokio::select! {
-        biased;
-        () = stop.cancelled() => None,
-        () = sleep_until(until) => None,
-        slot = destination.slot() => slot,
-    };
-    drop(place);
-    queued.leaves_the_queue();
-    let delivery = match &slot {
-        None => None,
-        Some(_) => tokio::select! {
-            biased;
-            () = stop.cancelled() => None,
-            delivery = AssertUnwindSafe(Box::pin(destination.deliver(id, &request, Terms::Until(until.into_std()))))
-                .catch_unwind() => Some(delivery),
-        },
-    };
-    drop((slot, queued, memory));
-    let route = destination.route();
+async fn deliver(journey: Journey, until: Instant, mut under_way: UnderWay) {
+    let id = journey.id;
+    let (route, end) = journey.end(Terms::Until(until.into_std())).await;
+    let metrics = route.destination.metrics();
+    let route = route.destination.route();
     let totals = &under_way.shared.totals;
-    let (verdict, outcome) = match delivery {
-        Some(Ok(Delivery::Delivered)) => {
-            metrics.delivered_after(accepted_at.elapsed().as_secs_f64());
+    let (verdict, outcome) = match end {
+        End::Of(Delivery::Delivered) => {
             totals.forwarded.fetch_add(1, Ordering::Relaxed);
             (Verdict::Delivered, MessageOutcome::Forwarded)
         }
-        Some(Ok(Delivery::Refused(why))) => {
+        End::Of(Delivery::Refused(why)) => {
             totals.failed.fetch_add(1, Ordering::Relaxed);
             (Verdict::Permanent(why), MessageOutcome::Rejected)
         }
-        Some(Ok(Delivery::Failed(why))) => {
+        End::Of(Delivery::Failed(why)) => {
             totals.failed.fetch_add(1, Ordering::Relaxed);
             (Verdict::Temporary(why), MessageOutcome::Deferred)
         }
-        Some(Ok(Delivery::CircuitOpen)) => {
+        End::Of(Delivery::CircuitOpen) => {
             warn!(target: LOG_TARGET, %id, route, "mail deferred: the circuit is open");
             (Verdict::Temporary("the webhook's circuit is open".to_owned()), MessageOutcome::Deferred)
         }
-        Some(Err(_panic)) => {
+        End::Defect => {
             error!(target: LOG_TARGET, %id, route, "mail deferred: its delivery panicked, which is a defect");
             (Verdict::Temporary("the delivery failed".to_owned()), MessageOutcome::Deferred)
         }
-        None => {
+        End::NoTime => {
             warn!(target: LOG_TARGET, %id, route, "mail deferred: there was no time for an attempt");
             (Verdict::Temporary(NOT_IN_TIME.to_owned()), MessageOutcome::Deferred)
         }

@@ -2,57 +2,34 @@
 //! is dropped, with a record for each mail.
 
 use std::future::poll_fn;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
-use futures::FutureExt;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
-use crate::memory::Reservation;
-use crate::message::id::MailId;
-use crate::metrics::{MessageOutcome, Queued};
-use crate::routes::Route;
+use crate::metrics::MessageOutcome;
 use crate::webhook::LOG_TARGET;
-use crate::webhook::client::Request;
-use crate::webhook::destination;
+use crate::webhook::destination::Delivery;
 use crate::webhook::retry::Terms;
 
 use super::intake::Intake;
-use super::request::Prepared;
+use super::journey::{End, Journey, Journeys};
 use super::totals::Totals;
 use super::{Answer, Incoming};
 
-/// The queue of `forward`: a task for each mail that waits for a delivery slot or is delivered.
+/// The queue of `forward`.
 #[derive(Debug)]
 pub struct Forward {
-    intake: Intake,
-    tasks: TaskTracker,
-    stop: CancellationToken,
+    journeys: Journeys,
     totals: Arc<Totals>,
-}
-
-/// One mail on its way to one destination.
-struct Journey {
-    id: MailId,
-    route: Arc<Route>,
-    request: Request,
-    accepted_at: Instant,
-    memory: Reservation,
-    place: OwnedSemaphorePermit,
-    queued: Queued,
 }
 
 impl Forward {
     /// A queue of what `intake` lets in.
     #[must_use]
     pub fn new(intake: Intake) -> Self {
-        Self { intake, tasks: TaskTracker::new(), stop: CancellationToken::new(), totals: Arc::default() }
+        Self { journeys: Journeys::new(intake), totals: Arc::default() }
     }
 
     /// What became of the mails so far.
@@ -63,15 +40,12 @@ impl Forward {
 
     pub(super) async fn accept(&self, incoming: Incoming) -> Answer {
         let id = incoming.mail.id;
-        let taken = match self.intake.take(incoming).await {
-            Ok(taken) => taken,
+        let begun = match self.journeys.begin(incoming).await {
+            Ok(begun) => begun,
             Err(answer) => return answer,
         };
-        let accepted_at = Instant::now();
-        for (Prepared { route, request, memory }, place) in taken {
-            let queued = route.destination.metrics().queued(request.body.len());
-            let journey = Journey { id, route, request, accepted_at, memory, place, queued };
-            self.tasks.spawn(deliver(journey, Arc::clone(&self.totals), self.stop.clone()));
+        for journey in begun {
+            self.journeys.spawn(deliver(journey, Arc::clone(&self.totals)));
         }
         after_others().await;
         Answer::Accepted(id)
@@ -79,14 +53,7 @@ impl Forward {
 
     /// Delivers what waits until `grace` is over, then drops what is left.
     pub async fn finish(&self, grace: impl Future<Output = ()>) {
-        self.tasks.close();
-        tokio::select! {
-            () = self.tasks.wait() => {}
-            () = grace => {
-                self.stop.cancel();
-                self.tasks.wait().await;
-            }
-        }
+        self.journeys.finish(grace).await;
     }
 }
 
@@ -106,51 +73,20 @@ async fn after_others() {
     .await;
 }
 
-/// What became of one mail at one destination.
-enum End {
-    Of(destination::Delivery),
-    Shutdown,
-    Defect,
-}
-
 /// Takes one mail to its end, which is recorded exactly once.
-async fn deliver(journey: Journey, totals: Arc<Totals>, stop: CancellationToken) {
-    let Journey { id, route, request, accepted_at, memory, place, mut queued } = journey;
-    let destination = &route.destination;
-    let metrics = destination.metrics();
-    let slot = tokio::select! {
-        biased;
-        () = stop.cancelled() => None,
-        slot = destination.slot() => slot,
-    };
-    drop(place);
-    queued.leaves_the_queue();
-    let end = match &slot {
-        None => End::Shutdown,
-        // Boxed, so that a mail that only waits does not hold the room of an HTTP request.
-        Some(_) => tokio::select! {
-            biased;
-            () = stop.cancelled() => End::Shutdown,
-            delivery = AssertUnwindSafe(Box::pin(destination.deliver(id, &request, Terms::Insist))).catch_unwind() => {
-                delivery.map_or(End::Defect, End::Of)
-            }
-        },
-    };
-    drop((slot, queued, memory));
-    let route = destination.route();
+async fn deliver(journey: Journey, totals: Arc<Totals>) {
+    let id = journey.id;
+    let (route, end) = journey.end(Terms::Insist).await;
+    let metrics = route.destination.metrics();
+    let route = route.destination.route();
     let (outcome, total) = match end {
-        End::Of(destination::Delivery::Delivered) => {
-            metrics.delivered_after(accepted_at.elapsed().as_secs_f64());
-            (MessageOutcome::Forwarded, &totals.forwarded)
-        }
-        End::Of(destination::Delivery::Failed(_) | destination::Delivery::Refused(_)) => {
-            (MessageOutcome::Failed, &totals.failed)
-        }
-        End::Of(destination::Delivery::CircuitOpen) => {
+        End::Of(Delivery::Delivered) => (MessageOutcome::Forwarded, &totals.forwarded),
+        End::Of(Delivery::Failed(_) | Delivery::Refused(_)) => (MessageOutcome::Failed, &totals.failed),
+        End::Of(Delivery::CircuitOpen) => {
             warn!(target: LOG_TARGET, %id, route, "mail dropped: the circuit is open");
             (MessageOutcome::Dropped, &totals.dropped)
         }
-        End::Shutdown => {
+        End::NoTime => {
             warn!(target: LOG_TARGET, %id, route, "mail dropped: not delivered before the shutdown");
             (MessageOutcome::Dropped, &totals.dropped)
         }

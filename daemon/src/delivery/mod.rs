@@ -6,6 +6,7 @@
 pub mod confirm;
 pub mod forward;
 pub mod intake;
+mod journey;
 mod recent;
 mod request;
 mod totals;

@@ -33,18 +33,14 @@ pub(super) enum Known {
     Ended(Verdict),
     /// It is being delivered.
     UnderWay(Pending),
-    /// Nothing.
-    Nothing,
 }
 
 impl Recent {
-    /// What is known of a pair.
+    /// What is known of a pair, if anything.
     #[must_use]
-    pub(super) fn look_up(&self, key: &str) -> Known {
-        if let Some(verdict) = self.ended.get(key) {
-            return Known::Ended(verdict.clone());
-        }
-        self.under_way.get(key).map_or(Known::Nothing, |pending| Known::UnderWay(pending.clone()))
+    pub(super) fn look_up(&self, key: &str) -> Option<Known> {
+        let ended = self.ended.get(key).map(|verdict| Known::Ended(verdict.clone()));
+        ended.or_else(|| self.under_way.get(key).map(|pending| Known::UnderWay(pending.clone())))
     }
 
     /// Notes that a pair is being delivered; what it comes to is sent by what is returned.
@@ -86,12 +82,12 @@ mod tests {
     fn a_final_verdict_is_remembered_until_it_is_told() {
         let mut recent = Recent::default();
         let (sender, _pending) = recent.begin("a".to_owned());
-        assert!(matches!(recent.look_up("a"), Known::UnderWay(_)));
+        assert!(matches!(recent.look_up("a"), Some(Known::UnderWay(_))));
         sender.send_replace(Some(Verdict::Delivered));
         recent.end("a", Some(&Verdict::Delivered));
-        assert!(matches!(recent.look_up("a"), Known::Ended(Verdict::Delivered)));
+        assert!(matches!(recent.look_up("a"), Some(Known::Ended(Verdict::Delivered))));
         recent.forget("a");
-        assert!(matches!(recent.look_up("a"), Known::Nothing));
+        assert!(recent.look_up("a").is_none());
     }
 
     #[test]
@@ -100,7 +96,7 @@ mod tests {
         for verdict in [Some(Verdict::Temporary("why".to_owned())), None] {
             let _ends = recent.begin("a".to_owned());
             recent.end("a", verdict.as_ref());
-            assert!(matches!(recent.look_up("a"), Known::Nothing));
+            assert!(recent.look_up("a").is_none());
         }
     }
 
@@ -120,8 +116,11 @@ mod tests {
         }
         assert!(recent.order.len() <= 2 * REMEMBERED_MAX && recent.ended.len() <= REMEMBERED_MAX);
         assert!(recent.under_way.is_empty());
-        assert!(matches!(recent.look_up("1"), Known::Nothing));
+        assert!(recent.look_up("1").is_none());
         let newest = (3 * REMEMBERED_MAX - 1).to_string();
-        assert!(matches!(recent.look_up(&newest), Known::Ended(_)), "those that were told take no place");
+        assert!(
+            matches!(recent.look_up(&newest), Some(Known::Ended(_))),
+            "those that were told take no place"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Display names in address headers: RFC 5322 section 3.4. Pure.
 
-use super::words;
+use super::{quoted_string, words};
 
 /// The display name of the first mailbox of an unfolded header, or the name of the first group.
 ///
@@ -17,14 +17,15 @@ pub fn display_name(header: &str) -> Option<String> {
             rest = &rest[word.len()..];
             continue;
         }
+        let from_here = rest;
         rest = &rest[c.len_utf8()..];
         match c {
-            '"' if quotes_end => match quoted(rest) {
-                Some((content, after)) => {
+            '"' if quotes_end => match quoted_string::leading(from_here) {
+                Some((content, Some(after))) => {
                     name.push_str(&content);
                     rest = after;
                 }
-                None => quotes_end = false,
+                _ => quotes_end = false,
             },
             '(' if comments_end => match after_comment(rest) {
                 // It separates words, as a space does.
@@ -44,20 +45,6 @@ pub fn display_name(header: &str) -> Option<String> {
     }
     let ended = header.len() > rest.len() && header[..header.len() - rest.len()].ends_with(['<', ':']);
     Some(words::decoded(name.trim()).trim().to_owned()).filter(|name| ended && !name.is_empty())
-}
-
-/// What is quoted and what follows it.
-fn quoted(text: &str) -> Option<(String, &str)> {
-    let mut content = String::new();
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '"' => return Some((content, chars.as_str())),
-            '\\' => content.extend(chars.next()),
-            other => content.push(other),
-        }
-    }
-    None
 }
 
 /// What follows a comment, which may hold others.

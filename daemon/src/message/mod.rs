@@ -9,6 +9,7 @@ pub mod multipart;
 pub mod parameters;
 pub mod parse;
 pub mod quoted;
+pub mod quoted_string;
 pub mod words;
 
 use std::time::SystemTime;

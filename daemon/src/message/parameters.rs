@@ -1,7 +1,7 @@
 //! Header values with parameters: RFC 2045 section 5.1, continued and encoded as RFC 2231 says.
 //! Pure.
 
-use super::{body, quoted, words};
+use super::{body, quoted, quoted_string, words};
 
 /// A value such as `text/plain; charset=utf-8`.
 #[derive(Debug)]
@@ -101,32 +101,12 @@ fn joined(segments: &[(u32, bool, String)]) -> String {
 
 /// Octets of the quoted string that `text` starts with, or 0.
 fn quoted_length(text: &str) -> usize {
-    if !text.starts_with('"') {
-        return 0;
-    }
-    let mut escaped = false;
-    for (at, byte) in text.bytes().enumerate().skip(1) {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return at + 1,
-            _ => {}
-        }
-    }
-    text.len()
+    quoted_string::leading(text).map_or(0, |(_, rest)| text.len() - rest.map_or(0, str::len))
 }
 
-/// The content of a quoted string (RFC 5322 section 3.2.4), or what is none as it is.
+/// The content of a quoted string, or what is none as it is.
 fn unquoted(raw: &str) -> String {
-    let Some(content) = raw.strip_prefix('"') else {
-        return raw.to_owned();
-    };
-    let mut text = String::with_capacity(content.len());
-    let mut chars = content.chars();
-    while let Some(c) = chars.next().filter(|c| *c != '"') {
-        text.extend(if c == '\\' { chars.next() } else { Some(c) });
-    }
-    text
+    quoted_string::leading(raw).map_or_else(|| raw.to_owned(), |(content, _)| content)
 }
 
 #[cfg(test)]

@@ -250,7 +250,8 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
                     Received::TooSlow => Action::Close(Protocol::<Arc<Route>>::timed_out()),
                 },
                 Action::Deliver(transaction) => {
-                    let reply = self.deliver(transaction).await;
+                    // Boxed, so that an idle session does not hold the room of a delivery.
+                    let reply = Box::pin(self.deliver(transaction)).await;
                     if !reply.is_error() {
                         self.deadline = Instant::now() + MAIL_TIME_MAX;
                     }
