@@ -202,7 +202,9 @@ fn env_rule() -> Rule {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Delivery {
-    /// The mode of delivery.
+    /// The mode of delivery. `Forward`: once the mail is queued in memory; what cannot be delivered is dropped,
+    /// with a warning. `Confirm`: once the webhook has answered `2xx`; until then the sender waits and keeps
+    /// the mail.
     #[serde(default)]
     pub mode: DeliveryMode,
 }
@@ -213,6 +215,10 @@ pub enum DeliveryMode {
     /// A mail is accepted when it is queued in memory. What cannot be delivered is dropped, with a warning.
     #[default]
     Forward,
+    /// A mail is accepted when the webhook has answered `2xx`. Until then the sender waits, and it is told what
+    /// the webhook says instead: `451`, and it tries again later, or `554`, where the webhook will never take
+    /// the mail.
+    Confirm,
 }
 
 impl DeliveryMode {
@@ -220,6 +226,7 @@ impl DeliveryMode {
     pub fn as_env(self) -> &'static str {
         match self {
             Self::Forward => "forward",
+            Self::Confirm => "confirm",
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 use common::{environment, read, rendered};
 use k8s_openapi::api::core::v1::EnvVar;
-use mail_laser::config::{Checked, Config, Sources};
+use mail_laser::config::{Checked, Config, DeliveryConfig, Sources};
 use mail_laser_crds::MailLaser;
 use rcgen::{CertifiedKey, KeyPair};
 
@@ -114,6 +114,7 @@ fn what_a_resource_says_is_what_the_daemon_does() {
     assert!(tls.required);
     assert_eq!(tls.smtps, Some("[::]:4465".parse().unwrap()));
     assert_eq!(tls.pair.unwrap().1.certificate, PAIR.cert.pem().into_bytes());
+    assert!(matches!(config.delivery, DeliveryConfig::Confirm(_)), "{:?}", config.delivery);
     assert_eq!(config.smtp.hostname, "pod-name");
     assert_eq!(config.shutdown_grace.as_secs(), 25);
     assert_eq!(config.smtp.listen, "[::]:2525".parse().unwrap());

@@ -6,7 +6,7 @@
 mod common;
 
 use common::{environment, read, rendered, validated};
-use mail_laser_crds::{MailLaser, TlsMode};
+use mail_laser_crds::{DeliveryMode, EnvVar, MailLaser, TlsMode};
 use mail_laser_operator::evaluate::Dereferenced;
 use mail_laser_operator::resources::{
     deployment, environment as variables, labels, pod_disruption_budget, service, service_account,
@@ -58,6 +58,18 @@ fn no_variable_is_there_twice_and_the_environment_of_the_resource_wins() {
     assert_eq!(names.len(), environment.len());
     let timeout = environment.iter().find(|variable| variable.name == "MAIL_LASER_WEBHOOK_TIMEOUT").unwrap();
     assert_eq!(timeout.value.as_deref(), Some("19"));
+}
+
+#[test]
+fn the_mode_of_delivery_is_the_daemons_and_its_timeout_is_settable() {
+    let mut resource = least();
+    assert_eq!(value(&resource, "MAIL_LASER_DELIVERY").as_deref(), Some("forward"));
+    resource.spec.delivery.mode = DeliveryMode::Confirm;
+    assert_eq!(value(&resource, "MAIL_LASER_DELIVERY").as_deref(), Some("confirm"));
+    assert_eq!(value(&resource, "MAIL_LASER_CONFIRM_TIMEOUT"), None);
+    let name = "MAIL_LASER_CONFIRM_TIMEOUT".to_owned();
+    resource.spec.env = vec![EnvVar { name, value: Some("30".to_owned()), ..EnvVar::default() }];
+    assert_eq!(value(&resource, "MAIL_LASER_CONFIRM_TIMEOUT").as_deref(), Some("30"));
 }
 
 #[test]

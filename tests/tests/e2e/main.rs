@@ -1,6 +1,7 @@
 //! End-to-end tests on a real Kubernetes, one file per behaviour. `make e2e` runs them.
 
 mod circuit;
+mod confirm;
 mod disruption;
 mod drift;
 mod first_mail;

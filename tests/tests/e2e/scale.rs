@@ -40,7 +40,7 @@ async fn scaling_and_a_new_webhook_lose_no_mail() -> anyhow::Result<()> {
     .await
 }
 
-async fn replicas_are(env: &Env, count: usize) -> anyhow::Result<()> {
+pub(crate) async fn replicas_are(env: &Env, count: usize) -> anyhow::Result<()> {
     env.wait_condition("inbox", "Ready", "True", Some("Available")).await?;
     wait_for(&format!("{count} replicas"), Duration::from_secs(60), || async {
         let status = &env.get("MailLaser", "inbox").await?["status"];
