@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use mail_laser_e2e::receiver::{Behaviour, Received};
 use mail_laser_e2e::{Env, Reply, SmtpClient, Webhook, in_namespace, wait_for};
 use serde_json::json;
+use tokio::sync::Mutex;
 
 use crate::inbox;
 use crate::scale::replicas_are;
@@ -66,7 +67,7 @@ async fn rollouts_and_a_killed_pod_lose_no_mail() -> anyhow::Result<()> {
 
         let sent = traffic.stop().await?;
         let received = [first.received().await?, second.received().await?].concat();
-        balances(&ledger, &received)?;
+        balances(&*ledger.lock().await, &received)?;
         sent.arrived(&[&first, &second] as &[&Webhook]).await
     })
     .await
@@ -88,7 +89,7 @@ impl Sender for Persistent {
         })
         .await?;
         let id = id(&reply)?;
-        self.ledger.lock().expect("no sender panics").insert(subject.to_owned(), id);
+        self.ledger.lock().await.insert(subject.to_owned(), id);
         Ok(())
     }
 }
@@ -143,7 +144,7 @@ async fn kill_one(env: &Env) -> anyhow::Result<()> {
 }
 
 /// Whatever was answered `250` is there already, under that id; and whatever came twice has one id.
-fn balances(ledger: &Ledger, received: &[Received]) -> anyhow::Result<()> {
+fn balances(ledger: &BTreeMap<String, String>, received: &[Received]) -> anyhow::Result<()> {
     let mut ids = BTreeMap::<&str, BTreeSet<&str>>::new();
     for request in received {
         let subject = request.body["subject"].as_str().context("no subject")?;
@@ -152,7 +153,6 @@ fn balances(ledger: &Ledger, received: &[Received]) -> anyhow::Result<()> {
         ensure!(key.is_some_and(|key| key == id), "{subject}: the key {key:?} is not the id {id}");
         ids.entry(subject).or_default().insert(id);
     }
-    let ledger = ledger.lock().expect("no sender panics");
     let wrong: Vec<_> = ledger
         .iter()
         .map(|(subject, id)| (subject, id, ids.get(subject.as_str())))
