@@ -15,12 +15,13 @@ pub enum ConditionType {
     /// `True` when the cluster is on its way to what the resource says and nobody has to act, or when what is
     /// missing may still come. Reasons when `True`: [`Reason::RollingOut`], [`Reason::PartlyAvailable`],
     /// [`Reason::Unavailable`], [`Reason::SecretNotFound`], [`Reason::ConfigMapNotFound`],
-    /// [`Reason::ServiceNotFound`], [`Reason::WaitingForDeletion`], [`Reason::RequestFailed`]; when `False`:
-    /// [`Reason::UpToDate`], [`Reason::Suspended`], and the reason of `Stalled` when that is `True`.
+    /// [`Reason::ServiceNotFound`], [`Reason::WaitingForDeletion`], [`Reason::RequestFailed`],
+    /// [`Reason::ClaimPending`], [`Reason::Growing`], [`Reason::Draining`]; when `False`: [`Reason::UpToDate`],
+    /// [`Reason::DeadLetters`], [`Reason::Suspended`], and the reason of `Stalled` when that is `True`.
     Reconciling,
     /// `True` when a person has to act. Reasons when `True`: [`Reason::NameConflict`], [`Reason::InvalidSpec`],
     /// [`Reason::WrongSecretType`], [`Reason::InvalidConfiguration`], [`Reason::ProgressDeadlineExceeded`],
-    /// [`Reason::Refused`]; when `False`: [`Reason::NotStalled`].
+    /// [`Reason::Refused`], [`Reason::ClaimCannotGrow`]; when `False`: [`Reason::NotStalled`].
     Stalled,
 }
 
@@ -76,6 +77,18 @@ pub enum Reason {
     ProgressDeadlineExceeded,
     /// The API server refuses an object as it would have to be.
     Refused,
+    /// No pod can start because its claim has no volume yet.
+    ClaimPending,
+    /// Claims grow to `spec.delivery.spool.size`. Mail is accepted meanwhile.
+    Growing,
+    /// A claim cannot grow: its storage class does not allow it, or its volume was not made by one.
+    ClaimCannotGrow,
+    /// What removed replicas left in their spools is being delivered. Mail is accepted meanwhile; more replicas
+    /// are not made until it is done.
+    Draining,
+    /// Everything is as the resource says, but claims of removed replicas still hold dead letters: mails that
+    /// the webhook refused for good, or that were tried for too long. A person decides what becomes of them.
+    DeadLetters,
     /// Nothing is left to do.
     UpToDate,
     /// `spec.suspend` is true.
@@ -104,6 +117,11 @@ impl Reason {
             Self::InvalidConfiguration => "InvalidConfiguration",
             Self::ProgressDeadlineExceeded => "ProgressDeadlineExceeded",
             Self::Refused => "Refused",
+            Self::ClaimPending => "ClaimPending",
+            Self::Growing => "Growing",
+            Self::ClaimCannotGrow => "ClaimCannotGrow",
+            Self::Draining => "Draining",
+            Self::DeadLetters => "DeadLetters",
             Self::UpToDate => "UpToDate",
             Self::Suspended => "Suspended",
             Self::NotStalled => "NotStalled",

@@ -24,6 +24,7 @@
 #![allow(unreachable_pub)]
 
 pub mod conditions;
+mod delivery;
 mod env;
 mod mail_laser;
 mod pod_template;
@@ -35,10 +36,9 @@ mod status;
 mod tls;
 mod webhook;
 
+pub use delivery::{Delivery, DeliveryMode, Spool};
 pub use env::{EnvVar, EnvVarSource, FieldRef, ResourceFieldRef, reserved_env_name};
-pub use mail_laser::{
-    Delivery, DeliveryMode, ImagePullPolicy, MailLaser, MailLaserSpec, NAME_LENGTH_MAX, Resources,
-};
+pub use mail_laser::{ImagePullPolicy, MailLaser, MailLaserSpec, NAME_LENGTH_MAX, Resources};
 pub use pod_template::PodTemplate;
 pub use probes::{LivenessProbe, ProbeTiming, Probes, ReadinessProbe};
 pub use references::{
@@ -56,3 +56,7 @@ pub const GROUP: &str = "mail-laser.dev";
 
 /// The label by which a `MailLaser`'s pods are selected; its value is the resource's name.
 pub const NAME_LABEL: &str = "mail-laser.dev/name";
+
+/// The label of pods that deliver what a removed replica left; its value is the resource's name. They have no
+/// [`NAME_LABEL`], so that no Service sends them mail.
+pub const DRAIN_LABEL: &str = "mail-laser.dev/drain";

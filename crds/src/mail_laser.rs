@@ -8,6 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::delivery::Delivery;
 use crate::env::{EnvVar, RESERVED};
 use crate::pod_template::PodTemplate;
 use crate::probes::Probes;
@@ -196,39 +197,6 @@ fn env_rule() -> Rule {
         .collect();
     Rule::new(format!("!self.exists(e, {})", conditions.join(" || ")))
         .message(format!("env must not set what the operator sets: {}", RESERVED.join(", ")).as_str())
-}
-
-/// When a sender is told that its mail was accepted.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Delivery {
-    /// The mode of delivery. `Forward`: once the mail is queued in memory; what cannot be delivered is dropped,
-    /// with a warning. `Confirm`: once the webhook has answered `2xx`; until then the sender waits and keeps
-    /// the mail.
-    #[serde(default)]
-    pub mode: DeliveryMode,
-}
-
-/// Modes of delivery.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub enum DeliveryMode {
-    /// A mail is accepted when it is queued in memory. What cannot be delivered is dropped, with a warning.
-    #[default]
-    Forward,
-    /// A mail is accepted when the webhook has answered `2xx`. Until then the sender waits, and it is told what
-    /// the webhook says instead: `451`, and it tries again later, or `554`, where the webhook will never take
-    /// the mail.
-    Confirm,
-}
-
-impl DeliveryMode {
-    /// As in the daemon's configuration.
-    pub fn as_env(self) -> &'static str {
-        match self {
-            Self::Forward => "forward",
-            Self::Confirm => "confirm",
-        }
-    }
 }
 
 /// When an image is pulled.

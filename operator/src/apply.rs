@@ -1,17 +1,20 @@
 //! Writes owned objects: the only place that changes anything but status.
 //!
 //! An absent object is created. One that is there is written only if [`crate::diff`] finds a reason, by
-//! server-side apply. One that is someone else's is never touched, and nothing is ever deleted to be made
-//! anew, because the address of a Service may be an MX record.
+//! server-side apply. One that is someone else's is never touched. A Service is never deleted, because its address
+//! may be an MX record; a claim only when nothing is left in it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{
+    DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
+};
 use kube::{Api, Client, ResourceExt};
 use mail_laser_crds::conditions::Reason;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::caches::Caches;
@@ -21,7 +24,8 @@ use crate::metrics::Metrics;
 use crate::ownership::{Ownership, ownership};
 use crate::problem::Problem;
 use crate::replacement::replacement;
-use crate::resources::labels::MANAGER;
+use crate::resources::claim;
+use crate::resources::labels::{INSTANCE, MANAGER};
 use crate::{diff, managed_fields};
 
 /// How often a write that depends on the version of an object is tried: the cluster's own controllers write
@@ -97,9 +101,9 @@ impl Applier {
     /// Drops what is remembered of the objects of a resource that is gone.
     pub fn forget(&self, namespace: &str, name: &str) {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        for kind in Kind::ALL {
-            written.remove(&(kind, namespace.to_owned(), name.to_owned()));
-        }
+        written.retain(|(_, of, _), entry| {
+            of != namespace || entry.live.labels().get(INSTANCE).map(String::as_str) != Some(name)
+        });
     }
 
     /// Makes the object be what `sent` says.
@@ -114,7 +118,7 @@ impl Applier {
         namespace: &str,
         sent: &Value,
     ) -> Result<Outcome, RequestError> {
-        let name = owner.name.as_str();
+        let name = sent["metadata"]["name"].as_str().unwrap_or_default();
         let target = Target { api: self.api(kind, namespace), kind, namespace, name };
         let before = cached_version(caches, kind, namespace, name);
         let live = match self.live(caches, kind, namespace, name) {
@@ -139,6 +143,8 @@ impl Applier {
                 )));
             }
             Ownership::Orphan => Some("it has no controller".to_owned()),
+            // The pods of a Job are as they were made: it ends, and another one begins.
+            Ownership::Ours if kind == Kind::Job => None,
             Ownership::Ours => reason_to_write(kind, sent, &live),
         };
         let Some(why) = update else { return Ok(Outcome::InPlace(Box::new(live))) };
@@ -165,10 +171,9 @@ impl Applier {
             Err(kube::Error::Api(status)) if is_refusal(&status) => {
                 Ok(Creation::Refused(refused(target, &status.message)))
             }
-            Err(error) if is_namespace_terminating(&error) => Ok(Creation::Refused(Problem::new(
-                Reason::WaitingForDeletion,
-                format!("namespace {} is being deleted", target.namespace),
-            ))),
+            Err(error) if is_namespace_terminating(&error) => {
+                Ok(Creation::Refused(being_deleted(target.namespace)))
+            }
             Err(error) => Err(target.failed(Verb::Create, error)),
         }
     }
@@ -254,32 +259,74 @@ impl Applier {
         }
     }
 
-    /// Deletes the object if it is there and the resource's.
+    /// Has a claim ask for a size.
+    ///
+    /// # Errors
+    /// When the request fails in a way that another try may mend.
+    pub async fn grow(
+        &self,
+        caches: &Caches,
+        namespace: &str,
+        name: &str,
+        size: &str,
+    ) -> Result<Option<Problem>, RequestError> {
+        let kind = Kind::Claim;
+        let Some(live) = self.live(caches, kind, namespace, name) else { return Ok(None) };
+        let before = cached_version(caches, kind, namespace, name);
+        let target = Target { api: self.api(kind, namespace), kind, namespace, name };
+        let mut body = claim::growth(size);
+        kind.name(&mut body);
+        // With the uid no claim is made where none is.
+        body["metadata"] = json!({"name": name, "namespace": namespace, "uid": live.uid()});
+        let params = PatchParams::apply(MANAGER).force();
+        match target.api.patch(name, &params, &Patch::Apply(body)).await {
+            Ok(live) => {
+                self.metrics.wrote(kind, Verb::Apply);
+                tracing::info!(namespace, name, size, "claim is to grow");
+                self.remember(caches, kind, before, &live);
+                Ok(None)
+            }
+            Err(error) if is_namespace_terminating(&error) => Ok(Some(being_deleted(namespace))),
+            Err(kube::Error::Api(status)) if is_refusal(&status) || status.is_forbidden() => {
+                Ok(Some(cannot_grow(name, size, &status.message)))
+            }
+            Err(error) => Err(target.failed(Verb::Apply, error)),
+        }
+    }
+
+    /// Deletes an object if it is there and the resource's.
     ///
     /// # Errors
     /// When the request fails.
     pub async fn delete(
         &self,
         caches: &Caches,
-        kind: Kind,
+        removal: &Removal<'_>,
         owner: &OwnerReference,
         namespace: &str,
     ) -> Result<(), RequestError> {
-        let name = owner.name.as_str();
+        let Removal { kind, name, uid, propagation } = removal.clone();
         let Some(live) = self.live(caches, kind, namespace, name) else { return Ok(()) };
-        if ownership(&live.metadata, owner) != Ownership::Ours {
+        let is_another = uid.is_some_and(|uid| live.uid().as_deref() != Some(uid));
+        if is_another || !matches!(ownership(&live.metadata, owner), Ownership::Ours | Ownership::Orphan) {
             return Ok(());
         }
+        let before = cached_version(caches, kind, namespace, name);
         let target = Target { api: self.api(kind, namespace), kind, namespace, name };
         let params = DeleteParams {
             preconditions: Some(Preconditions { uid: live.uid(), resource_version: None }),
-            ..DeleteParams::background()
+            propagation_policy: Some(propagation),
+            ..DeleteParams::default()
         };
         match target.api.delete(name, &params).await {
-            Ok(_) => {
+            Ok(answer) => {
                 self.metrics.wrote(kind, Verb::Delete);
                 let key = (kind, namespace.to_owned(), name.to_owned());
                 self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+                // It stays until what it waits for is gone, and is known to be on its way.
+                if let Some(leaving) = answer.left().filter(|it| it.metadata.deletion_timestamp.is_some()) {
+                    self.remember(caches, kind, before, &leaving);
+                }
                 Ok(())
             }
             // Someone was faster; what counts is that it is gone.
@@ -288,9 +335,50 @@ impl Applier {
         }
     }
 
+    /// The objects of a kind that have the label of a resource, as they are.
+    pub fn labelled(
+        &self,
+        caches: &Caches,
+        kind: Kind,
+        namespace: &str,
+        instance: &str,
+    ) -> Vec<DynamicObject> {
+        let cached = caches.labelled(kind, namespace, instance);
+        let mut names: BTreeSet<_> = cached.iter().map(|object| object.name_any()).collect();
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_its = |(key, entry): &(&Key, &Written)| {
+            key.0 == kind
+                && key.1 == namespace
+                && entry.live.labels().get(INSTANCE).map(String::as_str) == Some(instance)
+        };
+        names.extend(written.iter().filter(is_its).map(|(key, _)| key.2.clone()));
+        drop(written);
+        names.iter().filter_map(|name| self.live(caches, kind, namespace, name)).collect()
+    }
+
     fn api(&self, kind: Kind, namespace: &str) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), namespace, &kind.api_resource())
     }
+}
+
+/// What is to be deleted, and how.
+#[derive(Clone, Debug)]
+pub struct Removal<'a> {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: &'a str,
+    /// Its uid, where only that very object may go.
+    pub uid: Option<&'a str>,
+    /// What becomes of what it owns.
+    pub propagation: PropagationPolicy,
+}
+
+/// An object as it is sent: with its type, without what has no value.
+pub fn sent(kind: Kind, object: &impl Serialize) -> Value {
+    let mut value = serde_json::to_value(object).unwrap_or_else(|_| json!({}));
+    kind.name(&mut value);
+    value
 }
 
 enum Creation {
@@ -354,6 +442,21 @@ fn reason_to_write(kind: Kind, sent: &Value, live: &DynamicObject) -> Option<Str
     managed_fields::ours(&live)
         .find_map(|owned| diff::dropped(owned, sent))
         .map(|path| format!("{path} is no longer wanted"))
+}
+
+fn being_deleted(namespace: &str) -> Problem {
+    Problem::new(Reason::WaitingForDeletion, format!("namespace {namespace} is being deleted"))
+}
+
+fn cannot_grow(name: &str, size: &str, message: &str) -> Problem {
+    Problem::new(
+        Reason::ClaimCannotGrow,
+        format!(
+            "claim {name} cannot grow to {size}: {message}. Set allowVolumeExpansion in its storage class if that \
+             can; else set spec.delivery.mode to Confirm, wait until the spool is drained, and set Spool again \
+             with this size. Mail is accepted as before"
+        ),
+    )
 }
 
 fn conflict(kind: Kind, namespace: &str, name: &str, whose: &str) -> Problem {

@@ -17,7 +17,7 @@ use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
-use mail_laser_crds::{MailLaser, NAME_LABEL};
+use mail_laser_crds::{DRAIN_LABEL, MailLaser, NAME_LABEL};
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -160,12 +160,20 @@ impl Caches {
         self.owned.get(&kind)?.get(&reference)
     }
 
-    /// The pods of a resource.
+    /// The objects of a kind that have the label of a resource.
+    pub fn labelled(&self, kind: Kind, namespace: &str, name: &str) -> Vec<Arc<DynamicObject>> {
+        let is_its = |object: &DynamicObject| is_labelled(object, INSTANCE, namespace, name);
+        self.owned.get(&kind).map(|store| store.state_filter(is_its)).unwrap_or_default()
+    }
+
+    /// The pods of a resource that take mail.
     pub fn pods(&self, namespace: &str, name: &str) -> Vec<Arc<Pod>> {
-        self.pods.state_filter(|pod| {
-            pod.metadata.namespace.as_deref() == Some(namespace)
-                && pod.labels().get(NAME_LABEL).map(String::as_str) == Some(name)
-        })
+        self.pods.state_filter(|pod| is_labelled(pod, NAME_LABEL, namespace, name))
+    }
+
+    /// The pods that drain what a resource left.
+    pub fn drain_pods(&self, namespace: &str, name: &str) -> Vec<Arc<Pod>> {
+        self.pods.state_filter(|pod| is_labelled(pod, DRAIN_LABEL, namespace, name))
     }
 
     /// The version of a Secret or ConfigMap, if it exists.
@@ -182,6 +190,11 @@ impl Caches {
     pub fn service_exists(&self, namespace: &str, name: &str) -> bool {
         self.services.get(&ObjectRef::new(name).within(namespace)).is_some()
     }
+}
+
+fn is_labelled(object: &impl ResourceExt, label: &str, namespace: &str, value: &str) -> bool {
+    object.meta().namespace.as_deref() == Some(namespace)
+        && object.labels().get(label).map(String::as_str) == Some(value)
 }
 
 struct Starter {
@@ -308,7 +321,7 @@ fn owner(meta: &ObjectMeta) -> Option<ObjectRef<Guarded>> {
 }
 
 fn resource_of(pod: &Pod) -> Option<ObjectRef<Guarded>> {
-    let name = pod.labels().get(NAME_LABEL)?;
+    let name = pod.labels().get(NAME_LABEL).or_else(|| pod.labels().get(DRAIN_LABEL))?;
     Some(ObjectRef::new(name).within(pod.metadata.namespace.as_deref()?))
 }
 

@@ -4,39 +4,43 @@
 //! → apply (client) → status (pure, then client). Status is written whatever happened before, so that a
 //! person sees on the resource what is the matter.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::api::{DynamicObject, Patch, PatchParams, PropagationPolicy};
 use kube::core::Resource;
 use kube::runtime::controller::Action;
-use kube::runtime::events::Recorder;
+use kube::runtime::events::{Event, Recorder};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
 use mail_laser_crds::conditions::{ConditionType, Reason};
-use mail_laser_crds::{MailLaser, MailLaserStatus};
-use serde::Serialize;
+use mail_laser_crds::{DeliveryMode, MailLaser, MailLaserStatus};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 
-use crate::apply::{Applier, Outcome};
+use crate::apply::{Applier, Outcome, Removal, sent};
 use crate::backoff;
 use crate::caches::{Caches, Guarded};
 use crate::dereference::Dereferencer;
 use crate::error::{ReconcileError, RequestError, Verb, chain, is_namespace_terminating};
-use crate::events::event;
+use crate::events::{events, left_behind};
 use crate::kinds::Kind;
 use crate::metrics::{Ending, Metrics};
 use crate::problem::Problem;
 use crate::resources::labels::MANAGER;
-use crate::resources::{deployment, pod_disruption_budget, service, service_account};
+use crate::resources::{claim, pod_disruption_budget, service, service_account};
+use crate::spool::report::Notes;
 use crate::status::{HostInForce, Situation, status};
 use crate::validate::{ValidatedMailLaser, validate};
-use crate::workload::observe;
+use crate::workload::{Observation, observe, observe_set};
+use crate::workloads::{Taken, Workloads};
 
 /// How long one reconciliation may take: several requests to an API server in trouble, but less than the
 /// operator has when it is told to stop.
@@ -63,6 +67,8 @@ pub struct Context {
     /// The status that was written last, with the version that the resource had in the cache then: while the
     /// cache still has that version, its status is outdated.
     statuses: Mutex<HashMap<Key, (Option<String>, MailLaserStatus)>>,
+    /// The resources that were there since the operator began.
+    known: Mutex<HashSet<Key>>,
 }
 
 /// A resource by namespace and name.
@@ -87,6 +93,7 @@ impl Context {
             under_way: TaskTracker::new(),
             failures: Mutex::default(),
             statuses: Mutex::default(),
+            known: Mutex::default(),
         }
     }
 
@@ -101,12 +108,37 @@ impl Context {
         &self.caches
     }
 
-    /// Drops what is remembered of a resource that is gone.
-    pub fn forget(&self, namespace: &str, name: &str) {
+    /// Tells of the claims of a resource that is gone, once, and drops what is remembered of it.
+    pub async fn take_leave(&self, resource: &ObjectRef<DynamicObject>) {
+        let namespace = resource.namespace.as_deref().unwrap_or_default();
+        let name = resource.name.as_str();
+        let claims = self.applier.labelled(&self.caches, Kind::Claim, namespace, name);
+        let was_known = self.forget(namespace, name);
+        let mut names: Vec<_> = claims.iter().map(ResourceExt::name_any).collect();
+        names.retain(|claim| claim::ordinal(name, claim).is_some());
+        if let Some(event) = left_behind(name, &names).filter(|_| was_known) {
+            tracing::info!(namespace, name, note = event.note, "resource is gone, and its claims stay");
+            self.publish(&event, &resource.clone().into()).await;
+        }
+    }
+
+    /// The status says the same, so nothing is lost with an Event that would be worth another try.
+    async fn publish(&self, event: &Event, about: &ObjectReference) {
+        if let Err(error) = self.recorder.publish(event, about).await
+            && !is_namespace_terminating(&error)
+        {
+            let (namespace, name) = (&about.namespace, &about.name);
+            tracing::warn!(namespace, name, error = chain(&error), "event could not be written");
+        }
+    }
+
+    /// Drops what is remembered of a resource that is gone; whether that was anything.
+    fn forget(&self, namespace: &str, name: &str) -> bool {
         self.applier.forget(namespace, name);
         let key = (namespace.to_owned(), name.to_owned());
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
         self.statuses.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&key)
     }
 
     fn failed(&self, resource: &Guarded) -> u32 {
@@ -147,10 +179,25 @@ struct Findings {
     failure: Option<ReconcileError>,
     /// Whether nothing that had to be written failed to be.
     is_intact: bool,
-    /// Whether the Deployment is what the resource says now; otherwise its pods tell of an earlier version.
+    /// Whether what runs the pods is what the resource says now; otherwise they tell of an earlier version.
     is_current: bool,
-    deployment: Option<Deployment>,
+    /// What is to be said of claims.
+    notes: Notes,
     webhook_host: HostInForce,
+}
+
+impl Findings {
+    /// Where everything was left as it is.
+    fn untouched(problems: Vec<Problem>, failure: Option<ReconcileError>) -> Self {
+        Self {
+            problems,
+            failure,
+            is_intact: true,
+            is_current: false,
+            notes: Notes::default(),
+            webhook_host: HostInForce::Unchanged,
+        }
+    }
 }
 
 /// Brings a resource to what it says.
@@ -171,6 +218,7 @@ pub async fn reconcile(resource: Arc<Guarded>, context: Arc<Context>) -> Result<
         // What it owns goes with it, by owner references.
         return Ok(Action::await_change());
     }
+    context.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key(resource));
     context.caches.lists().ready().await;
     // In this order nobody who finds it open is missed by who waits after closing it.
     let _under_way = context.under_way.token();
@@ -195,43 +243,25 @@ pub async fn reconcile(resource: Arc<Guarded>, context: Arc<Context>) -> Result<
 
 async fn reconcile_readable(resource: &MailLaser, context: &Context) -> Result<Action, ReconcileError> {
     let findings = if resource.spec.suspend {
-        Findings {
-            problems: Vec::new(),
-            failure: None,
-            is_intact: true,
-            is_current: false,
-            deployment: live_deployment(resource, context),
-            webhook_host: HostInForce::Unchanged,
-        }
+        Findings::untouched(Vec::new(), None)
     } else {
         match validate(resource, &context.image) {
             Ok(validated) => {
-                let findings =
-                    tokio::time::timeout(WRITING_TIMEOUT, bring_about(resource, &validated, context));
+                let findings = tokio::time::timeout(WRITING_TIMEOUT, bring_about(&validated, context));
                 findings.await.unwrap_or_else(|_elapsed| {
                     let error = ReconcileError::Timeout(WRITING_TIMEOUT);
-                    Findings {
-                        problems: vec![Problem::new(Reason::RequestFailed, error.to_string())],
-                        failure: Some(error),
-                        is_intact: false,
-                        is_current: false,
-                        deployment: live_deployment(resource, context),
-                        webhook_host: HostInForce::Unchanged,
-                    }
+                    let problem = Problem::new(Reason::RequestFailed, error.to_string());
+                    Findings { is_intact: false, ..Findings::untouched(vec![problem], Some(error)) }
                 })
             }
-            Err(error) => Findings {
-                problems: vec![Problem::new(Reason::InvalidSpec, chain(&error))],
-                failure: None,
-                is_intact: true,
-                is_current: false,
-                deployment: live_deployment(resource, context),
-                webhook_host: HostInForce::Unchanged,
-            },
+            Err(error) => Findings::untouched(vec![Problem::new(Reason::InvalidSpec, chain(&error))], None),
         }
     };
     let in_the_way = findings.problems.iter().any(|problem| {
-        matches!(problem.reason, Reason::NameConflict | Reason::Refused | Reason::WaitingForDeletion)
+        matches!(
+            problem.reason,
+            Reason::NameConflict | Reason::Refused | Reason::ClaimCannotGrow | Reason::WaitingForDeletion
+        )
     });
     report(resource, &findings, context).await?;
     match findings.failure {
@@ -242,45 +272,28 @@ async fn reconcile_readable(resource: &MailLaser, context: &Context) -> Result<A
 }
 
 /// Reads what the resource refers to, and writes what it owns.
-async fn bring_about(resource: &MailLaser, validated: &ValidatedMailLaser, context: &Context) -> Findings {
-    let references = match context.dereferencer.dereference(validated, &context.caches).await {
+async fn bring_about(resource: &ValidatedMailLaser, context: &Context) -> Findings {
+    let references = match context.dereferencer.dereference(resource, &context.caches).await {
         Ok(references) => references,
         Err(error) => {
-            return Findings {
-                problems: vec![Problem::new(Reason::RequestFailed, error.chain())],
-                failure: Some(ReconcileError::Dereference(error)),
-                is_intact: true,
-                is_current: false,
-                deployment: live_deployment(resource, context),
-                webhook_host: HostInForce::Unchanged,
-            };
+            let problem = Problem::new(Reason::RequestFailed, error.chain());
+            return Findings::untouched(vec![problem], Some(ReconcileError::Dereference(error)));
         }
     };
-    // Pods with a missing Secret would not start; those that run are better left running, unless there
-    // shall be none.
-    let writable = references.complete() || validated.spec.replicas == 0;
-    let deployment = writable.then(|| deployment::build(validated, &references, context.ipv6));
     let wanted = [
-        (Kind::ServiceAccount, Some(sent(Kind::ServiceAccount, &service_account::build(validated)))),
-        (Kind::Service, Some(sent(Kind::Service, &service::build(validated)))),
+        (Kind::ServiceAccount, Some(sent(Kind::ServiceAccount, &service_account::build(resource)))),
+        (Kind::Service, Some(sent(Kind::Service, &service::build(resource)))),
         (
             Kind::PodDisruptionBudget,
-            pod_disruption_budget::build(validated).map(|budget| sent(Kind::PodDisruptionBudget, &budget)),
+            pod_disruption_budget::build(resource).map(|budget| sent(Kind::PodDisruptionBudget, &budget)),
         ),
-        (Kind::Deployment, deployment.map(|deployment| sent(Kind::Deployment, &deployment))),
     ];
 
-    let mut problems = references.problems;
+    let mut problems = references.problems.clone();
     let mut failure = None;
-    let mut written = None;
     let mut identity_is_ours = false;
     for (kind, object) in wanted {
-        // Pods must not get what somebody bound to a ServiceAccount of his own.
-        if kind == Kind::Deployment && !identity_is_ours {
-            continue;
-        }
-        match put(kind, object, validated, context).await {
-            Ok(Some(Outcome::InPlace(live))) if kind == Kind::Deployment => written = Some(live),
+        match put(kind, object, resource, context).await {
             Ok(Some(Outcome::InPlace(_))) if kind == Kind::ServiceAccount => identity_is_ours = true,
             Ok(Some(Outcome::Problem(problem))) => problems.push(problem),
             Ok(_) => {}
@@ -290,14 +303,24 @@ async fn bring_about(resource: &MailLaser, validated: &ValidatedMailLaser, conte
             }
         }
     }
-    let webhook_host =
-        if written.is_some() { HostInForce::Now(references.webhook_host) } else { HostInForce::Unchanged };
-    let (is_current, deployment) = match written {
-        Some(live) => (true, typed(&live)),
-        None => (false, live_deployment(resource, context)),
+    let workloads = Workloads {
+        resource,
+        references: &references,
+        ipv6: context.ipv6,
+        caches: &context.caches,
+        applier: &context.applier,
     };
-    let is_intact = failure.is_none();
-    Findings { problems, failure, is_intact, is_current, deployment, webhook_host }
+    // Pods must not get what somebody bound to a ServiceAccount of his own.
+    let taken = if identity_is_ours { workloads.bring_about().await } else { Taken::default() };
+    problems.extend(taken.problems);
+    if let Some(error) = taken.failure {
+        problems.push(Problem::new(Reason::RequestFailed, error.chain()));
+        failure = Some(ReconcileError::Apply(error));
+    }
+    let webhook_host =
+        if taken.is_current { HostInForce::Now(references.webhook_host) } else { HostInForce::Unchanged };
+    let (is_intact, is_current) = (failure.is_none(), taken.is_current);
+    Findings { problems, failure, is_intact, is_current, notes: taken.notes, webhook_host }
 }
 
 /// Writes an object, or deletes it when it is one that comes and goes.
@@ -312,52 +335,63 @@ async fn put(
         Some(object) => {
             applier.apply(caches, kind, &resource.owner, &resource.namespace, &object).await.map(Some)
         }
-        None if kind == Kind::PodDisruptionBudget => {
-            applier.delete(caches, kind, &resource.owner, &resource.namespace).await.map(|()| None)
+        None => {
+            let propagation = PropagationPolicy::Background;
+            let removal = Removal { kind, name: &resource.name, uid: None, propagation };
+            applier.delete(caches, &removal, &resource.owner, &resource.namespace).await.map(|()| None)
         }
-        None => Ok(None),
     }
 }
 
-/// An object as it is sent: with its type, without what has no value.
-fn sent(kind: Kind, object: &impl Serialize) -> Value {
-    let mut value = serde_json::to_value(object).unwrap_or_else(|_| json!({}));
-    kind.name(&mut value);
-    value
-}
-
-fn typed(live: &DynamicObject) -> Option<Deployment> {
-    live.clone().try_parse().ok()
-}
-
-/// The Deployment as it is, if it is the resource's.
-fn live_deployment(resource: &MailLaser, context: &Context) -> Option<Deployment> {
+/// The object of a kind that is the resource's, as it is.
+fn live<T: DeserializeOwned>(resource: &MailLaser, kind: Kind, context: &Context) -> Option<T> {
     let namespace = resource.namespace().unwrap_or_default();
-    let live = context.applier.live(&context.caches, Kind::Deployment, &namespace, &resource.name_any())?;
+    let live = context.applier.live(&context.caches, kind, &namespace, &resource.name_any())?;
     let ours =
         live.metadata.owner_references.iter().flatten().any(|owner| {
             owner.controller == Some(true) && Some(&owner.uid) == resource.metadata.uid.as_ref()
         });
-    if ours { typed(&live) } else { None }
+    let live = serde_json::to_value(live).ok().filter(|_| ours)?;
+    serde_json::from_value(live).ok()
+}
+
+/// What the pods are up to: those of the mode of delivery that is wanted, and how many there are of the other.
+fn observation(resource: &MailLaser, context: &Context) -> Observation {
+    let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
+    let all = context.caches.pods(&namespace, &name);
+    let is_of_set = |pod: &Arc<Pod>| claim::number(&pod.name_any(), &name).is_some();
+    let (of_set, of_deployment): (Vec<_>, Vec<_>) = all.into_iter().partition(is_of_set);
+    let deployment = live::<Deployment>(resource, Kind::Deployment, context);
+    let set = live::<StatefulSet>(resource, Kind::StatefulSet, context);
+    let (main, others) = if resource.spec.delivery.mode == DeliveryMode::Spool {
+        (observe_set(set.as_ref(), resource.spec.replicas, &of_set), of_deployment)
+    } else {
+        (observe(deployment.as_ref(), &of_deployment), of_set)
+    };
+    let others = others.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).count();
+    Observation { others: i32::try_from(others).unwrap_or(i32::MAX), ..main }
 }
 
 /// Writes the status if it differs, and tells of what a person should notice.
 async fn report(resource: &MailLaser, findings: &Findings, context: &Context) -> Result<(), ReconcileError> {
     let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
     let previous = context.status(resource);
-    let mut observation = observe(findings.deployment.as_ref(), &context.caches.pods(&namespace, &name));
+    let mut observation = observation(resource, context);
     if !findings.is_current {
         // What the pods of an earlier version complain about may be mended in this one.
         observation.problem = None;
     }
+    observation.hint = findings.notes.hint.clone().or(observation.hint);
+    let problems = [&findings.problems[..], &findings.notes.problems].concat();
     let current = status(&Situation {
         name: &name,
         generation: resource.metadata.generation.unwrap_or_default(),
         previous: previous.as_ref(),
         suspended: resource.spec.suspend,
-        problems: &findings.problems,
+        problems: &problems,
         is_intact: findings.is_intact,
         observation: &observation,
+        notes: &findings.notes,
         webhook_host: findings.webhook_host.clone(),
         now: Timestamp::now(),
     });
@@ -368,20 +402,10 @@ async fn report(resource: &MailLaser, findings: &Findings, context: &Context) ->
         .await
         .map_err(|error| RequestError::new(Verb::Apply, "MailLaser/status", &namespace, &name, error))
         .map_err(ReconcileError::Status)?;
-    if let Some(event) = event(previous.as_ref(), &current) {
-        tracing::info!(
-            namespace,
-            name,
-            reason = event.reason,
-            note = event.note,
-            "resource changed its state"
-        );
-        if let Err(error) = context.recorder.publish(&event, &resource.object_ref(&())).await
-            && !is_namespace_terminating(&error)
-        {
-            // The status says the same, so nothing is lost that is worth another try.
-            tracing::warn!(namespace, name, error = chain(&error), "event could not be written");
-        }
+    for event in events(previous.as_ref(), &current) {
+        let Event { reason, note, .. } = &event;
+        tracing::info!(namespace, name, reason, note, "resource changed its state");
+        context.publish(&event, &resource.object_ref(&())).await;
     }
     context.wrote_status(resource, current);
     Ok(())

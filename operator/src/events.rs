@@ -1,35 +1,72 @@
-//! Events, for what a person should notice: a resource that became ready, or stopped being so, or stalled.
+//! Events, for what a person should notice: a resource that became ready, or stopped being so, or stalled; and
+//! mail that is left where no pod is.
 //!
 //! They are made from the step from one status to the next, so a state that lasts is told once, also over a
 //! restart of the operator.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType};
-use mail_laser_crds::MailLaserStatus;
 use mail_laser_crds::conditions::{ConditionType, Reason};
+use mail_laser_crds::{MailLaserStatus, NAME_LABEL};
 
+use crate::spool::report::list;
 use crate::status::find;
 
 /// Longest note of an Event, in bytes: the API server permits 1024.
 const NOTE_BYTES_MAX: usize = 1024;
 
-/// The Event for the step from `previous` to `current`, if it is worth one.
-pub fn event(previous: Option<&MailLaserStatus>, current: &MailLaserStatus) -> Option<Event> {
-    let ready = find(current, ConditionType::Ready)?;
-    let before = previous.and_then(|status| find(status, ConditionType::Ready));
-    if before.is_some_and(|before| before.reason == ready.reason && before.status == ready.status) {
-        return None;
-    }
-    let in_order = [Reason::RollingOut, Reason::WaitingForDeletion].map(Reason::as_str);
-    let type_ = if ready.status == "True" || in_order.contains(&ready.reason.as_str()) {
-        EventType::Normal
-    } else {
-        EventType::Warning
-    };
-    Some(Event {
-        type_,
-        reason: ready.reason.clone(),
-        note: Some(cut(&ready.message, NOTE_BYTES_MAX).to_owned()),
+/// How many claims an Event names: of the longest name, with the rest of the note, as many as it can hold.
+const CLAIMS_NAMED_MAX: usize = 12;
+
+/// What is in order, and needs no warning.
+const IN_ORDER: [Reason; 5] =
+    [Reason::RollingOut, Reason::WaitingForDeletion, Reason::ClaimPending, Reason::Growing, Reason::Draining];
+
+/// The Events for the step from `previous` to `current`.
+pub fn events(previous: Option<&MailLaserStatus>, current: &MailLaserStatus) -> Vec<Event> {
+    let mut events = Vec::new();
+    events.extend(changed(previous, current, ConditionType::Ready));
+    events.extend(changed(previous, current, ConditionType::Reconciling).filter(|condition| {
+        [Reason::Draining, Reason::DeadLetters].iter().any(|reason| reason.as_str() == condition.reason)
+    }));
+    events.into_iter().map(event).collect()
+}
+
+/// The condition, if it is another than before.
+fn changed<'a>(
+    previous: Option<&MailLaserStatus>,
+    current: &'a MailLaserStatus,
+    type_: ConditionType,
+) -> Option<&'a Condition> {
+    let before = previous.and_then(|status| find(status, type_));
+    find(current, type_)
+        .filter(|now| before.is_none_or(|before| before.reason != now.reason || before.status != now.status))
+}
+
+fn event(condition: &Condition) -> Event {
+    let is_ready = condition.type_ == ConditionType::Ready.as_str() && condition.status == "True";
+    let in_order = IN_ORDER.iter().any(|reason| reason.as_str() == condition.reason);
+    Event {
+        type_: if is_ready || in_order { EventType::Normal } else { EventType::Warning },
+        reason: condition.reason.clone(),
+        note: Some(cut(&condition.message, NOTE_BYTES_MAX).to_owned()),
         action: "Reconcile".to_owned(),
+        secondary: None,
+    }
+}
+
+/// The Event for a resource that is gone, and the claims that stay.
+pub fn left_behind(name: &str, claims: &[String]) -> Option<Event> {
+    let names = list(claims, CLAIMS_NAMED_MAX)?;
+    let note = format!(
+        "{names} stay, with the mail that was not delivered: a MailLaser {name} in this namespace takes them up \
+         again; to give the mail up, run `kubectl delete pvc --selector {NAME_LABEL}={name}`"
+    );
+    Some(Event {
+        type_: EventType::Normal,
+        reason: "ClaimsLeft".to_owned(),
+        note: Some(cut(&note, NOTE_BYTES_MAX).to_owned()),
+        action: "Delete".to_owned(),
         secondary: None,
     })
 }
@@ -45,14 +82,14 @@ fn cut(text: &str, bytes_max: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use k8s_openapi::jiff::Timestamp;
 
     use super::*;
 
-    fn ready(status: &str, reason: Reason, message: &str) -> MailLaserStatus {
+    fn of(type_: ConditionType, status: &str, reason: Reason, message: &str) -> MailLaserStatus {
         let condition = Condition {
-            type_: "Ready".to_owned(),
+            type_: type_.as_str().to_owned(),
             status: status.to_owned(),
             reason: reason.as_str().to_owned(),
             message: message.to_owned(),
@@ -62,25 +99,60 @@ mod tests {
         MailLaserStatus { conditions: vec![condition], ..MailLaserStatus::default() }
     }
 
+    fn ready(status: &str, reason: Reason, message: &str) -> MailLaserStatus {
+        of(ConditionType::Ready, status, reason, message)
+    }
+
+    fn only(previous: Option<&MailLaserStatus>, current: &MailLaserStatus) -> Event {
+        let mut events = events(previous, current);
+        assert_eq!(events.len(), 1);
+        events.remove(0)
+    }
+
     #[test]
     fn a_state_that_lasts_is_told_once() {
         let missing = ready("False", Reason::SecretNotFound, "a");
-        let event = event(None, &missing).unwrap();
+        let event = only(None, &missing);
         assert_eq!((event.type_, event.reason.as_str()), (EventType::Warning, "SecretNotFound"));
-        assert!(super::event(Some(&missing), &ready("False", Reason::SecretNotFound, "b")).is_none());
+        assert!(events(Some(&missing), &ready("False", Reason::SecretNotFound, "b")).is_empty());
     }
 
     #[test]
     fn what_is_in_order_is_no_warning() {
         let rolling = ready("False", Reason::RollingOut, "");
         let available = ready("True", Reason::Available, "");
-        assert_eq!(event(None, &rolling).unwrap().type_, EventType::Normal);
-        assert_eq!(event(Some(&rolling), &available).unwrap().type_, EventType::Normal);
+        assert_eq!(only(None, &rolling).type_, EventType::Normal);
+        assert_eq!(only(Some(&rolling), &available).type_, EventType::Normal);
+    }
+
+    #[test]
+    fn mail_that_is_left_is_told_once() {
+        let reconciling = |holds, reason| of(ConditionType::Reconciling, holds, reason, "claim x");
+        let well = reconciling("False", Reason::UpToDate);
+        let draining = reconciling("True", Reason::Draining);
+        let dead = reconciling("False", Reason::DeadLetters);
+        assert!(events(None, &well).is_empty());
+        assert_eq!(only(Some(&well), &draining).type_, EventType::Normal);
+        let event = only(Some(&draining), &dead);
+        assert_eq!((event.type_, event.note.as_deref()), (EventType::Warning, Some("claim x")));
+        assert!(events(Some(&dead), &dead).is_empty());
+        assert!(events(Some(&dead), &well).is_empty());
+    }
+
+    #[test]
+    fn claims_that_stay_are_named() {
+        assert!(left_behind("alarms", &[]).is_none());
+        let event = left_behind("alarms", &["spool-alarms-0".to_owned()]).unwrap();
+        let note = event.note.unwrap();
+        assert!(
+            note.starts_with("spool-alarms-0 stay") && note.contains("mail-laser.dev/name=alarms"),
+            "{note}"
+        );
     }
 
     #[test]
     fn a_note_is_short_enough_and_whole() {
-        let event = event(None, &ready("False", Reason::Refused, &"é".repeat(600))).unwrap();
+        let event = only(None, &ready("False", Reason::Refused, &"é".repeat(600)));
         assert_eq!(event.note.unwrap(), "é".repeat(512));
         assert_eq!(cut("aé", 2), "a");
     }

@@ -1,12 +1,13 @@
-//! The kinds that the operator owns objects of.
+//! The kinds that the operator looks after objects of.
 
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Service, ServiceAccount};
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::core::ApiResource;
 use serde_json::Value;
 
-/// A kind that the operator owns objects of.
+/// A kind that the operator looks after objects of.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Kind {
     /// The identity of the pods.
@@ -15,14 +16,27 @@ pub enum Kind {
     Service,
     /// How many pods may be away.
     PodDisruptionBudget,
-    /// What runs the pods.
+    /// What runs the pods that keep mail in memory.
     Deployment,
+    /// What runs the pods that keep mail on disk, and makes their claims.
+    StatefulSet,
+    /// What delivers the mail that a removed pod left on its disk.
+    Job,
+    /// The disk of a pod. It is not owned: it outlives the resource.
+    Claim,
 }
 
 impl Kind {
     /// All kinds, in the order in which they are written: what a pod needs comes before the pods.
-    pub const ALL: [Self; 4] =
-        [Self::ServiceAccount, Self::Service, Self::PodDisruptionBudget, Self::Deployment];
+    pub const ALL: [Self; 7] = [
+        Self::ServiceAccount,
+        Self::Service,
+        Self::PodDisruptionBudget,
+        Self::Deployment,
+        Self::StatefulSet,
+        Self::Job,
+        Self::Claim,
+    ];
 
     /// As in manifests.
     pub fn as_str(self) -> &'static str {
@@ -31,6 +45,9 @@ impl Kind {
             Self::Service => "Service",
             Self::PodDisruptionBudget => "PodDisruptionBudget",
             Self::Deployment => "Deployment",
+            Self::StatefulSet => "StatefulSet",
+            Self::Job => "Job",
+            Self::Claim => "PersistentVolumeClaim",
         }
     }
 
@@ -48,6 +65,9 @@ impl Kind {
             Self::Service => ApiResource::erase::<Service>(&()),
             Self::PodDisruptionBudget => ApiResource::erase::<PodDisruptionBudget>(&()),
             Self::Deployment => ApiResource::erase::<Deployment>(&()),
+            Self::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
+            Self::Job => ApiResource::erase::<Job>(&()),
+            Self::Claim => ApiResource::erase::<PersistentVolumeClaim>(&()),
         }
     }
 }

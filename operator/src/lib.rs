@@ -2,8 +2,8 @@
 //!
 //! [`run`] is the operator. It watches resources, what they own and what they refer to, and for each resource
 //! that something happened to does what [`controller`] describes. Decisions are pure functions of API types:
-//! [`validate`], [`resources`], [`diff`], [`ownership`], [`workload`], [`status`], [`events`]. Only
-//! [`caches`], [`dereference`], [`apply`] and [`controller`] hold a client.
+//! [`validate`], [`resources`], [`spool`], [`diff`], [`ownership`], [`workload`], [`status`], [`events`]. Only
+//! [`caches`], [`dereference`], [`apply`], [`workloads`] and [`controller`] have to do with a client.
 
 mod admin;
 pub mod apply;
@@ -24,9 +24,11 @@ mod quantity;
 pub mod references;
 mod replacement;
 pub mod resources;
+pub mod spool;
 pub mod status;
 pub mod validate;
 pub mod workload;
+mod workloads;
 
 use std::net::{Ipv6Addr, TcpListener as StdTcpListener};
 use std::sync::Arc;
@@ -96,11 +98,10 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
         .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
         .reconcile_on(stream(wake_ups))
         .run(controller::reconcile, controller::error_policy, Arc::clone(&context))
-        .for_each(|result| {
+        .for_each(|result| async {
             if let Err(error) = result {
-                note(&error, &context);
+                note(&error, &context).await;
             }
-            std::future::ready(())
         });
     // Reconciliations that are under way end only while the controller is polled.
     tokio::select! {
@@ -132,12 +133,12 @@ async fn first_error(tasks: &mut JoinSet<Result<(), RunError>>) -> RunError {
     std::future::pending().await
 }
 
-fn note(error: &ControllerError<error::ReconcileError, watcher::Error>, context: &Context) {
+async fn note(error: &ControllerError<error::ReconcileError, watcher::Error>, context: &Context) {
     match error {
         // The error policy has said so already.
         ControllerError::ReconcilerFailed(..) => {}
         ControllerError::ObjectNotFound(resource) => {
-            context.forget(resource.namespace.as_deref().unwrap_or_default(), &resource.name);
+            context.take_leave(resource).await;
         }
         // Neither can happen: the queue gives no errors, and a store is never dropped before its controller.
         error @ (ControllerError::QueueError(_) | ControllerError::RunnerError(_)) => {

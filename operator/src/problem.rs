@@ -27,6 +27,7 @@ impl Problem {
                 | Reason::InvalidConfiguration
                 | Reason::ProgressDeadlineExceeded
                 | Reason::Refused
+                | Reason::ClaimCannotGrow
         )
     }
 }

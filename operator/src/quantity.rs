@@ -8,6 +8,11 @@ pub(crate) fn equal(a: &str, b: &str) -> bool {
     matches!((nanos(a), nanos(b)), (Some(a), Some(b)) if a == b)
 }
 
+/// The value of a size, in bytes; none when it is no size.
+pub(crate) fn bytes(text: &str) -> Option<u64> {
+    u64::try_from(nanos(text)? / 10_i128.pow(NANO_DIGITS.unsigned_abs())).ok()
+}
+
 /// The value in units of 10^-9; none when it is no quantity, or too large for one.
 fn nanos(text: &str) -> Option<i128> {
     let end = text.find(|c: char| !c.is_ascii_digit() && !matches!(c, '.' | '+' | '-')).unwrap_or(text.len());
@@ -62,6 +67,21 @@ mod tests {
             ("8Ei", "8192Pi"),
         ] {
             assert!(equal(a, b), "{a} = {b}");
+        }
+    }
+
+    #[test]
+    fn a_size_is_a_number_of_bytes() {
+        for (text, expected) in [
+            ("10Gi", Some(10 << 30)),
+            ("1.5Mi", Some(3 << 19)),
+            ("1G", Some(1_000_000_000)),
+            ("1500m", Some(1)),
+            ("-1", None),
+            ("much", None),
+            ("9e99", None),
+        ] {
+            assert_eq!(bytes(text), expected, "{text}");
         }
     }
 

@@ -14,6 +14,7 @@ use mail_laser_crds::conditions::{ConditionType, Reason};
 
 use crate::problem::{Problem, worst};
 use crate::resources::labels;
+use crate::spool::report::Notes;
 use crate::workload::{Counts, Observation, Workload};
 
 /// Longest message of a condition, in characters; the schema permits 32768.
@@ -35,6 +36,8 @@ pub struct Situation<'a> {
     pub is_intact: bool,
     /// What the pods are up to.
     pub observation: &'a Observation,
+    /// What is to be said of claims.
+    pub notes: &'a Notes,
     /// The host of the webhook that is in force, if that is known anew.
     pub webhook_host: HostInForce,
     /// The time.
@@ -77,7 +80,7 @@ pub fn status(situation: &Situation<'_>) -> MailLaserStatus {
     let counts = counts(&situation.observation.workload);
     MailLaserStatus {
         observed_generation: Some(situation.generation),
-        replicas: Some(counts.total),
+        replicas: Some(counts.total + situation.observation.others),
         ready_replicas: Some(counts.ready),
         selector: Some(labels::selector_text(situation.name)),
         webhook_host: match &situation.webhook_host {
@@ -123,7 +126,7 @@ pub fn find(status: &MailLaserStatus, type_: ConditionType) -> Option<&Condition
 }
 
 fn verdict(situation: &Situation<'_>) -> Verdict {
-    let of_pods = of_pods(situation.observation);
+    let of_pods = with_notes(of_pods(situation.observation), situation.notes);
     if situation.suspended {
         return Verdict {
             reconciling: Claim::new(
@@ -154,6 +157,23 @@ fn verdict(situation: &Situation<'_>) -> Verdict {
             stalled: not_stalled(),
         },
     }
+}
+
+/// A drain is on its way after all else is, and dead letters are there when nothing is on its way any more. Neither
+/// takes `Ready` away: mail is accepted.
+fn with_notes(of_pods: Verdict, notes: &Notes) -> Verdict {
+    let Claim { holds, reason, message } = of_pods.reconciling;
+    let reconciling = match (&notes.draining, &notes.dead_letters) {
+        // With less replicas than there should be, the drain is what they wait for.
+        (Some(text), _) if reason == Reason::PartlyAvailable => {
+            Claim::new(true, Reason::Draining, format!("{text}; {message}"))
+        }
+        (Some(text), _) if holds => Claim::new(true, reason, format!("{message}; {text}")),
+        (Some(text), _) => Claim::new(true, Reason::Draining, text),
+        (None, Some(text)) if !holds => Claim::new(false, Reason::DeadLetters, text),
+        (None, _) => Claim::new(holds, reason, message),
+    };
+    Verdict { reconciling, ..of_pods }
 }
 
 /// Whether this very version of the resource was in force already, and still is: what failed was only to
@@ -192,18 +212,26 @@ fn of_pods(observation: &Observation) -> Verdict {
     };
     let hint = observation.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
     match &observation.workload {
-        Workload::Absent => on_its_way(false, Reason::RollingOut, "there is no Deployment yet".to_owned()),
-        _ if wanted == 0 && total == 0 => settled(
+        Workload::Absent => on_its_way(false, Reason::RollingOut, "there are no pods yet".to_owned()),
+        _ if wanted == 0 && total + observation.others == 0 => settled(
             Reason::ScaledToZero,
             "spec.replicas is 0: no pod runs, and no mail is accepted".to_owned(),
         ),
-        _ if wanted == 0 => on_its_way(false, Reason::RollingOut, format!("{total} pods are still there")),
+        _ if wanted == 0 => {
+            let left = total + observation.others;
+            on_its_way(false, Reason::RollingOut, format!("{left} pods are still there"))
+        }
         Workload::RollingOut(_) => on_its_way(
             false,
             Reason::RollingOut,
             format!(
                 "{updated} of {wanted} replicas run what the resource says, {ready} of {total} pods are ready{hint}"
             ),
+        ),
+        Workload::RolledOut(_) if observation.others > 0 => on_its_way(
+            false,
+            Reason::RollingOut,
+            format!("{} pods of the mode of delivery before are still there", observation.others),
         ),
         Workload::RolledOut(_) if ready >= wanted => {
             settled(Reason::Available, format!("{ready} of {wanted} replicas are ready"))
@@ -230,7 +258,7 @@ mod tests {
     }
 
     fn observed(workload: Workload) -> Observation {
-        Observation { workload, problem: None, hint: None, image: Some("daemon:1".to_owned()) }
+        Observation { workload, image: Some("daemon:1".to_owned()), ..Observation::default() }
     }
 
     #[derive(Clone)]
@@ -239,6 +267,7 @@ mod tests {
         problems: Vec<Problem>,
         is_intact: bool,
         suspended: bool,
+        notes: Notes,
     }
 
     fn compute(case: &Case, previous: Option<&MailLaserStatus>, now: i64) -> MailLaserStatus {
@@ -250,6 +279,7 @@ mod tests {
             problems: &case.problems,
             is_intact: case.is_intact,
             observation: &observed(case.workload.clone()),
+            notes: &case.notes,
             webhook_host: HostInForce::Now(Some("example.com".to_owned())),
             now: Timestamp::from_second(now).unwrap(),
         })
@@ -348,7 +378,7 @@ mod tests {
                 "Ready=False/RollingOut Reconciling=False/Suspended Stalled=False/NotStalled",
             ),
         ] {
-            let case = Case { workload, problems, is_intact: true, suspended };
+            let case = Case { workload, problems, is_intact: true, suspended, notes: Notes::default() };
             let status = compute(&case, None, NOW);
             assert_eq!(summary(&status), expected);
             assert_eq!(status.observed_generation, Some(7));
@@ -360,7 +390,48 @@ mod tests {
     }
 
     fn good() -> Case {
-        Case { workload: rolled_out(2, 2), problems: vec![], is_intact: true, suspended: false }
+        let notes = Notes::default();
+        Case { workload: rolled_out(2, 2), problems: vec![], is_intact: true, suspended: false, notes }
+    }
+
+    #[test]
+    fn drains_and_dead_letters_leave_ready_as_it_is() {
+        let draining = Notes { draining: Some("draining x".to_owned()), ..Notes::default() };
+        let dead = Notes { dead_letters: Some("dead letters in x".to_owned()), ..Notes::default() };
+        let both = Notes { dead_letters: dead.dead_letters.clone(), ..draining.clone() };
+        for (workload, notes, expected) in [
+            (rolled_out(2, 2), &draining, "Ready=True/Available Reconciling=True/Draining"),
+            (rolled_out(2, 2), &both, "Ready=True/Available Reconciling=True/Draining"),
+            (rolled_out(2, 2), &dead, "Ready=True/Available Reconciling=False/DeadLetters"),
+            (rolled_out(0, 0), &draining, "Ready=True/ScaledToZero Reconciling=True/Draining"),
+            (rolled_out(2, 1), &draining, "Ready=True/PartlyAvailable Reconciling=True/Draining"),
+            (rolled_out(2, 1), &dead, "Ready=True/PartlyAvailable Reconciling=True/PartlyAvailable"),
+            (rolling_out(), &draining, "Ready=False/RollingOut Reconciling=True/RollingOut"),
+        ] {
+            let status = compute(&Case { workload, notes: notes.clone(), ..good() }, None, NOW);
+            assert_eq!(summary(&status), format!("{expected} Stalled=False/NotStalled"));
+            let reconciling = &find(&status, ConditionType::Reconciling).unwrap().message;
+            assert_eq!(reconciling.contains("draining x"), notes.draining.is_some(), "{reconciling}");
+        }
+    }
+
+    #[test]
+    fn pods_of_the_mode_before_count_until_they_are_gone() {
+        let observation = Observation { others: 2, ..observed(rolled_out(2, 2)) };
+        let status = status(&Situation {
+            name: "alarms",
+            generation: 7,
+            previous: None,
+            suspended: false,
+            problems: &[],
+            is_intact: true,
+            observation: &observation,
+            notes: &Notes::default(),
+            webhook_host: HostInForce::Unchanged,
+            now: Timestamp::UNIX_EPOCH,
+        });
+        assert!(summary(&status).starts_with("Ready=False/RollingOut"), "{}", summary(&status));
+        assert_eq!(status.replicas, Some(4));
     }
 
     #[test]
@@ -406,6 +477,7 @@ mod tests {
             problems: &[],
             is_intact: true,
             observation: &observed(rolled_out(2, 2)),
+            notes: &Notes::default(),
             webhook_host: HostInForce::Unchanged,
             now: Timestamp::UNIX_EPOCH,
         };

@@ -5,8 +5,11 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
-use mail_laser_crds::{MailLaser, MailLaserSpec, SecretKeySelector, ServiceRef, TlsMode, reserved_env_name};
+use mail_laser_crds::{
+    DeliveryMode, MailLaser, MailLaserSpec, SecretKeySelector, ServiceRef, TlsMode, reserved_env_name,
+};
 
+use crate::quantity;
 use crate::resources::environment::{TARGET_EMAILS, WEBHOOK_URL};
 
 /// A resource with all decisions made that need nothing but the resource. The input of every builder.
@@ -20,10 +23,25 @@ pub struct ValidatedMailLaser {
     pub owner: OwnerReference,
     /// Where mails go.
     pub destination: Destination,
+    /// The disks of the pods, if they keep mail on disk.
+    pub spool: Option<Spool>,
     /// The image of the daemon.
     pub image: String,
     /// What was asked for.
     pub spec: MailLaserSpec,
+}
+
+/// The disks of pods, as the resource wants them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spool {
+    /// Size of each, as it was written.
+    pub size: String,
+    /// Size of each, in bytes.
+    pub bytes: u64,
+    /// Their storage class; the cluster's default when absent.
+    pub class: Option<String>,
+    /// How long a mail is tried, in seconds.
+    pub lifetime_seconds: i32,
 }
 
 /// Where mails go, by the fields of the resource.
@@ -64,6 +82,12 @@ pub enum ValidationError {
         "spec.tls.smtpsPort must be absent when spec.tls.mode is Off: remove it, or use mode Opportunistic or Require"
     )]
     SmtpsWithoutTls,
+    /// A spool without a disk.
+    #[error("spec.delivery.spool is required when spec.delivery.mode is Spool: set its size, such as 10Gi")]
+    NoSpool,
+    /// A size that is none.
+    #[error("spec.delivery.spool.size is {0}, which is no size: write one such as 10Gi")]
+    SpoolSize(String),
     /// Two ports of the Service with one number.
     #[error("spec.tls.smtpsPort and spec.service.port are both {0}: change one of them")]
     SamePort(i32),
@@ -95,8 +119,20 @@ pub fn validate(resource: &MailLaser, default_image: &str) -> Result<ValidatedMa
         }
     }
     let destination = destination(&spec, &namespace)?;
+    let spool = spool(&spec)?;
     let image = spec.image.clone().unwrap_or_else(|| default_image.to_owned());
-    Ok(ValidatedMailLaser { name, namespace, owner, destination, image, spec })
+    Ok(ValidatedMailLaser { name, namespace, owner, destination, spool, image, spec })
+}
+
+fn spool(spec: &MailLaserSpec) -> Result<Option<Spool>, ValidationError> {
+    if spec.delivery.mode != DeliveryMode::Spool {
+        return Ok(None);
+    }
+    let spool = spec.delivery.spool.as_ref().ok_or(ValidationError::NoSpool)?;
+    let size = spool.size.clone();
+    let bytes = quantity::bytes(&size).ok_or_else(|| ValidationError::SpoolSize(size.clone()))?;
+    let (class, lifetime_seconds) = (spool.storage_class_name.clone(), spool.lifetime_seconds);
+    Ok(Some(Spool { size, bytes, class, lifetime_seconds }))
 }
 
 fn destination(spec: &MailLaserSpec, namespace: &str) -> Result<Destination, ValidationError> {

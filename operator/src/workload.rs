@@ -1,13 +1,14 @@
-//! What the pods of a resource are up to: pure facts from a Deployment and its pods.
+//! What the pods of a resource are up to: pure facts from a Deployment or a StatefulSet and its pods.
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition};
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, StatefulSet};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodTemplateSpec};
 use kube::ResourceExt;
 use mail_laser_crds::conditions::Reason;
 
 use crate::problem::Problem;
-use crate::resources::deployment::{self, CONTAINER};
+use crate::resources::drain::EXIT_DEAD_LETTERS;
 use crate::resources::labels::TEMPLATE_HASH;
+use crate::resources::pod::{self, CONTAINER};
 
 /// The exit code of a daemon that refuses its configuration.
 const EXIT_INVALID_CONFIGURATION: i32 = 78;
@@ -19,9 +20,10 @@ const ROLLED_OUT: &str = "NewReplicaSetAvailable";
 const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
 
 /// How far the pods are.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Workload {
-    /// There is no Deployment yet.
+    /// There is neither Deployment nor StatefulSet yet.
+    #[default]
     Absent,
     /// Pods of an older template are there, or those of the newest were never all ready yet.
     RollingOut(Counts),
@@ -42,8 +44,8 @@ pub struct Counts {
     pub ready: i32,
 }
 
-/// What is to be known of pods and Deployment.
-#[derive(Clone, Debug, PartialEq)]
+/// What is to be known of pods and what runs them.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observation {
     /// How far the pods are.
     pub workload: Workload,
@@ -54,32 +56,101 @@ pub struct Observation {
     pub hint: Option<String>,
     /// The image of the newest template.
     pub image: Option<String>,
+    /// Pods of the mode of delivery before, which still take mail.
+    pub others: i32,
 }
 
-/// Looks at the Deployment, as it is in the cluster, and all pods of the resource.
+/// The pods of one workload that are not on their way out.
+struct Pods<'a> {
+    all: usize,
+    /// Those of the newest template, by name.
+    newest: Vec<&'a Pod>,
+}
+
+impl<'a> Pods<'a> {
+    fn new(template: &PodTemplateSpec, pods: &'a [impl AsRef<Pod>]) -> Self {
+        let mut pods: Vec<&Pod> =
+            pods.iter().map(AsRef::as_ref).filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
+        pods.sort_by_key(|pod| pod.name_any());
+        let all = pods.len();
+        let hash = pod::hash(template);
+        pods.retain(|pod| pod.annotations().get(TEMPLATE_HASH).map(String::as_str) == hash);
+        Self { all, newest: pods }
+    }
+
+    fn count(&self) -> i32 {
+        i32::try_from(self.all).unwrap_or(i32::MAX)
+    }
+
+    fn hint(&self) -> Option<String> {
+        self.newest.iter().find_map(|pod| hint(pod))
+    }
+
+    fn problem(&self) -> Option<Problem> {
+        self.newest.iter().find_map(|pod| refused_configuration(pod))
+    }
+}
+
+/// Looks at a Deployment, as it is in the cluster, and all its pods.
 pub fn observe(deployment: Option<&Deployment>, pods: &[impl AsRef<Pod>]) -> Observation {
-    let Some(deployment) = deployment else {
-        return Observation { workload: Workload::Absent, problem: None, hint: None, image: None };
-    };
-    let mut pods: Vec<&Pod> =
-        pods.iter().map(AsRef::as_ref).filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
-    pods.sort_by_key(|pod| pod.name_any());
-    let hash = deployment::hash(deployment);
-    let newest: Vec<&Pod> = pods
-        .iter()
-        .copied()
-        .filter(|pod| pod.annotations().get(TEMPLATE_HASH).map(String::as_str) == hash)
-        .collect();
-    let hint = newest.iter().find_map(|pod| hint(pod)).or_else(|| no_pod(deployment));
-    let problem = newest
-        .iter()
-        .find_map(|pod| refused_configuration(pod))
-        .or_else(|| deadline_exceeded(deployment, hint.as_deref()));
+    let Some(deployment) = deployment else { return Observation::default() };
+    let template = &deployment.spec.template;
+    let pods = Pods::new(template, pods);
+    let hint = pods.hint().or_else(|| no_pod(deployment));
     Observation {
-        workload: progress(deployment, pods.len(), newest.len()),
-        problem,
+        workload: progress(deployment, pods.all, pods.newest.len()),
+        problem: pods.problem().or_else(|| deadline_exceeded(deployment, hint.as_deref())),
         hint,
-        image: deployment::image(deployment).map(str::to_owned),
+        image: pod::image(template).map(str::to_owned),
+        others: 0,
+    }
+}
+
+/// Looks at a StatefulSet, as it is in the cluster, and all its pods. There should be `wanted` of them, which may
+/// be more than the StatefulSet says so far.
+pub fn observe_set(set: Option<&StatefulSet>, wanted: i32, pods: &[impl AsRef<Pod>]) -> Observation {
+    let Some(set) = set else { return Observation::default() };
+    let template = &set.spec.template;
+    let pods = Pods::new(template, pods);
+    let status = set.status.clone().unwrap_or_default();
+    let counts = Counts {
+        wanted,
+        // One that was just made around pods that are there does not know of them yet.
+        total: status.observed_generation.map_or_else(|| pods.count(), |_| status.replicas),
+        updated: status.updated_replicas.unwrap_or(0),
+        ready: status.ready_replicas.unwrap_or(0),
+    };
+    let all_newest = if status.observed_generation >= set.metadata.generation {
+        status.current_revision == status.update_revision && counts.updated == counts.total
+    } else {
+        pods.newest.len() == pods.all
+    };
+    // Unlike a Deployment it does not remember whether its pods were ever ready.
+    let were_up = counts.ready > 0 || pods.newest.iter().any(|pod| was_restarted(pod));
+    Observation {
+        workload: if all_newest && were_up {
+            Workload::RolledOut(counts)
+        } else {
+            Workload::RollingOut(counts)
+        },
+        problem: pods.problem(),
+        hint: pods.hint(),
+        image: pod::image(template).map(str::to_owned),
+        others: 0,
+    }
+}
+
+fn was_restarted(pod: &Pod) -> bool {
+    container(pod).is_some_and(|container| container.restart_count > 0)
+}
+
+/// Why a pod that drains a claim gets nowhere: a problem that a person has to act on, or a hint.
+pub fn observe_drain(pod: &Pod) -> (Option<Problem>, Option<String>) {
+    let end = container(pod).and_then(|container| container.state.as_ref()?.terminated.as_ref());
+    match end {
+        // It has done what there was to do, and its Job knows.
+        Some(end) if [0, EXIT_DEAD_LETTERS].contains(&end.exit_code) => (None, None),
+        _ => (refused_configuration(pod), hint(pod)),
     }
 }
 
@@ -200,7 +271,7 @@ fn quote(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::needless_pass_by_value)] // JSON literals read better by value.
+    #![allow(clippy::needless_pass_by_value, clippy::panic)] // JSON literals read better by value.
 
     use std::sync::Arc;
 
@@ -316,6 +387,62 @@ mod tests {
         let pods: [Arc<Pod>; 0] = [];
         let observed = observe(Some(&deployment), &pods);
         assert_eq!(observed.hint.as_deref(), Some("no pod can be made: exceeded quota: small"));
+    }
+
+    fn set(
+        generation: i64,
+        [replicas, total, updated, ready]: [i32; 4],
+        revisions: [&str; 2],
+    ) -> StatefulSet {
+        serde_json::from_value(serde_json::json!({
+            "metadata": {"generation": generation},
+            "spec": {"replicas": replicas, "selector": {}, "template": {
+                "metadata": {"annotations": {TEMPLATE_HASH: "new"}},
+                "spec": {"containers": [{"name": CONTAINER, "image": "daemon:1"}]},
+            }},
+            "status": {
+                "observedGeneration": 2, "replicas": total, "updatedReplicas": updated, "readyReplicas": ready,
+                "currentRevision": revisions[0], "updateRevision": revisions[1],
+            },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_set_has_rolled_out_when_its_revisions_are_one() {
+        let up = serde_json::json!({});
+        let restarted = serde_json::json!({"restartCount": 1});
+        for (generation, counts, revisions, pod_is, rolled_out) in [
+            (2, [2, 2, 2, 2], ["b", "b"], ("new", &up), true),
+            (2, [2, 2, 2, 1], ["b", "b"], ("new", &up), true),
+            (2, [2, 2, 1, 2], ["a", "b"], ("new", &up), false),
+            (2, [1, 1, 1, 0], ["b", "b"], ("new", &up), false),
+            (2, [1, 1, 1, 0], ["b", "b"], ("new", &restarted), true),
+            (3, [1, 1, 1, 1], ["b", "b"], ("old", &up), false),
+            (3, [1, 1, 1, 1], ["b", "b"], ("new", &up), true),
+        ] {
+            let set = set(generation, counts, revisions);
+            let observed =
+                observe_set(Some(&set), counts[0], &[pod("a-0", pod_is.0, false, pod_is.1.clone())]);
+            assert_eq!(matches!(observed.workload, Workload::RolledOut(_)), rolled_out, "{set:?}");
+            assert_eq!(observed.image.as_deref(), Some("daemon:1"));
+        }
+    }
+
+    #[test]
+    fn a_set_that_waits_for_a_drain_is_short_of_pods() {
+        let observed = observe_set(Some(&set(2, [1, 1, 1, 1], ["b", "b"])), 3, &[] as &[Arc<Pod>]);
+        let Workload::RolledOut(counts) = observed.workload else { panic!("{observed:?}") };
+        assert_eq!((counts.wanted, counts.ready), (3, 1));
+    }
+
+    #[test]
+    fn a_pod_that_drained_its_claim_has_no_problem() {
+        let ended = |code| pod("a", "new", false, serde_json::json!({"state": terminated(code, "x")}));
+        assert_eq!(observe_drain(&ended(0)), (None, None));
+        assert_eq!(observe_drain(&ended(EXIT_DEAD_LETTERS)), (None, None));
+        assert_eq!(observe_drain(&ended(1)).1.as_deref(), Some("pod a ended with exit code 1: x"));
+        assert_eq!(observe_drain(&ended(78)).0.unwrap().reason, Reason::InvalidConfiguration);
     }
 
     #[test]

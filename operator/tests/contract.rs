@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[expect(dead_code)] // Other tests use more of it.
 mod common;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use std::sync::LazyLock;
 use common::{environment, read, rendered};
 use k8s_openapi::api::core::v1::EnvVar;
 use mail_laser::config::{Checked, Config, DeliveryConfig, Sources};
-use mail_laser_crds::MailLaser;
+use mail_laser_crds::{DeliveryMode, MailLaser};
 use rcgen::{CertifiedKey, KeyPair};
 
 /// What the kubelet makes of a variable. References to other variables are of no concern here: every `$` that
@@ -34,7 +35,7 @@ fn value(variable: &EnvVar) -> Option<String> {
 }
 
 fn configure(resource: &MailLaser) -> Checked {
-    let variables: BTreeMap<_, _> = environment(&rendered(resource, true))
+    let variables: BTreeMap<_, _> = environment(&rendered(resource, true).spec.template)
         .iter()
         .filter_map(|variable| Some((variable.name.clone(), value(variable)?)))
         .collect();
@@ -83,6 +84,10 @@ fn the_daemon_takes_every_sample_without_a_warning() {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         for resource in resources(&std::fs::read_to_string(&path).unwrap()) {
+            // This daemon has no spool yet.
+            if resource.spec.delivery.mode == DeliveryMode::Spool {
+                continue;
+            }
             let checked = configure(&resource);
             assert_eq!(checked.warnings, Vec::<String>::new(), "{}", path.display());
             taken += 1;

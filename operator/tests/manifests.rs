@@ -5,11 +5,13 @@
 
 mod common;
 
-use common::{environment, read, rendered, validated};
+use common::{environment, read, rendered, rendered_spool, validated};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use mail_laser_crds::{DeliveryMode, EnvVar, MailLaser, TlsMode};
 use mail_laser_operator::evaluate::Dereferenced;
 use mail_laser_operator::resources::{
-    deployment, environment as variables, labels, pod_disruption_budget, service, service_account,
+    deployment, environment as variables, labels, pod, pod_disruption_budget, service, service_account,
+    stateful_set,
 };
 
 fn everything() -> MailLaser {
@@ -40,6 +42,70 @@ fn a_resource_with_the_least() {
     insta::assert_yaml_snapshot!("least_service", service::build(&resource));
 }
 
+/// With everything, and mail on disk.
+fn spool() -> MailLaser {
+    let mut resource = everything();
+    resource.spec.delivery = serde_yaml_ng::from_str(
+        "{mode: Spool, spool: {size: 20Gi, storageClassName: fast, lifetimeSeconds: 86400}}",
+    )
+    .unwrap();
+    resource
+}
+
+#[test]
+fn a_resource_with_a_spool() {
+    let (set, job) = rendered_spool(&spool());
+    insta::assert_yaml_snapshot!("spool_stateful_set", set);
+    insta::assert_yaml_snapshot!("spool_drain", job);
+}
+
+#[test]
+fn no_service_and_no_budget_selects_a_pod_that_drains() {
+    let resource = spool();
+    let (set, job) = rendered_spool(&resource);
+    let resource = validated(&resource);
+    let service = service::build(&resource).spec.unwrap().selector.unwrap();
+    let budget = pod_disruption_budget::build(&resource).unwrap().spec.unwrap().selector.unwrap();
+    for selector in [service, budget.match_labels.unwrap()] {
+        let selects = |template: &PodTemplateSpec| {
+            let labels = template.metadata.as_ref().unwrap().labels.as_ref().unwrap();
+            selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+        };
+        assert!(selects(&set.spec.template));
+        assert!(!selects(&job.spec.as_ref().unwrap().template));
+    }
+}
+
+#[test]
+fn spool_and_dead_letters_leave_room_on_the_disk() {
+    let (set, job) = rendered_spool(&spool());
+    for template in [&set.spec.template, &job.spec.unwrap().template] {
+        let value = |name: &str| environment(template).into_iter().find(|it| it.name == name).unwrap().value;
+        assert_eq!(value("MAIL_LASER_DELIVERY").as_deref(), Some("spool"));
+        assert_eq!(value("MAIL_LASER_SPOOL_LIFETIME").as_deref(), Some("86400"));
+        let bytes: u64 = value("MAIL_LASER_SPOOL_MAX_BYTES").unwrap().parse().unwrap();
+        assert!(bytes * 5 / 4 < (20 << 30) * 9 / 10, "{bytes}");
+        let mount = &template.spec.as_ref().unwrap().containers[0].volume_mounts.as_ref().unwrap()[2];
+        assert_eq!(value("MAIL_LASER_SPOOL_DIR"), Some(mount.mount_path.clone()));
+    }
+}
+
+#[test]
+fn what_cannot_change_in_a_set_is_known() {
+    let sent = |resource: &MailLaser| serde_json::to_value(rendered_spool(resource).0).unwrap();
+    let live = sent(&spool());
+    let with = |change: fn(&mut mail_laser_crds::Spool)| {
+        let mut resource = spool();
+        change(resource.spec.delivery.spool.as_mut().unwrap());
+        stateful_set::can_become(&live, &sent(&resource))
+    };
+    assert!(with(|spool| spool.size = "20480Mi".to_owned()));
+    assert!(with(|spool| spool.lifetime_seconds = 60));
+    assert!(!with(|spool| spool.size = "30Gi".to_owned()));
+    assert!(!with(|spool| spool.storage_class_name = Some("slow".to_owned())));
+    assert!(!with(|spool| spool.storage_class_name = None));
+}
+
 #[test]
 fn a_budget_exists_from_two_replicas_on() {
     let mut resource = validated(&least());
@@ -51,7 +117,7 @@ fn a_budget_exists_from_two_replicas_on() {
 
 #[test]
 fn no_variable_is_there_twice_and_the_environment_of_the_resource_wins() {
-    let environment = environment(&rendered(&everything(), true));
+    let environment = environment(&rendered(&everything(), true).spec.template);
     let mut names: Vec<_> = environment.iter().map(|variable| &variable.name).collect();
     names.sort();
     names.dedup();
@@ -94,7 +160,7 @@ fn the_limit_per_address_is_off_where_addresses_of_clients_do_not_reach_the_pods
 
 /// A variable of the daemon.
 fn value(resource: &MailLaser, name: &str) -> Option<String> {
-    let environment = environment(&rendered(resource, false));
+    let environment = environment(&rendered(resource, false).spec.template);
     environment.into_iter().find(|variable| variable.name == name)?.value
 }
 
@@ -114,7 +180,7 @@ fn without_tls_no_certificate_is_mounted() {
 #[test]
 fn plain_http_is_permitted_to_the_service_alone() {
     let permitted = |resource: &MailLaser| {
-        let environment = environment(&rendered(resource, false));
+        let environment = environment(&rendered(resource, false).spec.template);
         environment.iter().any(|variable| variable.name == "MAIL_LASER_WEBHOOK_ALLOW_HTTP")
     };
     assert!(permitted(&least()));
@@ -138,7 +204,7 @@ fn pods_stop_later_than_the_daemon() {
 
 #[test]
 fn the_hash_of_the_template_follows_the_template_and_nothing_else() {
-    let hash = |resource: &MailLaser| deployment::hash(&rendered(resource, false)).unwrap().to_owned();
+    let hash = |resource: &MailLaser| pod::hash(&rendered(resource, false).spec.template).unwrap().to_owned();
     let before = hash(&least());
     let mut scaled = least();
     scaled.spec.replicas = 5;

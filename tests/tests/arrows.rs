@@ -80,6 +80,7 @@ const RULES: &[Rule] = &[
     clientless("operator/src/managed_fields"),
     clientless("operator/src/ownership"),
     clientless("operator/src/quantity"),
+    clientless("operator/src/spool"),
     clientless("operator/src/status"),
     clientless("operator/src/workload"),
     Rule { where_: "crds/src", never: &["kube::Client", "kube::runtime", "tokio", "mail_laser_operator"],

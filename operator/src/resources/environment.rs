@@ -3,11 +3,11 @@
 use k8s_openapi::api::core::v1::{
     ConfigMapKeySelector, EnvVar, EnvVarSource, ObjectFieldSelector, ResourceFieldSelector, SecretKeySelector,
 };
-use mail_laser_crds::{SecretSource, Tls, Webhook};
+use mail_laser_crds::{DeliveryMode, SecretSource, Tls, Webhook};
 
-use super::deployment::SMTPS_PORT;
+use super::pod::SMTPS_PORT;
 use super::service::shows_client_addresses;
-use super::volumes::{CA_DIRECTORY, CA_FILE_NAME, TLS_CERTIFICATE, TLS_DIRECTORY, TLS_KEY};
+use super::volumes::{CA_DIRECTORY, CA_FILE_NAME, SPOOL_DIRECTORY, TLS_CERTIFICATE, TLS_DIRECTORY, TLS_KEY};
 use crate::validate::{Destination, ValidatedMailLaser, sets};
 
 /// Name of the variable with the accepted addresses.
@@ -23,10 +23,31 @@ const PROXY_PROTOCOL_FROM: &str = "MAIL_LASER_PROXY_PROTOCOL_FROM";
 /// How long a daemon that was told to stop may take, in seconds.
 pub const SHUTDOWN_GRACE_SECONDS: i64 = 25;
 
-/// The environment of the daemon's container. Entries of `spec.env` win over fields: they take the place of
-/// the variable, which therefore is never there twice.
-pub fn build(resource: &ValidatedMailLaser, ipv6: bool) -> Vec<EnvVar> {
-    let mut variables = from_fields(resource, ipv6);
+/// How much of a disk mails that wait may take, in percent. Dead letters take a quarter of that again, which
+/// makes 87.5. The rest is for what the spool writes beside mails while it tidies up, and for what a file
+/// system keeps for itself: ext4 some 2 % for its tables, and 5 % that only root may write.
+const SPOOL_PERCENT: u64 = 70;
+
+/// The disk that a pod keeps mail on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Disk {
+    /// Its size in bytes; of several pods, that of the smallest.
+    pub bytes: u64,
+    /// How long a mail is tried, in seconds, if the resource says so.
+    pub lifetime_seconds: Option<i32>,
+}
+
+impl Disk {
+    fn spool_bytes_max(&self) -> u64 {
+        // In this order no size that a quantity can have is too large.
+        self.bytes / 100 * SPOOL_PERCENT
+    }
+}
+
+/// The environment of the daemon's container, with a disk for mails or without. Entries of `spec.env` win over
+/// fields: they take the place of the variable, which therefore is never there twice.
+pub fn build(resource: &ValidatedMailLaser, ipv6: bool, disk: Option<&Disk>) -> Vec<EnvVar> {
+    let mut variables = from_fields(resource, ipv6, disk);
     for entry in &resource.spec.env {
         let entry = from_entry(entry);
         match variables.iter_mut().find(|variable| variable.name == entry.name) {
@@ -37,7 +58,7 @@ pub fn build(resource: &ValidatedMailLaser, ipv6: bool) -> Vec<EnvVar> {
     variables
 }
 
-fn from_fields(resource: &ValidatedMailLaser, ipv6: bool) -> Vec<EnvVar> {
+fn from_fields(resource: &ValidatedMailLaser, ipv6: bool, disk: Option<&Disk>) -> Vec<EnvVar> {
     let spec = &resource.spec;
     let mut variables = Vec::new();
     if let Some(addresses) = &spec.target_emails {
@@ -58,7 +79,10 @@ fn from_fields(resource: &ValidatedMailLaser, ipv6: bool) -> Vec<EnvVar> {
     if !spec.proxy_protocol_from.is_empty() {
         variables.push(literal(PROXY_PROTOCOL_FROM, &spec.proxy_protocol_from.join(",")));
     }
-    variables.push(literal("MAIL_LASER_DELIVERY", spec.delivery.mode.as_env()));
+    // What is on a disk is delivered from there, whatever the mode is by now.
+    let mode = if disk.is_some() { DeliveryMode::Spool } else { spec.delivery.mode };
+    variables.push(literal("MAIL_LASER_DELIVERY", mode.as_env()));
+    variables.extend(disk.into_iter().flat_map(from_disk));
     variables.push(literal("MAIL_LASER_SHUTDOWN_GRACE", &SHUTDOWN_GRACE_SECONDS.to_string()));
     if ipv6 {
         // One socket for both families: the kernel maps IPv4 into it.
@@ -97,6 +121,18 @@ fn from_webhook(webhook: &Webhook, resource: &ValidatedMailLaser) -> Vec<EnvVar>
         variables.push(literal(name, &value.to_string()));
     }
     variables
+}
+
+fn from_disk(disk: &Disk) -> impl Iterator<Item = EnvVar> {
+    let bytes_max = disk.spool_bytes_max().to_string();
+    let lifetime = disk.lifetime_seconds.map(|seconds| seconds.to_string());
+    [
+        ("MAIL_LASER_SPOOL_DIR", Some(SPOOL_DIRECTORY.to_owned())),
+        ("MAIL_LASER_SPOOL_MAX_BYTES", Some(bytes_max)),
+        ("MAIL_LASER_SPOOL_LIFETIME", lifetime),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some(literal(name, &value?)))
 }
 
 fn from_tls(tls: &Tls) -> Vec<EnvVar> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mail_laser_crds::NAME_LABEL;
+use mail_laser_crds::{DRAIN_LABEL, NAME_LABEL};
 
 /// The field manager of all writes, and the value of [`MANAGED_BY`].
 pub const MANAGER: &str = "mail-laser-operator";
@@ -15,6 +15,9 @@ pub const INSTANCE: &str = "app.kubernetes.io/instance";
 pub const REFERENCES_HASH: &str = "mail-laser.dev/references-hash";
 /// On pod templates: a hash of the rest of the template, by which a pod of the current template is known.
 pub const TEMPLATE_HASH: &str = "mail-laser.dev/template-hash";
+
+/// On Jobs: the uid of the claim that it drains. A claim that only has the same name is another one.
+pub const CLAIM_UID: &str = "mail-laser.dev/claim-uid";
 
 const NAME: &str = "app.kubernetes.io/name";
 const PRODUCT: &str = "mail-laser";
@@ -35,4 +38,9 @@ pub fn selector(name: &str) -> BTreeMap<String, String> {
 /// [`selector`] as `kubectl` and the scale subresource write it.
 pub fn selector_text(name: &str) -> String {
     format!("{NAME_LABEL}={name}")
+}
+
+/// The labels by which the pods that drain what the resource `name` left are known.
+pub fn drain(name: &str) -> BTreeMap<String, String> {
+    [(DRAIN_LABEL.to_owned(), name.to_owned())].into()
 }

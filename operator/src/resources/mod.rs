@@ -1,17 +1,24 @@
 //! What a `MailLaser` consists of in the cluster. Everything here is pure: API types in, API types out.
 
+pub mod claim;
 pub mod deployment;
+pub mod drain;
 pub mod environment;
 pub mod labels;
+pub mod pod;
 pub mod pod_disruption_budget;
 pub mod probes;
 pub mod service;
 pub mod service_account;
+pub mod stateful_set;
 pub mod volumes;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::validate::ValidatedMailLaser;
+
+/// How many earlier templates a workload keeps; the default of Kubernetes.
+const REVISION_HISTORY_LIMIT: i32 = 10;
 
 /// The metadata that every owned object has.
 fn metadata(resource: &ValidatedMailLaser) -> ObjectMeta {

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{HTTPGetAction, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use mail_laser_crds::ProbeTiming;
 
-use super::deployment::HEALTH_PORT_NAME;
+use super::pod::HEALTH_PORT_NAME;
 
 /// A probe that asks `GET /health`.
 pub fn build(timing: ProbeTiming) -> Probe {

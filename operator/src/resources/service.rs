@@ -1,10 +1,10 @@
-//! The Service that receives the mails. As in [`super::deployment`], defaults of the API server are sent, too.
+//! The Service that receives the mails. As in [`super::pod`], defaults of the API server are sent, too.
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use mail_laser_crds::{ExternalTrafficPolicy, MailLaserSpec, ServiceType};
 
-use super::{deployment, labels};
+use super::{labels, pod};
 use crate::validate::ValidatedMailLaser;
 
 /// The Service of a resource.
@@ -41,8 +41,8 @@ fn ports(spec: &MailLaserSpec) -> Vec<ServicePort> {
         node_port,
         ..ServicePort::default()
     };
-    let smtp = port(deployment::SMTP_PORT_NAME, spec.service.port, spec.service.node_port);
-    let smtps = spec.tls.smtps_port.map(|number| port(deployment::SMTPS_PORT_NAME, number, None));
+    let smtp = port(pod::SMTP_PORT_NAME, spec.service.port, spec.service.node_port);
+    let smtps = spec.tls.smtps_port.map(|number| port(pod::SMTPS_PORT_NAME, number, None));
     [smtp].into_iter().chain(smtps).collect()
 }
 

@@ -1,0 +1,264 @@
+//! The pods that run the daemon: one template for all workloads, which differ in where mail is kept.
+//!
+//! What the API server would fill in is sent, too: then a change of it by hand is mended as well, and a
+//! created object has no field that the operator owns without sending it (see [`crate::managed_fields`]).
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Affinity, Capabilities, Container, ContainerPort, Lifecycle, LifecycleHandler, LocalObjectReference,
+    PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements, SeccompProfile, SecurityContext,
+    SleepAction, TopologySpreadConstraint, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use mail_laser_crds::PodTemplate;
+use sha2::{Digest, Sha256};
+
+use super::environment::Disk;
+use super::{environment, labels, probes, volumes};
+use crate::evaluate::Dereferenced;
+use crate::validate::ValidatedMailLaser;
+
+/// Where the image has the daemon.
+pub const BINARY: &str = "/mail-laser";
+/// Name of the daemon's container.
+pub const CONTAINER: &str = "mail-laser";
+/// Name of the port that receives mails.
+pub const SMTP_PORT_NAME: &str = "smtp";
+/// Name of the port with TLS from the first byte.
+pub const SMTPS_PORT_NAME: &str = "smtps";
+/// Where the daemon listens for it, if it does.
+pub const SMTPS_PORT: i32 = 4465;
+/// Name of the port that is asked for health.
+pub const HEALTH_PORT_NAME: &str = "health";
+
+const SMTP_PORT: i32 = 2525;
+const HEALTH_PORT: i32 = 8080;
+const METRICS_PORT: i32 = 9090;
+const USER: i64 = 65532;
+
+/// How long a pod that is to stop still takes connections, in seconds: that long it may take until every
+/// node has heard that it is no endpoint any more.
+const PRE_STOP_SECONDS: i64 = 5;
+/// Between the end of the daemon's own grace and the kill, in seconds.
+const KILL_MARGIN_SECONDS: i64 = 5;
+
+/// What a pod is there for.
+#[derive(Clone, Copy, Debug)]
+pub enum Role<'a> {
+    /// It takes mail, and keeps it in memory.
+    Memory,
+    /// It takes mail, and keeps it on a disk of its own.
+    Spool(&'a Disk),
+    /// It takes no mail, and delivers what is in the claim of this name.
+    Drain(&'a Disk, &'a str),
+}
+
+impl Role<'_> {
+    fn disk(&self) -> Option<&Disk> {
+        match self {
+            Self::Memory => None,
+            Self::Spool(disk) | Self::Drain(disk, _) => Some(disk),
+        }
+    }
+
+    fn takes_mail(&self) -> bool {
+        !matches!(self, Self::Drain(..))
+    }
+}
+
+/// The template of a resource's pods. It holds its own hash as an annotation; see [`labels::TEMPLATE_HASH`].
+pub fn template(
+    resource: &ValidatedMailLaser,
+    references: &Dereferenced,
+    ipv6: bool,
+    role: Role<'_>,
+) -> PodTemplateSpec {
+    let additions = resource.spec.pod_template.clone().unwrap_or_default();
+    let mut labels = additions.labels.clone();
+    labels.extend(labels::owned(&resource.name));
+    labels.extend(match role {
+        Role::Memory | Role::Spool(_) => labels::selector(&resource.name),
+        Role::Drain(..) => labels::drain(&resource.name),
+    });
+    let mut template = PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(labels),
+            annotations: some(additions.annotations.clone()),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(spec(resource, additions, ipv6, role)),
+    };
+    if let Some(hash) = &references.hash {
+        annotate(&mut template, labels::REFERENCES_HASH, hash.clone());
+    }
+    let hash = template_hash(&template);
+    annotate(&mut template, labels::TEMPLATE_HASH, hash);
+    template
+}
+
+fn spec(resource: &ValidatedMailLaser, additions: PodTemplate, ipv6: bool, role: Role<'_>) -> PodSpec {
+    let (volumes, mounts): (Vec<_>, _) = volumes::build(resource, role).into_iter().unzip();
+    PodSpec {
+        service_account_name: Some(resource.name.clone()),
+        service_account: Some(resource.name.clone()),
+        automount_service_account_token: Some(false),
+        // A Service named `mail-laser` would otherwise set variables that look like the daemon's.
+        enable_service_links: Some(false),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            run_as_group: Some(USER),
+            // A new volume is root's. Its files are looked at only when its root directory is not right.
+            fs_group: role.disk().map(|_| USER),
+            fs_group_change_policy: role.disk().map(|_| "OnRootMismatch".to_owned()),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                ..SeccompProfile::default()
+            }),
+            ..PodSecurityContext::default()
+        }),
+        termination_grace_period_seconds: Some(
+            if role.takes_mail() { PRE_STOP_SECONDS } else { 0 }
+                + environment::SHUTDOWN_GRACE_SECONDS
+                + KILL_MARGIN_SECONDS,
+        ),
+        image_pull_secrets: some(
+            resource
+                .spec
+                .image_pull_secrets
+                .iter()
+                .map(|secret| LocalObjectReference { name: secret.name.clone() })
+                .collect::<Vec<_>>(),
+        ),
+        containers: vec![container(resource, mounts, ipv6, role)],
+        volumes: some(volumes.into_iter().flatten().collect::<Vec<_>>()),
+        node_selector: some(additions.node_selector),
+        tolerations: some(additions.tolerations),
+        affinity: if role.takes_mail() { additions.affinity } else { of_nodes(additions.affinity) },
+        topology_spread_constraints: some(
+            additions
+                .topology_spread_constraints
+                .into_iter()
+                // What a pod drains may be on one node alone, so it cannot keep a distance from others.
+                .filter(|_| role.takes_mail())
+                .map(|constraint| of_these_pods(constraint, &resource.name))
+                .collect::<Vec<_>>(),
+        ),
+        priority_class_name: additions.priority_class_name,
+        // A Job counts pods that failed, and needs each to be one.
+        restart_policy: Some(if role.takes_mail() { "Always" } else { "Never" }.to_owned()),
+        dns_policy: Some("ClusterFirst".to_owned()),
+        scheduler_name: Some("default-scheduler".to_owned()),
+        ..PodSpec::default()
+    }
+}
+
+/// What is said of nodes, without what is said of other pods: see the spread constraints.
+fn of_nodes(affinity: Option<Affinity>) -> Option<Affinity> {
+    let node_affinity = affinity?.node_affinity?;
+    Some(Affinity { node_affinity: Some(node_affinity), ..Affinity::default() })
+}
+
+fn container(
+    resource: &ValidatedMailLaser,
+    mounts: Vec<VolumeMount>,
+    ipv6: bool,
+    role: Role<'_>,
+) -> Container {
+    let spec = &resource.spec;
+    let takes_mail = role.takes_mail();
+    Container {
+        name: CONTAINER.to_owned(),
+        image: Some(resource.image.clone()),
+        image_pull_policy: Some(spec.image_pull_policy.as_str().to_owned()),
+        args: (!takes_mail).then(|| ["spool", "drain"].map(str::to_owned).to_vec()),
+        env: Some(environment::build(resource, ipv6, role.disk())),
+        ports: takes_mail.then(|| ports(resource)),
+        liveness_probe: takes_mail.then(|| probes::build((&spec.probes.liveness).into())),
+        readiness_probe: takes_mail.then(|| probes::build((&spec.probes.readiness).into())),
+        resources: Some(ResourceRequirements {
+            limits: some(spec.resources.limits.clone()),
+            requests: some(spec.resources.requests.clone()),
+            ..ResourceRequirements::default()
+        }),
+        volume_mounts: some(mounts),
+        lifecycle: takes_mail.then(|| Lifecycle {
+            pre_stop: Some(LifecycleHandler {
+                sleep: Some(SleepAction { seconds: PRE_STOP_SECONDS }),
+                ..LifecycleHandler::default()
+            }),
+            ..Lifecycle::default()
+        }),
+        // What the daemon says before it exits becomes the message of a condition.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        termination_message_path: Some("/dev/termination-log".to_owned()),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".to_owned()]),
+                ..Capabilities::default()
+            }),
+            ..SecurityContext::default()
+        }),
+        ..Container::default()
+    }
+}
+
+fn ports(resource: &ValidatedMailLaser) -> Vec<ContainerPort> {
+    let smtps = resource.spec.tls.smtps_port.map(|_| (SMTPS_PORT_NAME, SMTPS_PORT));
+    [(SMTP_PORT_NAME, SMTP_PORT), (HEALTH_PORT_NAME, HEALTH_PORT), ("metrics", METRICS_PORT)]
+        .into_iter()
+        .chain(smtps)
+        .map(|(name, port)| ContainerPort {
+            name: Some(name.to_owned()),
+            container_port: port,
+            protocol: Some("TCP".to_owned()),
+            ..ContainerPort::default()
+        })
+        .collect()
+}
+
+/// A constraint without a selector would count no pods at all.
+fn of_these_pods(constraint: TopologySpreadConstraint, name: &str) -> TopologySpreadConstraint {
+    TopologySpreadConstraint {
+        label_selector: constraint.label_selector.or_else(|| {
+            Some(LabelSelector { match_labels: Some(labels::selector(name)), ..LabelSelector::default() })
+        }),
+        ..constraint
+    }
+}
+
+fn annotate(template: &mut PodTemplateSpec, key: &str, value: String) {
+    template
+        .metadata
+        .get_or_insert_default()
+        .annotations
+        .get_or_insert_default()
+        .insert(key.to_owned(), value);
+}
+
+/// 16 hexadecimal digits: enough to tell the few templates of one resource apart.
+fn template_hash(template: &PodTemplateSpec) -> String {
+    // All maps of the API types are sorted, so equal templates have equal text.
+    let text = serde_json::to_vec(template).unwrap_or_default();
+    Sha256::digest(&text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Absent rather than empty, as the API server keeps it.
+fn some<T: Default + PartialEq>(value: T) -> Option<T> {
+    (value != T::default()).then_some(value)
+}
+
+/// The image in a template.
+pub fn image(template: &PodTemplateSpec) -> Option<&str> {
+    let containers = &template.spec.as_ref()?.containers;
+    containers.iter().find(|container| container.name == CONTAINER)?.image.as_deref()
+}
+
+/// The hash of a template; see [`labels::TEMPLATE_HASH`].
+pub fn hash(template: &PodTemplateSpec) -> Option<&str> {
+    let annotations: &BTreeMap<_, _> = template.metadata.as_ref()?.annotations.as_ref()?;
+    annotations.get(labels::TEMPLATE_HASH).map(String::as_str)
+}
