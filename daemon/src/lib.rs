@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod routes;
 pub mod server;
 pub mod smtp;
+pub mod spool;
 mod supervise;
 pub mod telemetry;
 pub mod tls;

@@ -1,0 +1,378 @@
+//! Segment headers, mails and outcomes as bytes: the format that [`super`] describes. Pure.
+
+use serde::{Deserialize, Serialize};
+
+/// The first bytes of every file of a spool, the version of the format among them.
+const FILE_MAGIC: [u8; 8] = *b"MLSPOOL1";
+
+/// Octets of a file's header.
+pub const FILE_HEADER_BYTES: usize = 28;
+
+/// Octets before a mail's head.
+pub const MAIL_HEADER_BYTES: usize = 36;
+
+/// Octets before what an outcome says.
+pub const OUTCOME_HEADER_BYTES: usize = 12;
+
+/// Octets of a mail's head: 100 recipients of 320 octets, escaped, and a trace fit many times over.
+pub const HEAD_BYTES_MAX: u32 = 1024 * 1024;
+
+/// Octets that an outcome says: its numbers and a reason that is cut.
+const OUTCOME_BYTES_MAX: usize = 1024;
+
+/// Characters of a reason that are kept.
+const REASON_CHARS_MAX: usize = 200;
+
+/// 16 random bytes that mark the entries of one segment.
+///
+/// Who sends a mail does not know them, so nothing in a mail is ever taken for an entry, not even
+/// where a damaged one makes the reader look for the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark(pub [u8; 16]);
+
+/// The header of both files of a segment.
+#[must_use]
+pub fn file_header(mark: Mark) -> [u8; FILE_HEADER_BYTES] {
+    let mut header = [0; FILE_HEADER_BYTES];
+    header[..8].copy_from_slice(&FILE_MAGIC);
+    header[8..24].copy_from_slice(&mark.0);
+    let sum = crc32c::crc32c(&header[..24]);
+    header[24..].copy_from_slice(&sum.to_le_bytes());
+    header
+}
+
+/// The mark that a file's header names; `None` for what is no such file.
+#[must_use]
+pub fn mark_of(header: &[u8]) -> Option<Mark> {
+    let header: &[u8; FILE_HEADER_BYTES] = header.get(..FILE_HEADER_BYTES)?.try_into().ok()?;
+    let mark = Mark(header[8..24].try_into().ok()?);
+    (*header == file_header(mark)).then_some(mark)
+}
+
+/// What is known of a mail beside its content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The mail's id.
+    pub id: String,
+    /// When its content had been received, in milliseconds since 1970.
+    pub received_at_ms: u64,
+    /// Its reverse-path; empty for the null one.
+    pub reverse_path: String,
+    /// The `Received` header that this server adds.
+    pub trace: String,
+    /// Where it goes; at least one.
+    pub destinations: Vec<Target>,
+}
+
+/// One destination of a mail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// The name of its route.
+    pub route: String,
+    /// The recipients that belong to it, in the order of `RCPT`.
+    pub recipients: Vec<String>,
+    /// Where its delivery stood when the mail was copied from another segment.
+    #[serde(default, skip_serializing_if = "Progress::is_none")]
+    pub progress: Progress,
+}
+
+/// Where a delivery that goes on stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Deliveries that failed.
+    pub failures: u32,
+    /// When the next is due, in milliseconds since 1970.
+    pub due_ms: u64,
+    /// Why the last one failed.
+    pub reason: String,
+}
+
+impl Progress {
+    /// Whether there was no delivery yet.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.failures == 0 && self.due_ms == 0
+    }
+}
+
+/// How the delivery of a mail to one destination ends, or goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The webhook has it.
+    Delivered,
+    /// It goes on.
+    Deferred(Progress),
+    /// It is a dead letter, and stands in the store of those.
+    Dead,
+    /// A person has discarded it.
+    Discarded,
+    /// It goes on from a copy in a newer segment.
+    Moved,
+}
+
+/// The numbers before a mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MailHeader {
+    /// Octets of the head.
+    pub head_bytes: u32,
+    /// Octets of the content.
+    pub content_bytes: u32,
+    head_sum: u32,
+    content_sum: u32,
+}
+
+impl MailHeader {
+    /// The header of a mail.
+    #[must_use]
+    pub fn of(head: &[u8], content: &[u8]) -> Option<Self> {
+        let head_bytes = u32::try_from(head.len()).ok().filter(|bytes| *bytes <= HEAD_BYTES_MAX)?;
+        let content_bytes = u32::try_from(content.len()).ok()?;
+        Some(Self {
+            head_bytes,
+            content_bytes,
+            head_sum: crc32c::crc32c(head),
+            content_sum: crc32c::crc32c(content),
+        })
+    }
+
+    /// The header as it is written.
+    #[must_use]
+    pub fn to_bytes(&self, mark: Mark) -> [u8; MAIL_HEADER_BYTES] {
+        let mut bytes = [0; MAIL_HEADER_BYTES];
+        bytes[..16].copy_from_slice(&mark.0);
+        let numbers = [self.head_bytes, self.content_bytes, self.head_sum, self.content_sum];
+        for (number, place) in numbers.iter().zip(bytes[16..32].chunks_exact_mut(4)) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        let sum = crc32c::crc32c(&bytes[..32]);
+        bytes[32..].copy_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+
+    /// Reads a header; `None` when there is none of this segment.
+    #[must_use]
+    pub fn read(bytes: &[u8], mark: Mark) -> Option<Self> {
+        let bytes: &[u8; MAIL_HEADER_BYTES] = bytes.get(..MAIL_HEADER_BYTES)?.try_into().ok()?;
+        let number = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+        let header = Self {
+            head_bytes: number(16)?,
+            content_bytes: number(20)?,
+            head_sum: number(24)?,
+            content_sum: number(28)?,
+        };
+        (header.to_bytes(mark) == *bytes && header.head_bytes <= HEAD_BYTES_MAX).then_some(header)
+    }
+
+    /// The head, unless its bytes are damaged.
+    #[must_use]
+    pub fn head(&self, bytes: &[u8]) -> Option<Head> {
+        let intact = bytes.len() == self.head_bytes as usize && crc32c::crc32c(bytes) == self.head_sum;
+        intact.then(|| serde_json::from_slice(bytes).ok()).flatten()
+    }
+
+    /// Whether these are the bytes of the content, undamaged.
+    #[must_use]
+    pub fn fits_content(&self, bytes: &[u8]) -> bool {
+        bytes.len() == self.content_bytes as usize && crc32c::crc32c(bytes) == self.content_sum
+    }
+
+    /// Octets of the whole entry.
+    #[must_use]
+    pub fn entry_bytes(&self) -> u64 {
+        MAIL_HEADER_BYTES as u64 + u64::from(self.head_bytes) + u64::from(self.content_bytes)
+    }
+}
+
+/// What an outcome belongs to: a mail by its place in the segment, and one of its destinations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Subject {
+    /// Where the mail's entry begins.
+    pub offset: u64,
+    /// Which of its destinations, in the order of its head.
+    pub destination: u16,
+}
+
+/// Appends an outcome as it is written.
+pub fn write_outcome(output: &mut Vec<u8>, mark: Mark, subject: Subject, outcome: &Outcome) {
+    let (kind, progress) = match outcome {
+        Outcome::Delivered => (1, None),
+        Outcome::Deferred(progress) => (2, Some(progress)),
+        Outcome::Dead => (3, None),
+        Outcome::Discarded => (4, None),
+        Outcome::Moved => (5, None),
+    };
+    let mut says = Vec::with_capacity(32);
+    says.push(kind);
+    says.extend_from_slice(&subject.offset.to_le_bytes());
+    says.extend_from_slice(&subject.destination.to_le_bytes());
+    if let Some(progress) = progress {
+        says.extend_from_slice(&progress.failures.to_le_bytes());
+        says.extend_from_slice(&progress.due_ms.to_le_bytes());
+        let reason: String = progress.reason.chars().take(REASON_CHARS_MAX).collect();
+        says.extend_from_slice(reason.as_bytes());
+    }
+    let length = u32::try_from(says.len()).unwrap_or(u32::MAX).to_le_bytes();
+    output.extend_from_slice(&mark.0[..4]);
+    output.extend_from_slice(&length);
+    output.extend_from_slice(&crc32c::crc32c_append(crc32c::crc32c(&length), &says).to_le_bytes());
+    output.extend_from_slice(&says);
+}
+
+/// Reads all outcomes that are not damaged, in their order, and says how many octets are.
+#[must_use]
+pub fn read_outcomes(bytes: &[u8], mark: Mark) -> (Vec<(Subject, Outcome)>, usize) {
+    let (mut outcomes, mut damaged, mut rest) = (Vec::new(), 0, bytes);
+    while !rest.is_empty() {
+        if let Some((length, subject, outcome)) = read_outcome(rest, mark) {
+            outcomes.push((subject, outcome));
+            rest = &rest[length..];
+        } else {
+            let next = memchr::memmem::find(&rest[1..], &mark.0[..4]).map_or(rest.len(), |found| found + 1);
+            damaged += next;
+            rest = &rest[next..];
+        }
+    }
+    (outcomes, damaged)
+}
+
+fn read_outcome(bytes: &[u8], mark: Mark) -> Option<(usize, Subject, Outcome)> {
+    let header = bytes.get(..OUTCOME_HEADER_BYTES).filter(|header| header[..4] == mark.0[..4])?;
+    let length = u32::from_le_bytes(header[4..8].try_into().ok()?);
+    let length = usize::try_from(length).ok().filter(|length| *length <= OUTCOME_BYTES_MAX)?;
+    let says = bytes.get(OUTCOME_HEADER_BYTES..OUTCOME_HEADER_BYTES + length)?;
+    let sum = crc32c::crc32c_append(crc32c::crc32c(&header[4..8]), says);
+    if sum.to_le_bytes() != header[8..12] {
+        return None;
+    }
+    let (kind, rest) = says.split_first()?;
+    let (offset, rest) = rest.split_first_chunk()?;
+    let (destination, rest) = rest.split_first_chunk()?;
+    let subject =
+        Subject { offset: u64::from_le_bytes(*offset), destination: u16::from_le_bytes(*destination) };
+    let outcome = match kind {
+        1 => Outcome::Delivered,
+        2 => {
+            let (failures, rest) = rest.split_first_chunk()?;
+            let (due_ms, reason) = rest.split_first_chunk()?;
+            Outcome::Deferred(Progress {
+                failures: u32::from_le_bytes(*failures),
+                due_ms: u64::from_le_bytes(*due_ms),
+                reason: String::from_utf8_lossy(reason).into_owned(),
+            })
+        }
+        3 => Outcome::Dead,
+        4 => Outcome::Discarded,
+        5 => Outcome::Moved,
+        _ => return None,
+    };
+    Some((OUTCOME_HEADER_BYTES + length, subject, outcome))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MARK: Mark = Mark(*b"0123456789abcdef");
+
+    fn deferred(reason: &str) -> Outcome {
+        Outcome::Deferred(Progress { failures: 7, due_ms: 1_700_000_000_000, reason: reason.to_owned() })
+    }
+
+    fn some_outcomes() -> Vec<(Subject, Outcome)> {
+        [
+            Outcome::Delivered,
+            deferred("the webhook answered 503"),
+            Outcome::Dead,
+            Outcome::Discarded,
+            Outcome::Moved,
+        ]
+        .into_iter()
+        .zip(0..)
+        .map(|(outcome, n)| (Subject { offset: n * 1_000, destination: u16::try_from(n).unwrap() }, outcome))
+        .collect()
+    }
+
+    fn written(outcomes: &[(Subject, Outcome)]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        outcomes.iter().for_each(|(subject, outcome)| write_outcome(&mut bytes, MARK, *subject, outcome));
+        bytes
+    }
+
+    #[test]
+    fn a_file_says_what_it_is() {
+        let header = file_header(MARK);
+        assert_eq!(mark_of(&header), Some(MARK));
+        assert_eq!(mark_of(&header[1..]), None);
+        for bit in 0..header.len() * 8 {
+            let mut damaged = header;
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(mark_of(&damaged), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_mail_comes_back_and_damage_is_seen() {
+        let head = Head {
+            id: "01hf".to_owned(),
+            received_at_ms: 1,
+            reverse_path: "a@example.org".to_owned(),
+            trace: "from c".to_owned(),
+            destinations: vec![Target {
+                route: "default".to_owned(),
+                recipients: vec!["b@example.com".to_owned()],
+                progress: Progress::default(),
+            }],
+        };
+        let json = serde_json::to_vec(&head).unwrap();
+        let header = MailHeader::of(&json, b"content").unwrap();
+        let bytes = header.to_bytes(MARK);
+        assert_eq!(MailHeader::read(&bytes, MARK), Some(header));
+        assert_eq!(MailHeader::read(&bytes, Mark([0; 16])), None, "of another segment");
+        assert_eq!(header.head(&json), Some(head));
+        assert_eq!(header.head(&json[1..]), None);
+        assert!(header.fits_content(b"content") && !header.fits_content(b"Content"));
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes;
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(MailHeader::read(&damaged, MARK), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_outcome_costs_itself_alone() {
+        let outcomes = some_outcomes();
+        let bytes = written(&outcomes);
+        assert_eq!(read_outcomes(&bytes, MARK), (outcomes.clone(), 0));
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x10;
+            let (read, lost) = read_outcomes(&damaged, MARK);
+            assert_eq!(read.len(), outcomes.len() - 1, "byte {at}");
+            assert!(lost > 0 && read.iter().all(|outcome| outcomes.contains(outcome)), "byte {at}");
+        }
+        for length in 0..bytes.len() {
+            let (read, _) = read_outcomes(&bytes[..length], MARK);
+            assert_eq!(read, outcomes[..read.len()], "cut at {length}");
+        }
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_and_can_be_read() {
+        let bytes = written(&[(Subject { offset: 0, destination: 0 }, deferred(&"\u{fc}".repeat(10_000)))]);
+        let (read, damaged) = read_outcomes(&bytes, MARK);
+        assert_eq!((read.len(), damaged), (1, 0));
+        assert_eq!(read[0].1, deferred(&"\u{fc}".repeat(REASON_CHARS_MAX)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read(mut bytes in proptest::collection::vec(any::<u8>(), 0..300), at in 0usize..300) {
+            bytes.splice(at.min(bytes.len())..at.min(bytes.len()), written(&some_outcomes()));
+            let (read, _) = read_outcomes(&bytes, MARK);
+            prop_assert!(read.len() >= some_outcomes().len());
+            let _ = MailHeader::read(&bytes, MARK);
+        }
+    }
+}

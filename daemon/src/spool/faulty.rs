@@ -1,0 +1,239 @@
+//! A disk that fails, and that loses what was not synced.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::disk::{Disk, DiskFile};
+
+/// Says which operation fails: given the number of the operation, whether and how.
+pub(super) type Faults = Box<dyn FnMut() -> Option<Fault> + Send>;
+
+/// How an operation fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It fails; a write may have written a part.
+    Error,
+    /// There is no room.
+    Full,
+    /// The power goes off while it is under way: it, and everything after it, fails.
+    Crash,
+}
+
+/// The bytes of a file as the process sees them, and as they are after a loss of power.
+#[derive(Debug, Clone, Default)]
+struct Content {
+    seen: Vec<u8>,
+    durable: Vec<u8>,
+    /// Changes since the last sync, each of which may or may not survive.
+    changes: Vec<Change>,
+    /// Whether a sync failed: then what it should have saved is lost, though it is still seen.
+    lost: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Write(u64, Vec<u8>),
+    Cut(u64),
+}
+
+impl Change {
+    fn apply(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Write(offset, written) => {
+                let (start, end) = (*offset as usize, *offset as usize + written.len());
+                bytes.resize(bytes.len().max(end), 0);
+                bytes[start..end].copy_from_slice(written);
+            }
+            Self::Cut(length) => bytes.resize(*length as usize, 0),
+        }
+    }
+}
+
+#[derive(Default)]
+struct State {
+    files: Vec<Content>,
+    names: BTreeMap<String, usize>,
+    durable_names: BTreeMap<String, usize>,
+    faults: Option<Faults>,
+    crashed: bool,
+}
+
+/// A disk in memory.
+#[derive(Clone, Default)]
+pub(super) struct FaultyDisk(Arc<Mutex<State>>);
+
+/// A file of it.
+pub(super) struct FaultyFile(FaultyDisk, usize);
+
+impl FaultyDisk {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// What fails from now on.
+    pub(super) fn fail(&self, faults: Faults) {
+        self.state().faults = Some(faults);
+    }
+
+    /// Whether the power is off.
+    pub(super) fn is_off(&self) -> bool {
+        self.state().crashed
+    }
+
+    /// The disk after the power came back: `survives` says of each change that was not synced
+    /// whether it did, and of a write, how much of it.
+    pub(super) fn after_power_loss(&self, mut survives: impl FnMut(usize) -> usize) -> Self {
+        let state = self.state();
+        let files = state.files.iter().map(|file| {
+            let mut bytes = file.durable.clone();
+            for change in &file.changes {
+                match change {
+                    Change::Write(offset, written) => {
+                        let kept = survives(written.len());
+                        if kept > 0 {
+                            Change::Write(*offset, written[..kept].to_vec()).apply(&mut bytes);
+                        }
+                    }
+                    Change::Cut(_) if survives(1) == 1 => change.apply(&mut bytes),
+                    Change::Cut(_) => {}
+                }
+            }
+            Content { seen: bytes.clone(), durable: bytes, ..Content::default() }
+        });
+        let files = files.collect();
+        let mut names = state.durable_names.clone();
+        for (name, file) in &state.names {
+            if !state.durable_names.contains_key(name) && survives(1) == 1 {
+                names.insert(name.clone(), *file);
+            }
+        }
+        for name in state.durable_names.keys() {
+            if !state.names.contains_key(name) && survives(1) == 1 {
+                names.remove(name);
+            }
+        }
+        let durable_names = names.clone();
+        Self(Arc::new(Mutex::new(State { files, names, durable_names, faults: None, crashed: false })))
+    }
+}
+
+impl State {
+    fn operation(&mut self) -> io::Result<()> {
+        if self.crashed {
+            return Err(io::Error::other("the power is off"));
+        }
+        match self.faults.as_mut().and_then(|faults| faults()) {
+            None => Ok(()),
+            Some(Fault::Error) => Err(io::Error::other("injected")),
+            Some(Fault::Full) => Err(io::ErrorKind::StorageFull.into()),
+            Some(Fault::Crash) => {
+                self.crashed = true;
+                Err(io::Error::other("the power goes off"))
+            }
+        }
+    }
+
+    fn change(&mut self, file: usize, change: Change) {
+        let file = &mut self.files[file];
+        change.apply(&mut file.seen);
+        file.changes.push(change);
+    }
+}
+
+impl Disk for FaultyDisk {
+    type File = FaultyFile;
+
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        let state = self.state();
+        Ok(state
+            .names
+            .iter()
+            .map(|(name, file)| (name.clone(), state.files[*file].seen.len() as u64))
+            .collect())
+    }
+
+    fn create(&self, name: &str) -> io::Result<FaultyFile> {
+        let mut state = self.state();
+        state.operation()?;
+        assert!(!state.names.contains_key(name), "{name} is made twice");
+        state.files.push(Content::default());
+        let file = state.files.len() - 1;
+        state.names.insert(name.to_owned(), file);
+        Ok(FaultyFile(self.clone(), file))
+    }
+
+    fn open(&self, name: &str) -> io::Result<FaultyFile> {
+        let file = self.state().names.get(name).copied().ok_or(io::ErrorKind::NotFound)?;
+        Ok(FaultyFile(self.clone(), file))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.state();
+        if !state.names.contains_key(name) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.operation()?;
+        state.names.remove(name);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.state();
+        state.operation()?;
+        state.durable_names = state.names.clone();
+        Ok(())
+    }
+}
+
+impl DiskFile for FaultyFile {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut state = self.0.state();
+        let result = state.operation();
+        // A write that fails may have written a part.
+        let written = if result.is_ok() { bytes.len() } else { bytes.len() / 2 };
+        if written > 0 {
+            state.change(self.1, Change::Write(offset, bytes[..written].to_vec()));
+        }
+        result
+    }
+
+    fn read_at(&self, room: &mut [u8], offset: u64) -> io::Result<usize> {
+        let state = self.0.state();
+        let bytes = &state.files[self.1].seen;
+        let start = bytes.len().min(offset as usize);
+        let read = room.len().min(bytes.len() - start);
+        room[..read].copy_from_slice(&bytes[start..start + read]);
+        Ok(read)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.0.state().files[self.1].seen.len() as u64)
+    }
+
+    fn cut(&self, length: u64) -> io::Result<()> {
+        let mut state = self.0.state();
+        state.operation()?;
+        state.change(self.1, Change::Cut(length));
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.0.state();
+        let result = state.operation();
+        let crashed = state.crashed;
+        let file = &mut state.files[self.1];
+        match result {
+            Ok(()) => {
+                if !file.lost {
+                    file.durable = file.seen.clone();
+                    file.changes.clear();
+                }
+            }
+            // As on Linux: what could not be saved counts as saved from then on, and is not.
+            Err(_) if !crashed => file.lost = true,
+            Err(_) => {}
+        }
+        result
+    }
+}

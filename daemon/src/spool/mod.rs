@@ -1,0 +1,67 @@
+//! Mail on disk: what was written stays until it has met its end, whatever happens to the process or
+//! to the power.
+//!
+//! # Guarantees
+//!
+//! - A mail that [`store::Store::append`] gives a location for survives a loss of power. It is found
+//!   again until an outcome that ends it is written at each of its destinations.
+//! - An outcome survives a loss of power once [`store::Store::write_outcomes`] was told to make it
+//!   durable. One that is lost before costs a second delivery, with the same id: at least once,
+//!   never zero times.
+//! - A damaged entry costs that entry alone.
+//! - A file whose sync failed is not written to again.
+//!
+//! # Files
+//!
+//! The spool is cut into segments. A segment with the number `N`, 16 hexadecimal digits, has two
+//! files:
+//!
+//! - `N.mails`: appended to, synced before a mail is acknowledged, and never changed.
+//! - `N.outcomes`: what became of those mails. It is missing while nothing did.
+//!
+//! A segment goes, `N.mails` first, when all of its mails have met their end at all destinations.
+//! Numbers are never used twice. After a restart mails go into a new segment, so nothing is ever
+//! written behind what a crash cut off.
+//!
+//! All numbers are little-endian; sums are CRC-32C. Both files begin with a header:
+//!
+//! | octets | |
+//! | --- | --- |
+//! | 8 | `MLSPOOL1` |
+//! | 16 | the mark: random bytes, the same in both files |
+//! | 4 | sum of the above |
+//!
+//! A mail is:
+//!
+//! | octets | |
+//! | --- | --- |
+//! | 16 | the mark |
+//! | 4, 4 | octets of head and content |
+//! | 4, 4 | sums of head and content |
+//! | 4 | sum of the above |
+//! | | the head: JSON, see [`entry::Head`] |
+//! | | the content as it was received |
+//!
+//! An outcome is:
+//!
+//! | octets | |
+//! | --- | --- |
+//! | 4 | the first bytes of the mark |
+//! | 4 | octets of what it says |
+//! | 4 | sum of that number and of what it says |
+//! | 1 | kind: 1 delivered, 2 deferred, 3 dead, 4 discarded, 5 moved |
+//! | 8, 2 | where the mail begins in `N.mails`, and which of its destinations |
+//! | 4, 8, rest | of a deferred one: failures, when it is due in milliseconds since 1970, and why |
+//!
+//! Where an entry is damaged the reader goes on at the next mark. The mark is random so that no mail
+//! can hold one: nothing that was sent is ever taken for an entry.
+
+pub mod disk;
+pub mod entry;
+pub mod segment;
+pub mod store;
+
+#[cfg(test)]
+mod faulty;
+#[cfg(test)]
+mod model;

@@ -1,0 +1,272 @@
+//! Reads segments: the mails in them, and what became of each.
+
+use std::collections::HashMap;
+use std::io;
+
+use super::disk::{Disk, DiskFile};
+use super::entry::{
+    FILE_HEADER_BYTES, Head, MAIL_HEADER_BYTES, MailHeader, Mark, Outcome, Progress, Subject, mark_of,
+    read_outcomes,
+};
+
+/// Octets that are read at once while a segment is gone through.
+const WINDOW_BYTES: usize = 256 * 1024;
+
+/// Octets of a segment's outcomes: what its mails can have at most with hundreds of failures each.
+/// Of a longer file, which no spool writes, only this much is read.
+const OUTCOMES_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// The number of a segment. Newer ones have higher numbers.
+pub type SegmentId = u64;
+
+/// The file with a segment's mails.
+#[must_use]
+pub fn mails_file(segment: SegmentId) -> String {
+    format!("{segment:016x}.mails")
+}
+
+/// A file with what became of them. There is a second one, and so on, when the one before could not
+/// be trusted any more.
+#[must_use]
+pub fn outcomes_file(segment: SegmentId, generation: u32) -> String {
+    format!("{segment:016x}.outcomes-{generation}")
+}
+
+/// What a file of a spool holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// The mails of a segment.
+    Mails(SegmentId),
+    /// What became of them, and the how many-eth file with that it is.
+    Outcomes(SegmentId, u32),
+}
+
+impl FileKind {
+    /// What the file of that name holds; `None` for one that is not a spool's.
+    #[must_use]
+    pub fn of(name: &str) -> Option<Self> {
+        let (number, kind) = name.split_once('.')?;
+        let segment = u64::from_str_radix(number, 16).ok()?;
+        let kind = match kind.strip_prefix("outcomes-") {
+            Some(generation) => Self::Outcomes(segment, generation.parse().ok()?),
+            None => Self::Mails(segment),
+        };
+        (kind.name() == name).then_some(kind)
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Mails(segment) => mails_file(segment),
+            Self::Outcomes(segment, generation) => outcomes_file(segment, generation),
+        }
+    }
+}
+
+/// Where a mail is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Location {
+    /// Its segment.
+    pub segment: SegmentId,
+    /// Where in it its entry begins.
+    pub offset: u64,
+}
+
+/// What a segment holds.
+#[derive(Debug, Default)]
+pub struct Segment {
+    /// Its mails, in their order.
+    pub mails: Vec<Found>,
+    /// Octets of damaged entries.
+    pub damaged_bytes: u64,
+}
+
+/// A mail in a segment.
+#[derive(Debug)]
+pub struct Found {
+    /// Where its entry begins.
+    pub offset: u64,
+    /// Octets of its content.
+    pub content_bytes: u32,
+    /// What is known of it.
+    pub head: Head,
+    /// Where it stands at each of its destinations.
+    pub states: Vec<State>,
+}
+
+/// Where a mail stands at a destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// It has to be delivered.
+    Pending(Progress),
+    /// It has met its end.
+    Ended,
+}
+
+/// Goes through a segment.
+///
+/// A damaged entry costs itself alone. What stands at the end of the file and is not whole was
+/// never answered with `250`.
+///
+/// # Errors
+/// When the file with the mails cannot be read, or is none.
+pub fn scan<D: Disk>(disk: &D, segment: SegmentId) -> io::Result<Segment> {
+    let file = disk.open(&mails_file(segment))?;
+    let mut window = Window::new(&file);
+    let mark = mark_of(window.bytes(0, FILE_HEADER_BYTES)?).ok_or(io::ErrorKind::InvalidData)?;
+    let (mut outcomes, mut damaged_bytes) = outcomes(disk, segment, mark)?;
+    let (mut mails, mut offset) = (Vec::new(), FILE_HEADER_BYTES as u64);
+    while !window.bytes(offset, 1)?.is_empty() {
+        let Some(header) = MailHeader::read(window.bytes(offset, MAIL_HEADER_BYTES)?, mark) else {
+            let next = window.find(offset + 1, mark)?;
+            damaged_bytes += next - offset;
+            offset = next;
+            continue;
+        };
+        let next = offset + header.entry_bytes();
+        if window.bytes(next - 1, 1)?.is_empty() {
+            break;
+        }
+        match header.head(window.bytes(offset + MAIL_HEADER_BYTES as u64, header.head_bytes as usize)?) {
+            Some(head) => mails.push(found(offset, header, head, &mut outcomes)),
+            None => damaged_bytes += header.entry_bytes(),
+        }
+        offset = next;
+    }
+    Ok(Segment { mails, damaged_bytes })
+}
+
+/// Reads one mail: what is known of it, and its content.
+///
+/// # Errors
+/// When it cannot be read, or is damaged (`InvalidData`).
+pub fn load<D: Disk>(disk: &D, location: Location) -> io::Result<(Head, Vec<u8>)> {
+    let damaged = || io::Error::from(io::ErrorKind::InvalidData);
+    let file = disk.open(&mails_file(location.segment))?;
+    let mark = mark_of(&exactly(&file, 0, FILE_HEADER_BYTES)?).ok_or_else(damaged)?;
+    let header = exactly(&file, location.offset, MAIL_HEADER_BYTES)?;
+    let header = MailHeader::read(&header, mark).ok_or_else(damaged)?;
+    let start = location.offset + MAIL_HEADER_BYTES as u64;
+    let head = header.head(&exactly(&file, start, header.head_bytes as usize)?).ok_or_else(damaged)?;
+    let content = exactly(&file, start + u64::from(header.head_bytes), header.content_bytes as usize)?;
+    if header.fits_content(&content) { Ok((head, content)) } else { Err(damaged()) }
+}
+
+fn outcomes<D: Disk>(
+    disk: &D,
+    segment: SegmentId,
+    mark: Mark,
+) -> io::Result<(HashMap<Subject, Outcome>, u64)> {
+    let (mut all, mut damaged_bytes) = (HashMap::new(), 0);
+    for generation in 0.. {
+        let file = match disk.open(&outcomes_file(segment, generation)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) => return Err(error),
+        };
+        let bytes = to_end(&file)?;
+        if mark_of(&bytes) == Some(mark) {
+            let (outcomes, damaged) = read_outcomes(&bytes[FILE_HEADER_BYTES..], mark);
+            // The last one of each is what holds.
+            all.extend(outcomes);
+            damaged_bytes += damaged as u64;
+        } else {
+            damaged_bytes += bytes.len() as u64;
+        }
+    }
+    Ok((all, damaged_bytes))
+}
+
+fn found(offset: u64, header: MailHeader, head: Head, outcomes: &mut HashMap<Subject, Outcome>) -> Found {
+    let states = head.destinations.iter().zip(0..).map(|(target, destination)| {
+        match outcomes.remove(&Subject { offset, destination }) {
+            None => State::Pending(target.progress.clone()),
+            Some(Outcome::Deferred(progress)) => State::Pending(progress),
+            Some(Outcome::Delivered | Outcome::Dead | Outcome::Discarded | Outcome::Moved) => State::Ended,
+        }
+    });
+    let states = states.collect();
+    Found { offset, content_bytes: header.content_bytes, head, states }
+}
+
+/// Reads exactly so many bytes.
+fn exactly(file: &impl DiskFile, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut window = vec![0; length.min(WINDOW_BYTES)];
+    while bytes.len() < length {
+        let room = window.len().min(length - bytes.len());
+        match file.read_at(&mut window[..room], offset + bytes.len() as u64)? {
+            0 => return Err(io::ErrorKind::InvalidData.into()),
+            read => bytes.extend_from_slice(&window[..read]),
+        }
+    }
+    Ok(bytes)
+}
+
+fn to_end(file: &impl DiskFile) -> io::Result<Vec<u8>> {
+    let (mut bytes, mut window) = (Vec::new(), vec![0; WINDOW_BYTES]);
+    while (bytes.len() as u64) < OUTCOMES_BYTES_MAX {
+        match file.read_at(&mut window, bytes.len() as u64)? {
+            0 => break,
+            read => bytes.extend_from_slice(&window[..read]),
+        }
+    }
+    Ok(bytes)
+}
+
+/// A part of a file that is in memory.
+struct Window<'f, F> {
+    file: &'f F,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl<'f, F: DiskFile> Window<'f, F> {
+    fn new(file: &'f F) -> Self {
+        Self { file, start: 0, bytes: Vec::new() }
+    }
+
+    /// Up to `length` bytes at `offset`; fewer at the end of the file.
+    fn bytes(&mut self, offset: u64, length: usize) -> io::Result<&[u8]> {
+        let within = |window: &Self| {
+            let from = usize::try_from(offset.checked_sub(window.start)?).ok()?;
+            (from + length <= window.bytes.len()).then_some(from)
+        };
+        let from = match within(self) {
+            Some(from) => from,
+            None => {
+                self.fill(offset, length.max(WINDOW_BYTES))?;
+                0
+            }
+        };
+        Ok(&self.bytes[from..(from + length).min(self.bytes.len())])
+    }
+
+    fn fill(&mut self, offset: u64, length: usize) -> io::Result<()> {
+        self.start = offset;
+        self.bytes.resize(length, 0);
+        let mut filled = 0;
+        while filled < length {
+            match self.file.read_at(&mut self.bytes[filled..], offset + filled as u64)? {
+                0 => break,
+                read => filled += read,
+            }
+        }
+        self.bytes.truncate(filled);
+        Ok(())
+    }
+
+    /// Where the mark stands next, or the end of the file.
+    fn find(&mut self, mut offset: u64, mark: Mark) -> io::Result<u64> {
+        loop {
+            let bytes = self.bytes(offset, WINDOW_BYTES)?;
+            if let Some(found) = memchr::memmem::find(bytes, &mark.0) {
+                return Ok(offset + found as u64);
+            }
+            if bytes.len() < WINDOW_BYTES {
+                return Ok(offset + bytes.len() as u64);
+            }
+            // The mark may begin at the end of this window.
+            offset += (bytes.len() - mark.0.len()) as u64;
+        }
+    }
+}

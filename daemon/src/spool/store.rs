@@ -1,0 +1,433 @@
+//! The files of a spool, written by one writer.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::disk::{Disk, DiskFile};
+use super::entry::{
+    FILE_HEADER_BYTES, MAIL_HEADER_BYTES, MailHeader, Mark, Outcome, Subject, file_header, mark_of,
+    write_outcome,
+};
+use super::segment::{FileKind, Location, SegmentId, mails_file, outcomes_file};
+
+/// Octets of a content that is copied so that it can be written together with its neighbours; a
+/// larger one is written by itself.
+const COPY_BYTES_MAX: usize = 64 * 1024;
+
+/// Octets that the outcomes of one mail at one destination are thought to take: some failures with
+/// their reasons.
+pub(super) const OUTCOME_BYTES: u64 = 256;
+
+/// Outcomes of one segment that could not be written and wait in memory, as with a full disk: as
+/// many as a segment has mails. Further ones are forgotten: after a restart, their mails are
+/// delivered once more.
+const UNWRITTEN_MAX: usize = 64 * 1024;
+
+/// Files with outcomes that are open at the same time.
+const OPEN_FILES_MAX: usize = 16;
+
+/// How large things may become.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Octets of all files together at which no mail is taken any more. What becomes of mails is
+    /// written all the same.
+    pub total_bytes: u64,
+    /// Octets of a segment's mails; one mail alone may be larger.
+    pub segment_bytes: u64,
+}
+
+/// A mail to be written.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its [`Head`](super::entry::Head), as JSON.
+    pub head: Vec<u8>,
+    /// How many destinations it has.
+    pub destinations: usize,
+    /// Its content.
+    pub content: Vec<u8>,
+}
+
+/// Why a mail was not written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The spool has its size, or the disk is full.
+    #[error("the spool is full")]
+    Full,
+    /// The disk failed.
+    #[error("the spool cannot be written: {0}")]
+    Failed(String),
+}
+
+impl From<&io::Error> for AppendError {
+    fn from(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Self::Full
+            }
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// The writer's view of a spool.
+#[derive(Debug)]
+pub struct Store<D: Disk> {
+    disk: D,
+    limits: Limits,
+    next: SegmentId,
+    /// Octets of each segment's two files.
+    sizes: BTreeMap<SegmentId, u64>,
+    active: Option<Active<D::File>>,
+    /// Whether files with outcomes may have been made since the directory was synced, by the process
+    /// before, too.
+    made: bool,
+    outcomes: BTreeMap<SegmentId, Outcomes<D::File>>,
+}
+
+/// The segment that mails are appended to.
+#[derive(Debug)]
+struct Active<F> {
+    segment: SegmentId,
+    mark: Mark,
+    file: F,
+    /// Octets that are on disk for good.
+    durable: u64,
+}
+
+/// What became of a segment's mails, as far as it is not on disk for good.
+#[derive(Debug)]
+struct Outcomes<F> {
+    file: Option<(F, Mark)>,
+    generation: u32,
+    /// Octets of the file.
+    written: u64,
+    unwritten: Vec<(Subject, Outcome)>,
+    /// Written since the last sync.
+    unsynced: Vec<(Subject, Outcome)>,
+}
+
+impl<D: Disk> Store<D> {
+    /// Opens what is in `disk`. Nothing but names and sizes is read, so it takes no time worth
+    /// mentioning, however much there is.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn open(disk: D, limits: Limits) -> io::Result<Self> {
+        let mut sizes = BTreeMap::new();
+        let mut outcomes = Vec::new();
+        for (name, bytes) in disk.list()? {
+            match FileKind::of(&name) {
+                Some(FileKind::Mails(segment)) => {
+                    *sizes.entry(segment).or_default() += bytes;
+                }
+                Some(FileKind::Outcomes(segment, _)) => outcomes.push((segment, name, bytes)),
+                None => {}
+            }
+        }
+        // A number is never used twice, not even that of a segment of which only outcomes are left.
+        let used = sizes.keys().copied().chain(outcomes.iter().map(|(segment, ..)| *segment));
+        let next = used.max().map_or(1, |newest| newest + 1);
+        for (segment, name, bytes) in outcomes {
+            match sizes.get_mut(&segment) {
+                Some(size) => *size += bytes,
+                // Its mails were removed first. That it stays costs only space.
+                None => drop(disk.remove(&name)),
+            }
+        }
+        Ok(Self { disk, limits, next, sizes, active: None, made: true, outcomes: BTreeMap::new() })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn disk(&self) -> &D {
+        &self.disk
+    }
+
+    /// All segments, the oldest first.
+    pub fn segments(&self) -> impl Iterator<Item = SegmentId> {
+        self.sizes.keys().copied()
+    }
+
+    /// The segment that is still written to.
+    #[must_use]
+    pub fn active(&self) -> Option<SegmentId> {
+        self.active.as_ref().map(|active| active.segment)
+    }
+
+    /// Octets of all files.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.sizes.values().sum()
+    }
+
+    /// Writes mails. Those whose result is a location are on disk for good: they survive a loss of
+    /// power. Of the others none will be found again, unless the disk fails in this very moment.
+    pub fn append(&mut self, entries: &[Entry]) -> Vec<Result<Location, AppendError>> {
+        let mut results = Vec::with_capacity(entries.len());
+        while results.len() < entries.len() {
+            let rest = &entries[results.len()..];
+            match self.ready_for(&rest[0]) {
+                Ok(start) => {
+                    let taken = self.fitting(rest, start);
+                    results.extend(self.write(start, &rest[..taken]));
+                }
+                Err(error) => results.push(Err(error)),
+            }
+        }
+        results
+    }
+
+    /// Makes an active segment with room for `entry`; returns how many octets it has.
+    fn ready_for(&mut self, entry: &Entry) -> Result<u64, AppendError> {
+        let (file_bytes, all_bytes) = needed(entry);
+        if self.bytes() + all_bytes > self.limits.total_bytes {
+            return Err(AppendError::Full);
+        }
+        let has_room = |active: &Active<D::File>| {
+            active.durable == FILE_HEADER_BYTES as u64
+                || active.durable + file_bytes <= self.limits.segment_bytes
+        };
+        if let Some(active) = self.active.as_ref().filter(|active| has_room(active)) {
+            return Ok(active.durable);
+        }
+        let active = self.begin_segment().map_err(|error| AppendError::from(&error))?;
+        Ok(self.active.insert(active).durable)
+    }
+
+    /// How many of `entries` fit into the active segment, which has `bytes`; at least one.
+    fn fitting(&self, entries: &[Entry], bytes: u64) -> usize {
+        let (mut in_file, mut in_all) = (bytes, self.bytes());
+        let fits = |entry: &&Entry| {
+            let (file_bytes, all_bytes) = needed(entry);
+            in_file += file_bytes;
+            in_all += all_bytes;
+            in_file <= self.limits.segment_bytes && in_all <= self.limits.total_bytes
+        };
+        entries.iter().take_while(fits).count().max(1)
+    }
+
+    /// Writes entries behind the first `start` octets of the active segment, all or none.
+    fn write(&mut self, start: u64, entries: &[Entry]) -> Vec<Result<Location, AppendError>> {
+        let Some(active) = &mut self.active else {
+            return vec![Err(AppendError::Failed("there is no segment".to_owned())); entries.len()];
+        };
+        let written = write_entries(active, start, entries);
+        let durable = match &written {
+            Ok((_, end)) => active.file.sync().map(|()| *end),
+            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+        };
+        match (written, durable) {
+            (Ok((offsets, _)), Ok(end)) => {
+                active.durable = end;
+                *self.sizes.entry(active.segment).or_default() += end - start;
+                let segment = active.segment;
+                offsets.into_iter().map(|offset| Ok(Location { segment, offset })).collect()
+            }
+            (written, durable) => {
+                let error = durable.err().unwrap_or_else(|| io::ErrorKind::Other.into());
+                let refused = AppendError::from(&error);
+                // A file whose sync failed is not trusted again: nothing is known of what it holds
+                // behind its durable part, and a later success would say nothing about it.
+                let trusted = written.is_err() && refused == AppendError::Full;
+                if active.file.cut(start).is_err() || !trusted {
+                    self.active = None;
+                }
+                vec![Err(refused); entries.len()]
+            }
+        }
+    }
+
+    fn begin_segment(&mut self) -> io::Result<Active<D::File>> {
+        let segment = self.next;
+        let mut mark = [0; 16];
+        getrandom::fill(&mut mark).map_err(|error| io::Error::other(error.to_string()))?;
+        let mark = Mark(mark);
+        self.next += 1;
+        let name = mails_file(segment);
+        let file = self.disk.create(&name)?;
+        let made =
+            file.write_at(&file_header(mark), 0).and_then(|()| file.sync()).and_then(|()| self.disk.sync());
+        if let Err(error) = made {
+            // An empty segment that stays costs only space.
+            let _ = self.disk.remove(&name);
+            return Err(error);
+        }
+        self.sizes.insert(segment, FILE_HEADER_BYTES as u64);
+        Ok(Active { segment, mark, file, durable: FILE_HEADER_BYTES as u64 })
+    }
+
+    /// Notes what became of a mail. It is written by [`Self::write_outcomes`].
+    pub fn note(&mut self, mail: Location, destination: u16, outcome: Outcome) {
+        if !self.sizes.contains_key(&mail.segment) {
+            return;
+        }
+        let outcomes = self.outcomes.entry(mail.segment).or_insert_with(|| Outcomes {
+            file: None,
+            generation: 0,
+            written: 0,
+            unwritten: Vec::new(),
+            unsynced: Vec::new(),
+        });
+        if outcomes.unwritten.len() < UNWRITTEN_MAX {
+            outcomes.unwritten.push((Subject { offset: mail.offset, destination }, outcome));
+        }
+    }
+
+    /// Writes what was noted; with `durable`, it survives a loss of power from then on. What cannot
+    /// be written is kept for the next time, within a bound.
+    ///
+    /// # Errors
+    /// The first thing that the system says.
+    pub fn write_outcomes(&mut self, durable: bool) -> io::Result<()> {
+        let mut result = Ok(());
+        for (segment, outcomes) in &mut self.outcomes {
+            let written = outcomes.write(&self.disk, *segment, &mut self.made);
+            let written = written.map(|bytes| *self.sizes.entry(*segment).or_default() += bytes);
+            let synced = if durable { outcomes.sync() } else { Ok(()) };
+            result = result.and(written).and(synced);
+        }
+        if durable && self.made {
+            let synced = self.disk.sync();
+            self.made = synced.is_err();
+            result = result.and(synced);
+        }
+        if durable {
+            let surplus = self.outcomes.len().saturating_sub(OPEN_FILES_MAX);
+            let idle = self.outcomes.iter().filter(|(_, outcomes)| outcomes.is_idle());
+            let closed: Vec<SegmentId> = idle.map(|(segment, _)| *segment).take(surplus).collect();
+            closed.iter().for_each(|segment| drop(self.outcomes.remove(segment)));
+        }
+        result
+    }
+
+    /// Removes a segment, all mails of which have met their end.
+    ///
+    /// # Errors
+    /// What the system says; then it is there still, or comes back as one of which nothing is known.
+    pub fn retire(&mut self, segment: SegmentId) -> io::Result<()> {
+        if self.active() == Some(segment) {
+            self.active = None;
+        }
+        self.disk.remove(&mails_file(segment))?;
+        self.sizes.remove(&segment);
+        let outcomes = self.outcomes.remove(&segment);
+        // Mails that came back without their outcomes would be delivered again.
+        self.disk.sync()?;
+        drop(outcomes);
+        for generation in 0.. {
+            match self.disk.remove(&outcomes_file(segment, generation)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<F: DiskFile> Outcomes<F> {
+    fn is_idle(&self) -> bool {
+        self.unwritten.is_empty() && self.unsynced.is_empty()
+    }
+
+    /// Writes what is unwritten and returns by how many octets the spool grew; `made` becomes true
+    /// when a file was made.
+    fn write<D: Disk<File = F>>(&mut self, disk: &D, segment: SegmentId, made: &mut bool) -> io::Result<u64> {
+        if self.unwritten.is_empty() {
+            return Ok(0);
+        }
+        if self.file.is_none() {
+            self.file = Some(self.open(disk, segment, made)?);
+        }
+        let Some((file, mark)) = &self.file else { return Ok(0) };
+        let mut bytes = Vec::new();
+        for (subject, outcome) in &self.unwritten {
+            write_outcome(&mut bytes, *mark, *subject, outcome);
+        }
+        file.write_at(&bytes, self.written)?;
+        self.written += bytes.len() as u64;
+        self.unsynced.append(&mut self.unwritten);
+        Ok(bytes.len() as u64)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let Some((file, _)) = self.file.as_ref().filter(|_| !self.unsynced.is_empty()) else { return Ok(()) };
+        let synced = file.sync();
+        if synced.is_ok() {
+            self.unsynced.clear();
+        } else {
+            // Nothing is known of what this file holds; what it should hold goes into another.
+            self.file = None;
+            self.generation += 1;
+            self.unsynced.append(&mut self.unwritten);
+            std::mem::swap(&mut self.unsynced, &mut self.unwritten);
+        }
+        synced
+    }
+
+    /// Opens the file, or makes it.
+    fn open<D: Disk<File = F>>(
+        &mut self,
+        disk: &D,
+        segment: SegmentId,
+        made: &mut bool,
+    ) -> io::Result<(F, Mark)> {
+        let mut header = [0; FILE_HEADER_BYTES];
+        disk.open(&mails_file(segment))?.read_at(&mut header, 0)?;
+        let mark = mark_of(&header).ok_or(io::ErrorKind::InvalidData)?;
+        loop {
+            let name = outcomes_file(segment, self.generation);
+            match disk.open(&name) {
+                Ok(file) => {
+                    let read = file.read_at(&mut header, 0)?;
+                    if mark_of(&header[..read]) == Some(mark) {
+                        self.written = file.length()?;
+                        return Ok((file, mark));
+                    }
+                    // What a crash has left of one, or what is damaged.
+                    self.generation += 1;
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let file = disk.create(&name)?;
+                    *made = true;
+                    file.write_at(&file_header(mark), 0)?;
+                    self.written = FILE_HEADER_BYTES as u64;
+                    return Ok((file, mark));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Octets of an entry in the segment, and with what becomes of the mail.
+fn needed(entry: &Entry) -> (u64, u64) {
+    let file_bytes = (MAIL_HEADER_BYTES + entry.head.len() + entry.content.len()) as u64;
+    (file_bytes, file_bytes + OUTCOME_BYTES * entry.destinations as u64)
+}
+
+/// Writes entries at `start`; returns where each begins, and where the last ends.
+fn write_entries<F: DiskFile>(
+    active: &Active<F>,
+    start: u64,
+    entries: &[Entry],
+) -> io::Result<(Vec<u64>, u64)> {
+    let (mut offsets, mut end) = (Vec::with_capacity(entries.len()), start);
+    let (mut gathered, mut gathered_at) = (Vec::new(), start);
+    for entry in entries {
+        let header = MailHeader::of(&entry.head, &entry.content).ok_or(io::ErrorKind::FileTooLarge)?;
+        offsets.push(end);
+        end += header.entry_bytes();
+        gathered.extend_from_slice(&header.to_bytes(active.mark));
+        gathered.extend_from_slice(&entry.head);
+        if entry.content.len() <= COPY_BYTES_MAX {
+            gathered.extend_from_slice(&entry.content);
+            continue;
+        }
+        active.file.write_at(&gathered, gathered_at)?;
+        active.file.write_at(&entry.content, gathered_at + gathered.len() as u64)?;
+        gathered.clear();
+        gathered_at = end;
+    }
+    active.file.write_at(&gathered, gathered_at)?;
+    Ok((offsets, end))
+}
