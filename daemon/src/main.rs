@@ -1,14 +1,17 @@
 //! The `mail-laser` command.
 
+mod cli;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use cli::spool::{SpoolArguments, SpoolCommand};
 use mail_laser::config::problem::{Problem, Problems};
 use mail_laser::config::{Checked, Config, Sources, dotenv, merged, variables};
-use mail_laser::server::Daemon;
+use mail_laser::server::{Daemon, Drained, drain_spool};
 use mail_laser::telemetry::{self, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +19,12 @@ use tracing::{info, warn};
 
 /// Exit code for a configuration that cannot be used: `EX_CONFIG` of sysexits.h.
 const EXIT_CONFIG: u8 = 78;
+
+/// Exit code of a drain that has left dead letters.
+const EXIT_DEAD_LETTERS: u8 = 3;
+
+/// Exit code of a drain that was stopped: `EX_TEMPFAIL` of sysexits.h.
+const EXIT_STOPPED: u8 = 75;
 
 /// Receives mail over SMTP and posts it to a webhook as JSON.
 ///
@@ -36,15 +45,20 @@ enum Command {
     Check,
     /// Ask the local health server; exits with 0 when it answers and with 1 otherwise
     Healthcheck,
+    Spool(SpoolArguments),
 }
 
 fn main() -> ExitCode {
     let command = Arguments::parse().command.unwrap_or(Command::Run);
     let environment = Environment::read();
     match command {
-        Command::Run => run(&environment),
+        Command::Run => start(&environment, "mail-laser starts", serve),
         Command::Check => check(&environment),
         Command::Healthcheck => healthcheck(&environment),
+        Command::Spool(SpoolArguments { command: SpoolCommand::Drain, .. }) => {
+            start(&environment, "the spool is being drained", drain)
+        }
+        Command::Spool(arguments) => cli::spool::run(arguments),
     }
 }
 
@@ -134,13 +148,21 @@ fn check(environment: &Environment) -> ExitCode {
     }
 }
 
-fn run(environment: &Environment) -> ExitCode {
+/// Runs `task` with the configuration until it ends, or says what is wrong.
+fn start<F>(
+    environment: &Environment,
+    message: &str,
+    task: impl FnOnce(Config, CancellationToken) -> F,
+) -> ExitCode
+where
+    F: Future<Output = Result<ExitCode, Box<dyn Error>>>,
+{
     let (checked, format, filter) = match environment.configuration() {
         Ok(configuration) => configuration,
         Err(problems) => return refuse(&problems),
     };
     telemetry::init(format, filter);
-    info!(version = env!("CARGO_PKG_VERSION"), webhook = %checked.config.webhook.url, "mail-laser starts");
+    info!(version = env!("CARGO_PKG_VERSION"), webhook = %checked.config.webhook.url, "{message}");
     for warning in &checked.warnings {
         warn!("{warning}");
     }
@@ -148,10 +170,14 @@ fn run(environment: &Environment) -> ExitCode {
     config.fit_open_files(open_files());
     match tokio::runtime::Builder::new_multi_thread().worker_threads(worker_threads()).enable_all().build() {
         Ok(runtime) => {
-            let result = runtime.block_on(serve(config));
+            let result = runtime.block_on(async {
+                let shutdown = CancellationToken::new();
+                cancel_on_signal(shutdown.clone())?;
+                task(config, shutdown).await
+            });
             // A mail that is being read when the grace ends must not hold the process.
             runtime.shutdown_background();
-            result.map_or_else(|error| fail(&*error), |()| ExitCode::SUCCESS)
+            result.unwrap_or_else(|error| fail(&*error))
         }
         Err(error) => fail(&error),
     }
@@ -166,19 +192,35 @@ fn worker_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |processors| processors.get().div_ceil(2))
 }
 
-async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
-    let shutdown = CancellationToken::new();
+async fn serve(config: Config, shutdown: CancellationToken) -> Result<ExitCode, Box<dyn Error>> {
+    Daemon::bind(config)?.run(shutdown).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn drain(config: Config, shutdown: CancellationToken) -> Result<ExitCode, Box<dyn Error>> {
+    Ok(match drain_spool(&config, shutdown).await? {
+        Drained::Empty => ExitCode::SUCCESS,
+        Drained::DeadLetters(count) => {
+            eprintln!("mail-laser: {count} dead letters are left in the spool");
+            ExitCode::from(EXIT_DEAD_LETTERS)
+        }
+        Drained::Stopped => {
+            eprintln!("mail-laser: stopped before everything was delivered; what waits stays in the spool");
+            ExitCode::from(EXIT_STOPPED)
+        }
+    })
+}
+
+fn cancel_on_signal(shutdown: CancellationToken) -> std::io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let daemon = Daemon::bind(config)?;
-    let stop = shutdown.clone();
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => info!("SIGTERM received"),
             _ = interrupt.recv() => info!("SIGINT received"),
         }
-        stop.cancel();
+        shutdown.cancel();
     });
-    Ok(daemon.run(shutdown).await?)
+    Ok(())
 }
 
 /// How many files may be open, once the limit is as high as it may be: many systems allow 1,024

@@ -61,8 +61,10 @@ pub enum MessageOutcome {
     Dropped,
     /// Refused for good (`5xx`) after its content had been received.
     Rejected,
-    /// Refused for now (`4xx`) after its content had been received.
+    /// Refused for now (`4xx`) after its content had been received, or to be tried again.
     Deferred,
+    /// Given up, and kept as a dead letter.
+    DeadLettered,
 }
 
 /// What became of a connection.
@@ -92,6 +94,7 @@ pub struct Metrics {
     circuit_state: Family<ByRoute, Gauge>,
     queue_messages: Family<ByRoute, Gauge>,
     queue_bytes: Gauge,
+    spool: SpoolMetrics,
 }
 
 impl Default for Metrics {
@@ -108,6 +111,7 @@ impl Default for Metrics {
             circuit_state: Family::default(),
             queue_messages: Family::default(),
             queue_bytes: Gauge::default(),
+            spool: SpoolMetrics::default(),
         };
         metrics.register();
         metrics
@@ -143,6 +147,7 @@ impl Metrics {
             "Bytes of mails that wait or are being delivered",
             self.queue_bytes.clone(),
         );
+        self.spool.register(registry);
         registry.register(
             "build",
             "The running version",
@@ -181,6 +186,12 @@ impl Metrics {
         route
     }
 
+    /// The series of the spool.
+    #[must_use]
+    pub fn spool(&self) -> &SpoolMetrics {
+        &self.spool
+    }
+
     /// Sessions under way.
     #[must_use]
     pub fn sessions(&self) -> &Gauge {
@@ -202,6 +213,63 @@ impl Metrics {
     pub fn reply(&self, code: u16) {
         self.replies.get_or_create(&ByCode { code }).inc();
     }
+}
+
+/// The series of the spool.
+#[derive(Debug, Clone, Default)]
+pub struct SpoolMetrics {
+    messages: Gauge,
+    bytes: Gauge,
+    oldest_seconds: Gauge,
+    dead_letters: Family<ByRoute, Gauge>,
+    dead_letters_dropped: Counter,
+}
+
+impl SpoolMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "spool_messages",
+            "Mails in the spool that wait, at each destination",
+            self.messages.clone(),
+        );
+        registry.register("spool_bytes", "Bytes of the spool's files", self.bytes.clone());
+        registry.register(
+            "spool_oldest_seconds",
+            "Age of the oldest mail that waits; 0 when none does",
+            self.oldest_seconds.clone(),
+        );
+        registry.register("dead_letters", "Mails that were given up and are kept", self.dead_letters.clone());
+        registry.register(
+            "dead_letters_dropped",
+            "Dead letters that were too old, or too many",
+            self.dead_letters_dropped.clone(),
+        );
+    }
+
+    /// Shows what waits.
+    pub fn waiting(&self, messages: u64, oldest_seconds: u64) {
+        self.messages.set(as_i64(messages));
+        self.oldest_seconds.set(as_i64(oldest_seconds));
+    }
+
+    /// Shows what the files take.
+    pub fn bytes(&self, bytes: u64) {
+        self.bytes.set(as_i64(bytes));
+    }
+
+    /// Shows so many dead letters of a route more.
+    pub fn dead_letters(&self, route: &str, more: i64) {
+        self.dead_letters.get_or_create(&ByRoute { route: route.to_owned() }).inc_by(more);
+    }
+
+    /// Counts a dead letter that is kept no longer.
+    pub fn dead_letter_dropped(&self) {
+        self.dead_letters_dropped.inc();
+    }
+}
+
+fn as_i64(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// The series of one destination.
@@ -230,6 +298,7 @@ impl RouteMetrics {
             MessageOutcome::Dropped => "dropped",
             MessageOutcome::Rejected => "rejected",
             MessageOutcome::Deferred => "deferred",
+            MessageOutcome::DeadLettered => "dead_lettered",
         };
         self.messages.get_or_create(&ByOutcome { route: self.label.route.clone(), outcome }).clone()
     }

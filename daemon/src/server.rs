@@ -20,6 +20,7 @@ use crate::delivery::Delivery;
 use crate::delivery::confirm::Confirm;
 use crate::delivery::forward::Forward;
 use crate::delivery::intake::Intake;
+use crate::delivery::spool::{self, Spool, Surroundings};
 use crate::memory::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::routes::{DEFAULT_ROUTE, Route, RouteTable};
@@ -71,9 +72,21 @@ pub enum Error {
     /// The TLS library does not know its own versions.
     #[error("cannot set up TLS for SMTP")]
     TlsVersions(#[source] rustls::Error),
+    /// There is no spool.
+    #[error("cannot keep mail on disk")]
+    Spool(#[source] spool::Error),
+    /// There is nothing to drain.
+    #[error("there is no spool: MAIL_LASER_DELIVERY is not spool")]
+    NoSpool,
+    /// It is not known whether dead letters are left.
+    #[error("the dead letters cannot be read")]
+    DeadLetters(#[source] io::Error),
     /// A task kept failing.
     #[error(transparent)]
     GaveUp(#[from] crate::supervise::GaveUp),
+    /// Mail is taken and not delivered any more.
+    #[error("mail is not delivered any more because of a defect; it stays in the spool")]
+    Broken,
 }
 
 /// A daemon whose ports are bound.
@@ -119,14 +132,9 @@ impl Daemon {
     /// When a task keeps failing, or the webhook's client cannot be made.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         let metrics = Arc::new(Metrics::default());
-        let destination = Destination::new(DEFAULT_ROUTE, &self.config.webhook, metrics.route(DEFAULT_ROUTE))
-            .map_err(Error::Webhook)?;
-        let route = Arc::new(Route { destination, header_prefixes: self.config.header_prefixes.clone() });
-        let intake = Intake::new(self.config.queue_messages_max, self.config.attachment_bytes_max);
-        let delivery = Arc::new(match self.config.delivery {
-            DeliveryConfig::Forward => Delivery::Forward(Forward::new(intake)),
-            DeliveryConfig::Confirm(timeout) => Delivery::Confirm(Confirm::new(intake, timeout)),
-        });
+        let route = route(&self.config, &metrics)?;
+        let memory = MemoryBudget::new(self.config.memory_bytes_max);
+        let delivery = Arc::new(self.delivery(&route, &memory, &metrics)?);
         let smtp = &self.config.smtp;
         let tls = tls(&self.config)?;
         let listener = Arc::new(Listener {
@@ -144,7 +152,7 @@ impl Daemon {
                 idle_timeout: smtp.idle_timeout,
                 routes: Arc::new(RouteTable::of_one(&self.config.recipients, &route)),
                 delivery: Arc::clone(&delivery),
-                memory: MemoryBudget::new(self.config.memory_bytes_max),
+                memory,
                 metrics: Arc::clone(&metrics),
                 draining: shutdown.clone(),
             }),
@@ -169,8 +177,9 @@ impl Daemon {
         };
         let mut services = std::pin::pin!(async { tokio::try_join!(health, metrics, renewal) });
         let result = tokio::select! {
-            result = supervise("smtp", || Arc::clone(&listener).serve()) => result,
-            result = &mut services => result.map(drop),
+            result = supervise("smtp", || Arc::clone(&listener).serve()) => result.map_err(Error::GaveUp),
+            result = &mut services => result.map(drop).map_err(Error::GaveUp),
+            () = delivery.broken() => Err(Error::Broken),
         };
         // Whatever the reason, mail that was accepted is brought to its end.
         shutdown.cancel();
@@ -185,7 +194,81 @@ impl Daemon {
             drain.await;
         }
         stop_http.cancel();
-        Ok(result?)
+        result
+    }
+}
+
+/// How a spool stands that was drained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drained {
+    /// Nothing is left in it.
+    Empty,
+    /// So many dead letters are left in it.
+    DeadLetters(u64),
+    /// It was told to stop before everything was delivered.
+    Stopped,
+}
+
+/// Delivers what waits in the spool, and takes no mail, until nothing waits or `shutdown` is cancelled.
+///
+/// # Errors
+/// When there is no spool, or the webhook's client cannot be made.
+pub async fn drain_spool(config: &Config, shutdown: CancellationToken) -> Result<Drained, Error> {
+    let DeliveryConfig::Spool(spool) = &config.delivery else { return Err(Error::NoSpool) };
+    let metrics = Arc::new(Metrics::default());
+    let around = Surroundings {
+        routes: vec![route(config, &metrics)?],
+        memory: MemoryBudget::new(config.memory_bytes_max),
+        metrics,
+        attachment_bytes_max: config.attachment_bytes_max,
+    };
+    let spool = Spool::open(spool, around).map_err(Error::Spool)?;
+    let stopped = tokio::select! {
+        () = spool.empty() => false,
+        () = spool.broken() => return Err(Error::Broken),
+        () = shutdown.cancelled() => true,
+    };
+    let deadline = Instant::now() + config.shutdown_grace.saturating_sub(GRACE_RESERVE);
+    spool.finish(sleep_until(deadline)).await;
+    spool.totals().log();
+    let dead_letters = spool.dead_letters().map_err(Error::DeadLetters)?;
+    info!(dead_letters, stopped, "the spool was drained");
+    Ok(match dead_letters {
+        _ if stopped => Drained::Stopped,
+        0 => Drained::Empty,
+        dead_letters => Drained::DeadLetters(dead_letters),
+    })
+}
+
+/// The environment's own route.
+fn route(config: &Config, metrics: &Metrics) -> Result<Arc<Route>, Error> {
+    let destination = Destination::new(DEFAULT_ROUTE, &config.webhook, metrics.route(DEFAULT_ROUTE))
+        .map_err(Error::Webhook)?;
+    Ok(Arc::new(Route { destination, header_prefixes: config.header_prefixes.clone() }))
+}
+
+impl Daemon {
+    fn delivery(
+        &self,
+        route: &Arc<Route>,
+        memory: &Arc<MemoryBudget>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Delivery, Error> {
+        let attachment_bytes_max = self.config.attachment_bytes_max;
+        let intake = || Intake::new(self.config.queue_messages_max, attachment_bytes_max);
+        Ok(match &self.config.delivery {
+            DeliveryConfig::Forward => Delivery::Forward(Forward::new(intake())),
+            DeliveryConfig::Confirm(timeout) => Delivery::Confirm(Confirm::new(intake(), *timeout)),
+            DeliveryConfig::Spool(config) => {
+                let around = Surroundings {
+                    routes: vec![Arc::clone(route)],
+                    memory: Arc::clone(memory),
+                    metrics: Arc::clone(metrics),
+                    attachment_bytes_max,
+                };
+                Delivery::Spool(Spool::open(config, around).map_err(Error::Spool)?)
+            }
+        })
     }
 }
 

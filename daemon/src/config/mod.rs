@@ -10,7 +10,7 @@ pub mod variables;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -32,6 +32,10 @@ pub const MEMORY_PER_MAIL: usize = 5;
 /// Open files besides sessions and deliveries: connections to the health and the metrics port, 256
 /// each, and some 64 for sockets, name resolution, the log and files that are read.
 const OTHER_OPEN_FILES: u64 = 2 * 256 + 64;
+
+/// Octets that a spool needs besides its largest mail: what is known of the mail, what becomes of it,
+/// and a segment that is not full.
+const SPOOL_BYTES_BESIDES_MAIL: u64 = 1024 * 1024;
 
 /// Less memory than this serves nobody.
 const MEMORY_BYTES_MIN: usize = 1024 * 1024;
@@ -87,12 +91,29 @@ pub struct WebhookConfig {
 }
 
 /// When a sender is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeliveryConfig {
     /// Once the mail waits in memory.
     Forward,
     /// Once the webhook has answered, and no later than after this time.
     Confirm(Duration),
+    /// Once the mail is on disk.
+    Spool(SpoolConfig),
+}
+
+/// Mail on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpoolConfig {
+    /// Where.
+    pub directory: PathBuf,
+    /// Octets of what waits.
+    pub bytes_max: u64,
+    /// For how long a mail is tried.
+    pub lifetime: Duration,
+    /// Octets of dead letters.
+    pub dead_bytes_max: u64,
+    /// For how long a dead letter is kept.
+    pub dead_lifetime: Duration,
 }
 
 /// TLS on the SMTP side.
@@ -205,14 +226,15 @@ impl Config {
         // A limit that is wrong itself says nothing about the size of a mail.
         let message_bytes_max =
             if memory_bytes_max < MEMORY_BYTES_MIN { usize::MAX } else { memory_bytes_max / MEMORY_PER_MAIL };
+        let largest_mail = reader.number(&v::MAX_MESSAGE_SIZE, 1..=message_bytes_max);
         let config = Self {
             recipients: recipients(&mut reader),
-            delivery: delivery(&mut reader),
+            delivery: delivery(&mut reader, largest_mail),
             header_prefixes: header_prefixes(&mut reader),
             smtp: SmtpConfig {
                 listen: reader.socket(&v::BIND_ADDRESS, &v::PORT),
                 hostname: hostname(&mut reader, &sources.hostname),
-                message_bytes_max: reader.number(&v::MAX_MESSAGE_SIZE, 1..=message_bytes_max),
+                message_bytes_max: largest_mail,
                 connections_max: at_least_one(&mut reader, &v::MAX_CONNECTIONS),
                 connections_per_ip_max: reader.limit(&v::MAX_CONCURRENT_PER_IP),
                 unknown_recipients_max: reader.limit(&v::MAX_UNKNOWN_RCPTS_PER_SESSION),
@@ -255,15 +277,34 @@ fn recipients(reader: &mut Reader<'_>) -> Vec<Address> {
     recipients
 }
 
-fn delivery(reader: &mut Reader<'_>) -> DeliveryConfig {
+fn delivery(reader: &mut Reader<'_>, largest_mail: usize) -> DeliveryConfig {
     let timeout = reader.seconds(&variables::CONFIRM_TIMEOUT);
+    let spool = spool(reader, largest_mail);
     match reader.text(&variables::DELIVERY).to_ascii_lowercase().as_str() {
         "forward" => DeliveryConfig::Forward,
         "confirm" => DeliveryConfig::Confirm(timeout),
+        "spool" => DeliveryConfig::Spool(spool),
         other => {
             reader.problems.push(Problem::invalid(&variables::DELIVERY, other));
             DeliveryConfig::Forward
         }
+    }
+}
+
+fn spool(reader: &mut Reader<'_>, largest_mail: usize) -> SpoolConfig {
+    use variables as v;
+    let bytes_min = (largest_mail as u64).saturating_add(SPOOL_BYTES_BESIDES_MAIL);
+    let bytes_max = reader.number(&v::SPOOL_MAX_BYTES, bytes_min..);
+    let dead_bytes_max = match reader.text(&v::DEAD_LETTER_MAX_BYTES) {
+        "" => (bytes_max / 4).max(bytes_min),
+        _ => reader.number(&v::DEAD_LETTER_MAX_BYTES, bytes_min..),
+    };
+    SpoolConfig {
+        directory: PathBuf::from(reader.text(&v::SPOOL_DIR)),
+        bytes_max,
+        lifetime: reader.seconds(&v::SPOOL_LIFETIME),
+        dead_bytes_max,
+        dead_lifetime: reader.seconds(&v::DEAD_LETTER_LIFETIME),
     }
 }
 
@@ -511,7 +552,7 @@ mod tests {
             ("MAIL_LASER_WEBHOOK_BEARER_TOKEN", "to\nken"),
             ("MAIL_LASER_TLS", "sometimes"),
             ("MAIL_LASER_TLS_CERT_FILE", "/no/such/file"),
-            ("MAIL_LASER_DELIVERY", "spool"),
+            ("MAIL_LASER_DELIVERY", "pigeon"),
             ("MAIL_LASER_MAX_MESSAGE_SIZE", "268435456"),
             ("MAIL_LASER_HOSTNAME", "not a name"),
             ("MAIL_LASER_DMARC_MODE", "enforce"),

@@ -73,9 +73,21 @@ variables! {
     /// Deliveries at the same time.
     WEBHOOK_CONCURRENCY = "MAIL_LASER_WEBHOOK_CONCURRENCY", "64", "a number, at least 1";
     /// When the sender is answered.
-    DELIVERY = "MAIL_LASER_DELIVERY", "forward", "forward or confirm";
+    DELIVERY = "MAIL_LASER_DELIVERY", "forward", "forward, confirm or spool";
     /// How long a sender is held in `confirm`.
     CONFIRM_TIMEOUT = "MAIL_LASER_CONFIRM_TIMEOUT", "45", "seconds, at least 1";
+    /// Where mail is kept in `spool`.
+    SPOOL_DIR = "MAIL_LASER_SPOOL_DIR", "/var/spool/mail-laser", "a directory that this user may write to";
+    /// How much mail is kept there.
+    SPOOL_MAX_BYTES = "MAIL_LASER_SPOOL_MAX_BYTES", "1073741824",
+        "bytes, at least 1048576 more than MAIL_LASER_MAX_MESSAGE_SIZE";
+    /// For how long a mail is tried.
+    SPOOL_LIFETIME = "MAIL_LASER_SPOOL_LIFETIME", "432000", "seconds, at least 1";
+    /// How many mails that were given up are kept.
+    DEAD_LETTER_MAX_BYTES = "MAIL_LASER_DEAD_LETTER_MAX_BYTES", "",
+        "bytes, at least 1048576 more than MAIL_LASER_MAX_MESSAGE_SIZE; a quarter of the spool if it is not set";
+    /// For how long they are kept.
+    DEAD_LETTER_LIFETIME = "MAIL_LASER_DEAD_LETTER_LIFETIME", "2592000", "seconds, at least 1";
     /// Size of a mail.
     MAX_MESSAGE_SIZE = "MAIL_LASER_MAX_MESSAGE_SIZE", "26214400",
         "bytes, at least 1 and at most a fifth of MAIL_LASER_MEMORY_MAX_BYTES";
@@ -108,8 +120,6 @@ pub const NOT_IN_THIS_VERSION: &[&str] = &[
     "MAIL_LASER_S3_",
     "MAIL_LASER_WEBHOOK_SIGNING_SECRET",
     "MAIL_LASER_ROUTES",
-    "MAIL_LASER_SPOOL_",
-    "MAIL_LASER_DEAD_LETTER_",
 ];
 
 /// Values that ask for nothing, with which such a setting is harmless.

@@ -181,7 +181,7 @@ async fn deliver(journey: Journey, until: Instant, mut under_way: UnderWay) {
             totals.failed.fetch_add(1, Ordering::Relaxed);
             (Verdict::Permanent(why), MessageOutcome::Rejected)
         }
-        End::Of(Delivery::Failed(why)) => {
+        End::Of(Delivery::Failed { reason: why, .. }) => {
             totals.failed.fetch_add(1, Ordering::Relaxed);
             (Verdict::Temporary(why), MessageOutcome::Deferred)
         }

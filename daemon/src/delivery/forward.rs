@@ -81,7 +81,7 @@ async fn deliver(journey: Journey, totals: Arc<Totals>) {
     let route = route.destination.route();
     let (outcome, total) = match end {
         End::Of(Delivery::Delivered) => (MessageOutcome::Forwarded, &totals.forwarded),
-        End::Of(Delivery::Failed(_) | Delivery::Refused(_)) => (MessageOutcome::Failed, &totals.failed),
+        End::Of(Delivery::Failed { .. } | Delivery::Refused(_)) => (MessageOutcome::Failed, &totals.failed),
         End::Of(Delivery::CircuitOpen) => {
             warn!(target: LOG_TARGET, %id, route, "mail dropped: the circuit is open");
             (MessageOutcome::Dropped, &totals.dropped)

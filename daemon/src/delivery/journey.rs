@@ -102,7 +102,7 @@ impl Journey {
         let destination = &route.destination;
         let too_late = async {
             match terms {
-                Terms::Insist => std::future::pending().await,
+                Terms::Insist | Terms::Patient => std::future::pending().await,
                 Terms::Until(until) => sleep_until(until.into()).await,
             }
         };

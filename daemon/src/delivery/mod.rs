@@ -1,7 +1,7 @@
 //! The seam between SMTP and the webhook: a mail goes in, an [`Answer`] comes out.
 //!
 //! When the answer exists is the mode's business: [`forward`] gives it once the mail waits in
-//! memory, [`confirm`] once the webhook has answered. SMTP knows no mode, and no mode knows SMTP.
+//! memory, [`confirm`] once the webhook has answered, [`spool`] once it is on disk. SMTP knows no mode, and no mode knows SMTP.
 
 pub mod confirm;
 pub mod forward;
@@ -9,6 +9,7 @@ pub mod intake;
 mod journey;
 mod recent;
 mod request;
+pub mod spool;
 mod totals;
 mod verdict;
 
@@ -22,6 +23,7 @@ use crate::metrics::MessageOutcome;
 use crate::routes::Route;
 use confirm::Confirm;
 use forward::Forward;
+use spool::Spool;
 
 /// A mail that SMTP has received whole.
 #[derive(Debug)]
@@ -47,6 +49,10 @@ pub enum Answer {
     RequestTooLarge,
     /// One of its attachments is larger than this many bytes.
     AttachmentTooLarge(usize),
+    /// The spool is full.
+    SpoolFull,
+    /// The spool cannot be written. Why.
+    SpoolFailed(String),
     /// The circuit of one of its destinations is open.
     CircuitOpen,
     /// One of its destinations did not take it, and may later. Why.
@@ -60,7 +66,11 @@ impl Answer {
     fn outcome(&self) -> Option<MessageOutcome> {
         match self {
             Self::Accepted(_) | Self::Deferred(_) | Self::Refused(_) => None,
-            Self::QueueFull | Self::OutOfMemory | Self::CircuitOpen => Some(MessageOutcome::Deferred),
+            Self::QueueFull
+            | Self::OutOfMemory
+            | Self::SpoolFull
+            | Self::SpoolFailed(_)
+            | Self::CircuitOpen => Some(MessageOutcome::Deferred),
             Self::RequestTooLarge | Self::AttachmentTooLarge(_) => Some(MessageOutcome::Rejected),
         }
     }
@@ -73,6 +83,8 @@ pub enum Delivery {
     Forward(Forward),
     /// While the sender waits.
     Confirm(Confirm),
+    /// From disk, after the sender was answered.
+    Spool(Spool),
 }
 
 impl Delivery {
@@ -85,6 +97,7 @@ impl Delivery {
         let answer = match self {
             Self::Forward(forward) => forward.accept(incoming).await,
             Self::Confirm(confirm) => confirm.accept(incoming).await,
+            Self::Spool(spool) => spool.accept(incoming).await,
         };
         if let Some(outcome) = answer.outcome() {
             routes.iter().for_each(|route| route.destination.metrics().message(outcome));
@@ -102,8 +115,16 @@ impl Delivery {
     /// Answers all senders that are held, now.
     pub fn release(&self) {
         match self {
-            Self::Forward(_) => {}
+            Self::Forward(_) | Self::Spool(_) => {}
             Self::Confirm(confirm) => confirm.release(),
+        }
+    }
+
+    /// Comes when mail is not delivered any more, though nobody asked for that.
+    pub async fn broken(&self) {
+        match self {
+            Self::Forward(_) | Self::Confirm(_) => std::future::pending().await,
+            Self::Spool(spool) => spool.broken().await,
         }
     }
 
@@ -118,6 +139,10 @@ impl Delivery {
             Self::Confirm(confirm) => {
                 confirm.finish(grace).await;
                 confirm.totals()
+            }
+            Self::Spool(spool) => {
+                spool.finish(grace).await;
+                spool.totals()
             }
         };
         totals.log();

@@ -52,11 +52,41 @@ pub(super) async fn prepare(
     reading.render()
 }
 
-/// Runs `job` on a thread for blocking work, once one of `workers` is free.
-async fn work(
+/// Lets a mail through whose attachments are not too large. `workers` bounds how many mails are
+/// worked on at once.
+///
+/// # Errors
+/// The answer to a mail that must not, or cannot now, be delivered.
+pub(super) async fn with_attachments_checked(
+    mut incoming: Incoming,
+    attachment_bytes_max: usize,
     workers: &Arc<Semaphore>,
-    job: impl FnOnce() -> Result<Vec<Prepared>, Answer> + Send + 'static,
-) -> Result<Vec<Prepared>, Answer> {
+) -> Result<Incoming, Answer> {
+    let size = incoming.mail.content.len();
+    // Nothing is larger than the mail that it is a part of.
+    if size <= attachment_bytes_max {
+        return Ok(incoming);
+    }
+    if !incoming.memory.try_grow(size.saturating_mul(MEMORY_PER_MAIL - 1)) {
+        return Err(Answer::OutOfMemory);
+    }
+    work(workers, move || {
+        let parsed = without_panic(&incoming.mail, || Parsed::read(&incoming.mail.content, &[]));
+        let too_large = |bytes: &[u8]| bytes.len() > attachment_bytes_max;
+        if parsed.is_some_and(|parsed| parsed.attachments.iter().any(|part| too_large(&part.bytes))) {
+            return Err(Answer::AttachmentTooLarge(attachment_bytes_max));
+        }
+        incoming.memory.shrink_to(size);
+        Ok(incoming)
+    })
+    .await
+}
+
+/// Runs `job` on a thread for blocking work, once one of `workers` is free.
+async fn work<T: Send + 'static>(
+    workers: &Arc<Semaphore>,
+    job: impl FnOnce() -> Result<T, Answer> + Send + 'static,
+) -> Result<T, Answer> {
     let Ok(_worker) = workers.acquire().await else {
         return Err(Answer::OutOfMemory);
     };

@@ -8,18 +8,18 @@ use crate::webhook::LOG_TARGET;
 
 /// Counts since the start.
 #[derive(Debug, Default)]
-pub(super) struct Totals {
+pub(crate) struct Totals {
     /// The webhook has them.
-    pub(super) forwarded: AtomicU64,
+    pub(crate) forwarded: AtomicU64,
     /// Their attempts all failed, or the webhook refused them for good.
-    pub(super) failed: AtomicU64,
+    pub(crate) failed: AtomicU64,
     /// They were given up without an attempt left.
-    pub(super) dropped: AtomicU64,
+    pub(crate) dropped: AtomicU64,
 }
 
 impl Totals {
     /// Logs them, once all deliveries have ended.
-    pub(super) fn log(&self) {
+    pub(crate) fn log(&self) {
         let [forwarded, failed, dropped] =
             [&self.forwarded, &self.failed, &self.dropped].map(|counter| counter.load(Ordering::Relaxed));
         info!(target: LOG_TARGET, forwarded, failed, dropped, "deliveries ended");

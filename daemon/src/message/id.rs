@@ -65,6 +65,13 @@ impl MailId {
         Self::new(now, random)
     }
 
+    /// The id that is written like that.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes: [u8; 26] = text.as_bytes().try_into().ok()?;
+        bytes.iter().all(|byte| ALPHABET.contains(byte)).then_some(Self(bytes))
+    }
+
     /// The 26 characters.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -519,6 +519,10 @@ fn reply_to(answer: &Answer) -> Reply {
     match answer {
         Answer::Accepted(id) => Reply::new(250, "2.0.0", format!("Ok, accepted as {id}")),
         Answer::QueueFull => Reply::new(451, "4.3.2", "Too many mails wait, try again later"),
+        Answer::SpoolFull => Reply::new(452, "4.3.1", "The spool is full, try again later"),
+        Answer::SpoolFailed(_) => {
+            Reply::new(451, "4.3.0", "The mail could not be written to disk, try again later")
+        }
         Answer::OutOfMemory => Reply::new(451, "4.3.2", "No memory for this mail now, try again later"),
         Answer::RequestTooLarge => Reply::new(552, "5.3.4", "Mail is too large for the webhook's request"),
         Answer::CircuitOpen => {

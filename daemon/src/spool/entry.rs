@@ -62,6 +62,29 @@ pub struct Head {
     pub trace: String,
     /// Where it goes; at least one.
     pub destinations: Vec<Target>,
+    /// When a person sent it on its way again, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replayed_at_ms: Option<u64>,
+    /// Why it is a dead letter, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub death: Option<Death>,
+}
+
+impl Head {
+    /// When its lifetime began, in milliseconds since 1970.
+    #[must_use]
+    pub fn since_ms(&self) -> u64 {
+        self.replayed_at_ms.unwrap_or(self.received_at_ms)
+    }
+}
+
+/// Why a mail is a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Death {
+    /// Since when, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// Why.
+    pub reason: String,
 }
 
 /// One destination of a mail.
@@ -74,6 +97,9 @@ pub struct Target {
     /// Where its delivery stood when the mail was copied from another segment.
     #[serde(default, skip_serializing_if = "Progress::is_none")]
     pub progress: Progress,
+    /// Its failures before that one, the oldest first, as far as they are kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Progress>,
 }
 
 /// Where a delivery that goes on stands.
@@ -83,6 +109,8 @@ pub struct Progress {
     pub failures: u32,
     /// When the next is due, in milliseconds since 1970.
     pub due_ms: u64,
+    /// When the last one failed, in milliseconds since 1970.
+    pub at_ms: u64,
     /// Why the last one failed.
     pub reason: String,
 }
@@ -208,6 +236,7 @@ pub fn write_outcome(output: &mut Vec<u8>, mark: Mark, subject: Subject, outcome
     if let Some(progress) = progress {
         says.extend_from_slice(&progress.failures.to_le_bytes());
         says.extend_from_slice(&progress.due_ms.to_le_bytes());
+        says.extend_from_slice(&progress.at_ms.to_le_bytes());
         let reason: String = progress.reason.chars().take(REASON_CHARS_MAX).collect();
         says.extend_from_slice(reason.as_bytes());
     }
@@ -253,10 +282,12 @@ fn read_outcome(bytes: &[u8], mark: Mark) -> Option<(usize, Subject, Outcome)> {
         1 => Outcome::Delivered,
         2 => {
             let (failures, rest) = rest.split_first_chunk()?;
-            let (due_ms, reason) = rest.split_first_chunk()?;
+            let (due_ms, rest) = rest.split_first_chunk()?;
+            let (at_ms, reason) = rest.split_first_chunk()?;
             Outcome::Deferred(Progress {
                 failures: u32::from_le_bytes(*failures),
                 due_ms: u64::from_le_bytes(*due_ms),
+                at_ms: u64::from_le_bytes(*at_ms),
                 reason: String::from_utf8_lossy(reason).into_owned(),
             })
         }
@@ -277,7 +308,12 @@ mod tests {
     const MARK: Mark = Mark(*b"0123456789abcdef");
 
     fn deferred(reason: &str) -> Outcome {
-        Outcome::Deferred(Progress { failures: 7, due_ms: 1_700_000_000_000, reason: reason.to_owned() })
+        Outcome::Deferred(Progress {
+            failures: 7,
+            due_ms: 1_700_000_000_000,
+            at_ms: 1_600_000_000_000,
+            reason: reason.to_owned(),
+        })
     }
 
     fn some_outcomes() -> Vec<(Subject, Outcome)> {
@@ -323,7 +359,10 @@ mod tests {
                 route: "default".to_owned(),
                 recipients: vec!["b@example.com".to_owned()],
                 progress: Progress::default(),
+                history: vec![Progress { failures: 1, due_ms: 2, at_ms: 1, reason: "why".to_owned() }],
             }],
+            replayed_at_ms: Some(3),
+            death: Some(Death { at_ms: 4, reason: "refused".to_owned() }),
         };
         let json = serde_json::to_vec(&head).unwrap();
         let header = MailHeader::of(&json, b"content").unwrap();

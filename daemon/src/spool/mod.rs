@@ -51,15 +51,27 @@
 //! | 4 | sum of that number and of what it says |
 //! | 1 | kind: 1 delivered, 2 deferred, 3 dead, 4 discarded, 5 moved |
 //! | 8, 2 | where the mail begins in `N.mails`, and which of its destinations |
-//! | 4, 8, rest | of a deferred one: failures, when it is due in milliseconds since 1970, and why |
+//! | 4, 8, 8, rest | of a deferred one: failures; when it is due and when it failed, in milliseconds since 1970; why |
 //!
 //! Where an entry is damaged the reader goes on at the next mark. The mark is random so that no mail
 //! can hold one: nothing that was sent is ever taken for an entry.
 
+pub mod backlog;
+pub mod clock;
+pub mod control;
+pub mod dead;
 pub mod disk;
 pub mod entry;
+pub mod lane;
+pub mod pace;
 pub mod segment;
+pub mod selector;
 pub mod store;
+pub mod survey;
+pub mod writer;
+
+/// Where the log says what happens to the files of a spool.
+pub const LOG_TARGET: &str = "mail_laser::spool";
 
 #[cfg(test)]
 mod faulty;

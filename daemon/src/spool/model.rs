@@ -1,14 +1,15 @@
 //! The store against a simple model, on a disk that fails and loses power.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 
 use super::entry::{Head, Outcome, Progress, Target};
 use super::faulty::{Fault, FaultyDisk};
-use super::segment::{Location, SegmentId, State, load, scan};
-use super::store::{AppendError, Entry, Limits, OUTCOME_BYTES, Store};
+use super::segment::{Extent, Loaded, Location, SegmentId, State, load, scan};
+use super::store::{AppendError, Entry, Limits, OUTCOME_BYTES, Room, Store};
 
 const LIMITS: Limits = Limits { total_bytes: 150_000, segment_bytes: 2_000 };
 
@@ -126,7 +127,7 @@ impl Run {
                     self.store.note(known.at, 0, Outcome::Delivered);
                     known.end = End::Noted;
                 } else if known.end == End::NotMet {
-                    let progress = Progress { failures: 1, due_ms: 1, reason: "why".to_owned() };
+                    let progress = Progress { failures: 1, due_ms: 1, at_ms: 1, reason: "why".to_owned() };
                     self.store.note(known.at, 0, Outcome::Deferred(progress));
                 }
             }
@@ -170,7 +171,7 @@ impl Run {
             .collect();
         let batch: Vec<Entry> = entries.iter().map(|(id, content)| entry(id, content)).collect();
         let failures = self.failures();
-        let results = self.store.append(&batch);
+        let results = self.store.append(&batch, Room::Bounded);
         assert_eq!(results.len(), entries.len());
         for ((id, content), result) in entries.into_iter().zip(results) {
             match result {
@@ -210,7 +211,8 @@ impl Run {
             match (known.end, pending.remove(&known.id)) {
                 (End::NotMet, None) => panic!("{} is lost", known.id),
                 (End::NotMet, Some(at)) => {
-                    let (head, content) = load(&self.disk, at).unwrap();
+                    let Loaded { head, content, intact } = load(&self.disk, at).unwrap();
+                    assert!(intact);
                     assert_eq!((head.id.as_str(), at), (known.id.as_str(), known.at));
                     assert!(content == known.content, "{} has other content", known.id);
                 }
@@ -227,12 +229,17 @@ impl Run {
     }
 
     fn pending_of(&self, segment: SegmentId) -> Vec<(String, Location)> {
-        let Ok(found) = scan(&self.disk, segment) else {
+        let mut found = Vec::new();
+        let scanned = scan(&self.disk, &Extent::all_of(segment), |mail| {
+            found.push(mail);
+            ControlFlow::Continue(())
+        });
+        if scanned.is_err() {
             // Made in the moment of a crash; nothing in it was acknowledged.
             assert!(self.known.iter().all(|known| known.at.segment != segment || known.end == End::OnDisk));
             return Vec::new();
         };
-        let mails = found.mails.into_iter().filter(|mail| matches!(mail.states[0], State::Pending(_)));
+        let mails = found.into_iter().filter(|mail| matches!(mail.states[0], State::Pending(_)));
         mails.map(|mail| (mail.head.id, Location { segment, offset: mail.offset })).collect()
     }
 }
@@ -247,7 +254,10 @@ fn entry(id: &str, content: &[u8]) -> Entry {
             route: "default".to_owned(),
             recipients: Vec::new(),
             progress: Progress::default(),
+            history: Vec::new(),
         }],
+        replayed_at_ms: None,
+        death: None,
     };
     Entry { head: serde_json::to_vec(&head).unwrap(), destinations: 1, content: content.to_vec() }
 }

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::ControlFlow;
 
 use super::disk::{Disk, DiskFile};
 use super::entry::{
-    FILE_HEADER_BYTES, Head, MAIL_HEADER_BYTES, MailHeader, Mark, Outcome, Progress, Subject, mark_of,
-    read_outcomes,
+    FILE_HEADER_BYTES, Head, MAIL_HEADER_BYTES, MailHeader, Mark, Outcome, Progress, Subject, Target,
+    mark_of, read_outcomes,
 };
 
 /// Octets that are read at once while a segment is gone through.
@@ -15,6 +16,9 @@ const WINDOW_BYTES: usize = 256 * 1024;
 /// Octets of a segment's outcomes: what its mails can have at most with hundreds of failures each.
 /// Of a longer file, which no spool writes, only this much is read.
 const OUTCOMES_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Failures of one delivery that are kept: what a person looks at to see what is the matter.
+pub const HISTORY_MAX: usize = 8;
 
 /// The number of a segment. Newer ones have higher numbers.
 pub type SegmentId = u64;
@@ -71,20 +75,13 @@ pub struct Location {
     pub offset: u64,
 }
 
-/// What a segment holds.
-#[derive(Debug, Default)]
-pub struct Segment {
-    /// Its mails, in their order.
-    pub mails: Vec<Found>,
-    /// Octets of damaged entries.
-    pub damaged_bytes: u64,
-}
-
 /// A mail in a segment.
 #[derive(Debug)]
 pub struct Found {
     /// Where its entry begins.
     pub offset: u64,
+    /// Octets of its entry.
+    pub entry_bytes: u64,
     /// Octets of its content.
     pub content_bytes: u32,
     /// What is known of it.
@@ -102,20 +99,48 @@ pub enum State {
     Ended,
 }
 
-/// Goes through a segment.
+/// What of a segment is gone through.
+#[derive(Debug, Clone)]
+pub struct Extent {
+    /// The segment.
+    pub segment: SegmentId,
+    /// Where it ends for now, if it is still written to: what stands behind is not acknowledged.
+    pub end: Option<u64>,
+    /// What became of its mails and is not in its files yet.
+    pub unwritten: Vec<(Subject, Outcome)>,
+}
+
+impl Extent {
+    /// All of a segment that nobody writes to.
+    #[must_use]
+    pub fn all_of(segment: SegmentId) -> Self {
+        Self { segment, end: None, unwritten: Vec::new() }
+    }
+}
+
+/// Goes through the mails of a segment in their order, until `visit` says no more; returns how many
+/// octets are damaged.
 ///
 /// A damaged entry costs itself alone. What stands at the end of the file and is not whole was
 /// never answered with `250`.
 ///
 /// # Errors
 /// When the file with the mails cannot be read, or is none.
-pub fn scan<D: Disk>(disk: &D, segment: SegmentId) -> io::Result<Segment> {
-    let file = disk.open(&mails_file(segment))?;
+pub fn scan<D: Disk>(
+    disk: &D,
+    extent: &Extent,
+    mut visit: impl FnMut(Found) -> ControlFlow<()>,
+) -> io::Result<u64> {
+    let file = disk.open(&mails_file(extent.segment))?;
     let mut window = Window::new(&file);
-    let mark = mark_of(window.bytes(0, FILE_HEADER_BYTES)?).ok_or(io::ErrorKind::InvalidData)?;
-    let (mut outcomes, mut damaged_bytes) = outcomes(disk, segment, mark)?;
-    let (mut mails, mut offset) = (Vec::new(), FILE_HEADER_BYTES as u64);
-    while !window.bytes(offset, 1)?.is_empty() {
+    let first = window.bytes(0, FILE_HEADER_BYTES + MAIL_HEADER_BYTES)?;
+    let mark = mark_by(first).ok_or(io::ErrorKind::InvalidData)?;
+    let (outcomes, mut damaged_bytes) = outcomes(disk, extent.segment, mark)?;
+    // The last one of each is what holds.
+    let mut outcomes: HashMap<Subject, Outcome> =
+        outcomes.into_iter().chain(extent.unwritten.iter().cloned()).collect();
+    let mut offset = FILE_HEADER_BYTES as u64;
+    while extent.end.is_none_or(|end| offset < end) && !window.bytes(offset, 1)?.is_empty() {
         let Some(header) = MailHeader::read(window.bytes(offset, MAIL_HEADER_BYTES)?, mark) else {
             let next = window.find(offset + 1, mark)?;
             damaged_bytes += next - offset;
@@ -127,36 +152,92 @@ pub fn scan<D: Disk>(disk: &D, segment: SegmentId) -> io::Result<Segment> {
             break;
         }
         match header.head(window.bytes(offset + MAIL_HEADER_BYTES as u64, header.head_bytes as usize)?) {
-            Some(head) => mails.push(found(offset, header, head, &mut outcomes)),
+            Some(head) => {
+                if visit(found(offset, header, head, &mut outcomes)).is_break() {
+                    break;
+                }
+            }
             None => damaged_bytes += header.entry_bytes(),
         }
         offset = next;
     }
-    Ok(Segment { mails, damaged_bytes })
+    Ok(damaged_bytes)
 }
 
-/// Reads one mail: what is known of it, and its content.
+/// Whether a segment was made and nothing written to it: its header may not be whole then.
+#[must_use]
+pub fn is_unwritten<D: Disk>(disk: &D, segment: SegmentId) -> bool {
+    let length = disk.open(&mails_file(segment)).and_then(|file| file.length());
+    length.is_ok_and(|length| length <= FILE_HEADER_BYTES as u64)
+}
+
+/// Failed deliveries of the mails of a segment, by mail and destination.
+#[derive(Debug, Default)]
+pub struct Histories(HashMap<Subject, Vec<Progress>>);
+
+impl Histories {
+    /// Reads those of `wanted`.
+    ///
+    /// # Errors
+    /// When the segment's files cannot be read.
+    pub fn read<D: Disk>(disk: &D, extent: &Extent, wanted: impl Fn(Subject) -> bool) -> io::Result<Self> {
+        let file = disk.open(&mails_file(extent.segment))?;
+        let mark = mark_in(&file)?;
+        let (outcomes, _) = outcomes(disk, extent.segment, mark)?;
+        let mut histories = Self::default();
+        for (subject, outcome) in outcomes.into_iter().chain(extent.unwritten.iter().cloned()) {
+            if let (Outcome::Deferred(progress), true) = (outcome, wanted(subject)) {
+                let history = histories.0.entry(subject).or_default();
+                history.push(progress);
+                history.drain(..history.len().saturating_sub(HISTORY_MAX));
+            }
+        }
+        Ok(histories)
+    }
+
+    /// How often, when and why the delivery of a mail to one of its destinations failed, as far as it
+    /// is kept; the oldest first.
+    #[must_use]
+    pub fn of(&mut self, subject: Subject, target: &Target) -> Vec<Progress> {
+        let moved = (!target.progress.is_none()).then(|| target.progress.clone());
+        let later = self.0.remove(&subject).unwrap_or_default();
+        let mut all: Vec<Progress> = target.history.iter().cloned().chain(moved).chain(later).collect();
+        all.drain(..all.len().saturating_sub(HISTORY_MAX));
+        all
+    }
+}
+
+/// A mail as it stands on disk.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What is known of it.
+    pub head: Head,
+    /// Its content.
+    pub content: Vec<u8>,
+    /// Whether the content is what was received.
+    pub intact: bool,
+}
+
+/// Reads one mail.
 ///
 /// # Errors
-/// When it cannot be read, or is damaged (`InvalidData`).
-pub fn load<D: Disk>(disk: &D, location: Location) -> io::Result<(Head, Vec<u8>)> {
+/// When it cannot be read, or what is known of it is damaged (`InvalidData`).
+pub fn load<D: Disk>(disk: &D, location: Location) -> io::Result<Loaded> {
     let damaged = || io::Error::from(io::ErrorKind::InvalidData);
     let file = disk.open(&mails_file(location.segment))?;
-    let mark = mark_of(&exactly(&file, 0, FILE_HEADER_BYTES)?).ok_or_else(damaged)?;
+    let mark = mark_in(&file)?;
     let header = exactly(&file, location.offset, MAIL_HEADER_BYTES)?;
     let header = MailHeader::read(&header, mark).ok_or_else(damaged)?;
     let start = location.offset + MAIL_HEADER_BYTES as u64;
     let head = header.head(&exactly(&file, start, header.head_bytes as usize)?).ok_or_else(damaged)?;
     let content = exactly(&file, start + u64::from(header.head_bytes), header.content_bytes as usize)?;
-    if header.fits_content(&content) { Ok((head, content)) } else { Err(damaged()) }
+    let intact = header.fits_content(&content);
+    Ok(Loaded { head, content, intact })
 }
 
-fn outcomes<D: Disk>(
-    disk: &D,
-    segment: SegmentId,
-    mark: Mark,
-) -> io::Result<(HashMap<Subject, Outcome>, u64)> {
-    let (mut all, mut damaged_bytes) = (HashMap::new(), 0);
+/// What became of a segment's mails, in the order in which it did, and how many octets are damaged.
+fn outcomes<D: Disk>(disk: &D, segment: SegmentId, mark: Mark) -> io::Result<(Vec<(Subject, Outcome)>, u64)> {
+    let (mut all, mut damaged_bytes) = (Vec::new(), 0);
     for generation in 0.. {
         let file = match disk.open(&outcomes_file(segment, generation)) {
             Ok(file) => file,
@@ -166,7 +247,6 @@ fn outcomes<D: Disk>(
         let bytes = to_end(&file)?;
         if mark_of(&bytes) == Some(mark) {
             let (outcomes, damaged) = read_outcomes(&bytes[FILE_HEADER_BYTES..], mark);
-            // The last one of each is what holds.
             all.extend(outcomes);
             damaged_bytes += damaged as u64;
         } else {
@@ -185,7 +265,27 @@ fn found(offset: u64, header: MailHeader, head: Head, outcomes: &mut HashMap<Sub
         }
     });
     let states = states.collect();
-    Found { offset, content_bytes: header.content_bytes, head, states }
+    Found { offset, entry_bytes: header.entry_bytes(), content_bytes: header.content_bytes, head, states }
+}
+
+/// The mark of a segment.
+///
+/// # Errors
+/// When the file cannot be read, or is none with mails (`InvalidData`).
+pub(super) fn mark_in(file: &impl DiskFile) -> io::Result<Mark> {
+    let mut first = [0; FILE_HEADER_BYTES + MAIL_HEADER_BYTES];
+    let read = file.read_at(&mut first, 0)?;
+    mark_by(&first[..read]).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// The mark of a segment, by its first bytes: by those of the first mail if the header is damaged.
+fn mark_by(first: &[u8]) -> Option<Mark> {
+    let of_first_mail = || {
+        let header = first.get(FILE_HEADER_BYTES..FILE_HEADER_BYTES + MAIL_HEADER_BYTES)?;
+        let mark = Mark(header[..16].try_into().ok()?);
+        MailHeader::read(header, mark).map(|_| mark)
+    };
+    mark_of(first).or_else(of_first_mail)
 }
 
 /// Reads exactly so many bytes.

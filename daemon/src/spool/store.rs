@@ -5,10 +5,10 @@ use std::io;
 
 use super::disk::{Disk, DiskFile};
 use super::entry::{
-    FILE_HEADER_BYTES, MAIL_HEADER_BYTES, MailHeader, Mark, Outcome, Subject, file_header, mark_of,
+    FILE_HEADER_BYTES, Head, MAIL_HEADER_BYTES, MailHeader, Mark, Outcome, Subject, file_header, mark_of,
     write_outcome,
 };
-use super::segment::{FileKind, Location, SegmentId, mails_file, outcomes_file};
+use super::segment::{Extent, FileKind, Location, SegmentId, mails_file, mark_in, outcomes_file};
 
 /// Octets of a content that is copied so that it can be written together with its neighbours; a
 /// larger one is written by itself.
@@ -39,12 +39,37 @@ pub struct Limits {
 /// A mail to be written.
 #[derive(Debug)]
 pub struct Entry {
-    /// Its [`Head`](super::entry::Head), as JSON.
+    /// Its [`Head`], as JSON.
     pub head: Vec<u8>,
     /// How many destinations it has.
     pub destinations: usize,
     /// Its content.
     pub content: Vec<u8>,
+}
+
+impl Entry {
+    /// An entry for a mail.
+    ///
+    /// # Errors
+    /// When there is no JSON for its head, which nothing is known to cause.
+    pub fn new(head: &Head, content: Vec<u8>) -> io::Result<Self> {
+        Ok(Self { head: serde_json::to_vec(head)?, destinations: head.destinations.len(), content })
+    }
+
+    /// Octets of it in a segment.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        (MAIL_HEADER_BYTES + self.head.len() + self.content.len()) as u64
+    }
+}
+
+/// What a mail may fill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// What there is up to the bound.
+    Bounded,
+    /// More than that: it is a copy, and what it is copied from goes.
+    Reserved,
 }
 
 /// Why a mail was not written.
@@ -160,15 +185,29 @@ impl<D: Disk> Store<D> {
         self.sizes.values().sum()
     }
 
+    /// Octets of a segment's files.
+    #[must_use]
+    pub fn segment_bytes(&self, segment: SegmentId) -> u64 {
+        self.sizes.get(&segment).copied().unwrap_or(0)
+    }
+
+    /// What there is to read of a segment, as of now.
+    #[must_use]
+    pub fn extent(&self, segment: SegmentId) -> Extent {
+        let active = self.active.as_ref().filter(|active| active.segment == segment);
+        let unwritten = self.outcomes.get(&segment).map(|outcomes| outcomes.unwritten.clone());
+        Extent { segment, end: active.map(|active| active.durable), unwritten: unwritten.unwrap_or_default() }
+    }
+
     /// Writes mails. Those whose result is a location are on disk for good: they survive a loss of
     /// power. Of the others none will be found again, unless the disk fails in this very moment.
-    pub fn append(&mut self, entries: &[Entry]) -> Vec<Result<Location, AppendError>> {
+    pub fn append(&mut self, entries: &[Entry], room: Room) -> Vec<Result<Location, AppendError>> {
         let mut results = Vec::with_capacity(entries.len());
         while results.len() < entries.len() {
             let rest = &entries[results.len()..];
-            match self.ready_for(&rest[0]) {
+            match self.ready_for(&rest[0], room) {
                 Ok(start) => {
-                    let taken = self.fitting(rest, start);
+                    let taken = self.fitting(rest, start, room);
                     results.extend(self.write(start, &rest[..taken]));
                 }
                 Err(error) => results.push(Err(error)),
@@ -178,9 +217,9 @@ impl<D: Disk> Store<D> {
     }
 
     /// Makes an active segment with room for `entry`; returns how many octets it has.
-    fn ready_for(&mut self, entry: &Entry) -> Result<u64, AppendError> {
+    fn ready_for(&mut self, entry: &Entry, room: Room) -> Result<u64, AppendError> {
         let (file_bytes, all_bytes) = needed(entry);
-        if self.bytes() + all_bytes > self.limits.total_bytes {
+        if room == Room::Bounded && self.bytes() + all_bytes > self.limits.total_bytes {
             return Err(AppendError::Full);
         }
         let has_room = |active: &Active<D::File>| {
@@ -195,13 +234,14 @@ impl<D: Disk> Store<D> {
     }
 
     /// How many of `entries` fit into the active segment, which has `bytes`; at least one.
-    fn fitting(&self, entries: &[Entry], bytes: u64) -> usize {
+    fn fitting(&self, entries: &[Entry], bytes: u64, room: Room) -> usize {
         let (mut in_file, mut in_all) = (bytes, self.bytes());
         let fits = |entry: &&Entry| {
             let (file_bytes, all_bytes) = needed(entry);
             in_file += file_bytes;
             in_all += all_bytes;
-            in_file <= self.limits.segment_bytes && in_all <= self.limits.total_bytes
+            in_file <= self.limits.segment_bytes
+                && (room == Room::Reserved || in_all <= self.limits.total_bytes)
         };
         entries.iter().take_while(fits).count().max(1)
     }
@@ -372,8 +412,7 @@ impl<F: DiskFile> Outcomes<F> {
         made: &mut bool,
     ) -> io::Result<(F, Mark)> {
         let mut header = [0; FILE_HEADER_BYTES];
-        disk.open(&mails_file(segment))?.read_at(&mut header, 0)?;
-        let mark = mark_of(&header).ok_or(io::ErrorKind::InvalidData)?;
+        let mark = mark_in(&disk.open(&mails_file(segment))?)?;
         loop {
             let name = outcomes_file(segment, self.generation);
             match disk.open(&name) {
@@ -401,7 +440,7 @@ impl<F: DiskFile> Outcomes<F> {
 
 /// Octets of an entry in the segment, and with what becomes of the mail.
 fn needed(entry: &Entry) -> (u64, u64) {
-    let file_bytes = (MAIL_HEADER_BYTES + entry.head.len() + entry.content.len()) as u64;
+    let file_bytes = entry.bytes();
     (file_bytes, file_bytes + OUTCOME_BYTES * entry.destinations as u64)
 }
 

@@ -1,6 +1,7 @@
 //! One destination: its breaker, its delivery slots and its fast lane around the client.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -25,6 +26,7 @@ pub struct Destination {
     fast_lane: FastLane,
     breaker: Mutex<Breaker>,
     slots: Arc<Semaphore>,
+    concurrency: u32,
     metrics: RouteMetrics,
 }
 
@@ -35,8 +37,13 @@ pub enum Delivery {
     Delivered,
     /// The webhook will never take the mail. What it said.
     Refused(String),
-    /// All attempts failed. What the last one came to.
-    Failed(String),
+    /// All attempts failed.
+    Failed {
+        /// What the last one came to.
+        reason: String,
+        /// How long the webhook wants to be left alone, if it says so.
+        retry_after: Option<Duration>,
+    },
     /// The circuit is open: no attempt was made.
     CircuitOpen,
 }
@@ -53,6 +60,7 @@ impl Destination {
             fast_lane: FastLane::new(config.retries_max),
             breaker: Mutex::new(Breaker::new(config.breaker_threshold, config.breaker_reset)),
             slots: Arc::new(Semaphore::new(usize::try_from(config.concurrency.get()).unwrap_or(usize::MAX))),
+            concurrency: config.concurrency.get(),
             metrics,
         })
     }
@@ -82,6 +90,23 @@ impl Destination {
         !self.breaker().would_admit(Instant::now().into_std())
     }
 
+    /// Where the circuit stands; half-open as soon as the next delivery is the probe.
+    #[must_use]
+    pub fn circuit(&self) -> CircuitState {
+        let breaker = self.breaker();
+        match breaker.state() {
+            CircuitState::Closed => CircuitState::Closed,
+            _ if breaker.would_admit(Instant::now().into_std()) => CircuitState::HalfOpen,
+            CircuitState::HalfOpen | CircuitState::Open => CircuitState::Open,
+        }
+    }
+
+    /// Deliveries at the same time, at most.
+    #[must_use]
+    pub fn concurrency(&self) -> u32 {
+        self.concurrency
+    }
+
     /// Delivers one mail: asks the breaker, then makes the attempts of the fast lane.
     ///
     /// Dropping the future gives the delivery up; a probe that is given up does not leave the
@@ -92,7 +117,7 @@ impl Destination {
         };
         let delivery = self.attempts(id, request, terms).await;
         // Who refuses a mail for good is there, and takes others.
-        admission.record(!matches!(delivery, Delivery::Failed(_)));
+        admission.record(!matches!(delivery, Delivery::Failed { .. }));
         delivery
     }
 
@@ -116,7 +141,7 @@ impl Destination {
                 Step::Retry(delay) => delay,
                 Step::GiveUp => {
                     error!(target: LOG_TARGET, %id, route, %webhook, attempt, reason, "delivery failed, retries exhausted");
-                    return Delivery::Failed(reason);
+                    return Delivery::Failed { reason, retry_after: outcome.retry_after() };
                 }
                 Step::Refused => {
                     error!(target: LOG_TARGET, %id, route, %webhook, attempt, reason, "mail refused by the webhook for good");

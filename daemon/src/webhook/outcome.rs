@@ -48,6 +48,15 @@ impl Outcome {
         }
     }
 
+    /// How long the webhook wants to be left alone, if it says so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(refusal) => refusal.retry_after,
+            Self::Delivered(_) | Self::TimedOut | Self::Unreachable(_) => None,
+        }
+    }
+
     /// The value of the `result` label, out of a bounded set.
     #[must_use]
     pub fn label(&self) -> &'static str {

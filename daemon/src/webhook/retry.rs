@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::outcome::{Outcome, Refusal};
+use super::outcome::Outcome;
 
 /// The delay before the first retry; each further one is twice as long.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -21,6 +21,9 @@ pub enum Terms {
     /// A permanent refusal ends the delivery, `Retry-After` is heeded, and no attempt begins at
     /// this time or later.
     Until(Instant),
+    /// A permanent refusal ends the delivery, and so does a webhook that asks to be left alone: there
+    /// will be others.
+    Patient,
 }
 
 /// What follows a failed attempt.
@@ -48,17 +51,23 @@ impl FastLane {
     #[must_use]
     pub fn after(self, outcome: &Outcome, attempts: u32, terms: Terms, now: Instant) -> Step {
         let delay = self.delay_after(attempts);
-        let Terms::Until(until) = terms else {
-            return delay.map_or(Step::GiveUp, Step::Retry);
-        };
-        let wanted = match outcome {
-            Outcome::Refused(refusal) if refusal.is_permanent() => return Step::Refused,
-            Outcome::Refused(Refusal { retry_after: Some(wanted), .. }) => *wanted,
-            _ => Duration::ZERO,
-        };
-        match delay.map(|delay| delay.max(wanted)) {
-            Some(delay) if now.checked_add(delay).is_some_and(|at| at < until) => Step::Retry(delay),
-            _ => Step::GiveUp,
+        let permanent = matches!(outcome, Outcome::Refused(refusal) if refusal.is_permanent());
+        match (terms, delay) {
+            (Terms::Until(_) | Terms::Patient, _) if permanent => Step::Refused,
+            (_, None) => Step::GiveUp,
+            (Terms::Insist, Some(delay)) => Step::Retry(delay),
+            (Terms::Patient, Some(delay)) => {
+                if outcome.retry_after().is_some() {
+                    Step::GiveUp
+                } else {
+                    Step::Retry(delay)
+                }
+            }
+            (Terms::Until(until), Some(delay)) => {
+                let delay = delay.max(outcome.retry_after().unwrap_or_default());
+                let in_time = now.checked_add(delay).is_some_and(|at| at < until);
+                if in_time { Step::Retry(delay) } else { Step::GiveUp }
+            }
         }
     }
 
@@ -72,6 +81,7 @@ impl FastLane {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::webhook::outcome::Refusal;
 
     fn delays(retries_max: u32) -> Vec<u128> {
         let lane = FastLane::new(retries_max);
@@ -112,5 +122,21 @@ mod tests {
         assert_eq!(after(refused(429, Some(10)), left), Step::GiveUp);
         assert_eq!(after(refused(429, Some(u64::MAX)), left), Step::GiveUp);
         assert_eq!(after(Outcome::TimedOut, FIRST_DELAY), Step::GiveUp);
+    }
+
+    #[test]
+    fn who_is_patient_heeds_refusals_and_leaves_a_webhook_alone_that_asks_for_it() {
+        let (lane, now) = (FastLane::new(1), Instant::now());
+        for (outcome, attempts, step) in [
+            (refused(422, None), 1, Step::Refused),
+            (refused(422, None), 2, Step::Refused),
+            (refused(503, None), 1, Step::Retry(FIRST_DELAY)),
+            (refused(503, None), 2, Step::GiveUp),
+            (refused(503, Some(0)), 1, Step::GiveUp),
+            (refused(429, Some(3_600)), 1, Step::GiveUp),
+            (Outcome::TimedOut, 1, Step::Retry(FIRST_DELAY)),
+        ] {
+            assert_eq!(lane.after(&outcome, attempts, Terms::Patient, now), step, "{outcome:?}");
+        }
     }
 }

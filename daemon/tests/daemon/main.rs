@@ -20,5 +20,6 @@ mod rfc5321;
 mod rfc6531;
 mod rfc8314;
 mod shutdown;
+mod spool;
 mod tls;
 mod tls_clients;

@@ -1,0 +1,121 @@
+//! Takes one mail from the spool to one destination.
+
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::delivery::request::prepare;
+use crate::delivery::{Answer, Incoming};
+use crate::memory::MemoryBudget;
+use crate::message::id::MailId;
+use crate::routes::Route;
+use crate::spool::disk::Directory;
+use crate::spool::lane::Pair;
+use crate::spool::segment::{Loaded, load};
+use crate::webhook::destination::Delivery;
+use crate::webhook::retry::Terms;
+
+use super::letter::mail_of;
+
+/// What deliveries share.
+#[derive(Debug)]
+pub(super) struct Courier {
+    disk: Directory,
+    memory: Arc<MemoryBudget>,
+    /// Mails that are read and written at the same time.
+    workers: Arc<Semaphore>,
+    /// Cancelled when deliveries under way are given up.
+    pub(super) stop: CancellationToken,
+}
+
+/// How one delivery ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// With this.
+    Of(Delivery),
+    /// There is no memory for the mail now.
+    NoMemory,
+    /// As a request it is larger than all the memory there is.
+    TooLarge,
+    /// The mail cannot be read.
+    Unreadable(io::Error),
+    /// The delivery panicked.
+    Defect,
+    /// It was given up.
+    Stopped,
+}
+
+impl Courier {
+    pub(super) fn new(disk: Directory, memory: Arc<MemoryBudget>) -> Self {
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { disk, memory, workers: Arc::new(Semaphore::new(workers)), stop: CancellationToken::new() }
+    }
+
+    /// Delivers a mail of so many octets; `held` is the mail if it is in memory already.
+    pub(super) async fn deliver(
+        &self,
+        route: Arc<Route>,
+        pair: Pair,
+        bytes: u64,
+        held: Option<Incoming>,
+    ) -> (Option<MailId>, End) {
+        let mut id = held.as_ref().map(|held| held.mail.id);
+        let delivery = AssertUnwindSafe(self.attempt(route, pair, bytes, held, &mut id)).catch_unwind();
+        let end = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => End::Stopped,
+            end = delivery => end.unwrap_or(Err(End::Defect)).map_or_else(|end| end, End::Of),
+        };
+        (id, end)
+    }
+
+    async fn attempt(
+        &self,
+        route: Arc<Route>,
+        pair: Pair,
+        bytes: u64,
+        held: Option<Incoming>,
+        id: &mut Option<MailId>,
+    ) -> Result<Delivery, End> {
+        let incoming = match held {
+            Some(held) => held,
+            None => self.load(Arc::clone(&route), pair, bytes).await?,
+        };
+        let id = *id.insert(incoming.mail.id);
+        // Attachments were looked at when the mail was taken.
+        let prepared = prepare(incoming, usize::MAX, &self.workers).await.map_err(|answer| match answer {
+            Answer::RequestTooLarge => End::TooLarge,
+            _ => End::NoMemory,
+        })?;
+        let prepared = prepared.into_iter().next().ok_or(End::Defect)?;
+        let request = prepared.request;
+        let _queued = {
+            let mut queued = route.destination.metrics().queued(request.body.len());
+            queued.leaves_the_queue();
+            queued
+        };
+        Ok(Box::pin(route.destination.deliver(id, &request, Terms::Patient)).await)
+    }
+
+    async fn load(&self, route: Arc<Route>, pair: Pair, bytes: u64) -> Result<Incoming, End> {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let mut memory = self.memory.try_reserve(bytes).ok_or(End::NoMemory)?;
+        let disk = self.disk.clone();
+        let loaded = tokio::task::spawn_blocking(move || load(&disk, pair.mail)).await;
+        let damaged = |why| End::Unreadable(io::Error::new(io::ErrorKind::InvalidData, why));
+        let Loaded { head, content, intact } = loaded.map_err(|_| End::Defect)?.map_err(End::Unreadable)?;
+        if !intact {
+            return Err(damaged("its content is damaged on disk"));
+        }
+        if !memory.try_resize(content.len()) {
+            return Err(End::NoMemory);
+        }
+        let mail = mail_of(head, content, pair.destination);
+        let (mail, recipients) = mail.ok_or_else(|| damaged("what is known of it is damaged on disk"))?;
+        Ok(Incoming { mail, destinations: vec![(route, recipients)], memory })
+    }
+}

@@ -1,0 +1,712 @@
+//! Decides with [`Backlog`] what is delivered when, and has it done.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::delivery::Incoming;
+use crate::delivery::totals::Totals;
+use crate::message::id::MailId;
+use crate::metrics::{MessageOutcome, SpoolMetrics};
+use crate::routes::Route;
+use crate::spool::LOG_TARGET as SPOOL_LOG;
+use crate::spool::backlog::{Backlog, Bounds, Scanned};
+use crate::spool::clock::{Clock, in_millis};
+use crate::spool::control::Done;
+use crate::spool::disk::Directory;
+use crate::spool::entry::{Death, Outcome, Progress};
+use crate::spool::lane::{Gate, LaneId, Pair, Waiting};
+use crate::spool::pace::wait_after;
+use crate::spool::segment::{Extent, Location, SegmentId, State, is_unwritten, scan};
+use crate::spool::selector::{Kind, Selector};
+use crate::spool::writer::{Burial, DeadAction, Job, Jobs, Said, Spooled, Wish};
+use crate::webhook::LOG_TARGET;
+use crate::webhook::breaker::CircuitState;
+use crate::webhook::destination::Delivery;
+
+use super::courier::{Courier, End};
+
+/// How often what is due is looked for: waits are minutes.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often segments are looked through for mails that a lane has room for.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Mails that are held in memory for a destination beyond those under way: the next ones.
+const HELD_MAX: usize = 128;
+
+/// Events that are handled before deliveries are started.
+const EVENTS_MAX: usize = 256;
+
+/// How long a mail waits for which there was no memory.
+const NO_MEMORY_WAIT: Duration = Duration::from_secs(1);
+
+/// How long a mail waits that could not be read, or not be made a dead letter: a person has to see to
+/// the disk.
+const BAD_DISK_WAIT: Duration = Duration::from_secs(600);
+
+/// What a person asks for.
+#[derive(Debug)]
+pub(super) struct Command {
+    pub(super) selector: Selector,
+    pub(super) wish: Wish,
+    pub(super) reply: oneshot::Sender<Result<Done, String>>,
+}
+
+/// What waits, as far as it is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// Whether it is known of all segments.
+    pub(super) known: bool,
+    /// Mails, at each destination.
+    pub(super) waiting: u64,
+}
+
+/// What the dispatcher hears of.
+pub(super) struct Ears {
+    pub(super) said: mpsc::UnboundedReceiver<Said<Incoming>>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    /// Cancelled when no further delivery begins.
+    pub(super) stop: CancellationToken,
+}
+
+/// The task that has mail delivered.
+pub(super) struct Dispatcher {
+    backlog: Backlog<Incoming>,
+    lanes: Vec<Destined>,
+    by_name: HashMap<String, LaneId>,
+    routes: HashMap<String, Arc<Route>>,
+    jobs: Jobs<Incoming>,
+    courier: Arc<Courier>,
+    disk: Directory,
+    clock: Clock,
+    metrics: SpoolMetrics,
+    totals: Arc<Totals>,
+    standing: watch::Sender<Standing>,
+    own: mpsc::UnboundedSender<Own>,
+    /// The segment that is written to, and where its last mail ends.
+    newest: Option<(SegmentId, u64)>,
+    /// Whether nothing was spooled since the last tick.
+    quiet: bool,
+    compacting: Option<SegmentId>,
+    burying: HashMap<Pair, Waiting<Incoming>>,
+    under_way: usize,
+    /// Lanes that something happened to.
+    touched: BTreeSet<LaneId>,
+    looked_at: Instant,
+    commands: VecDeque<Commanded>,
+    /// Commands that are being carried out on dead letters.
+    dead_actions: usize,
+    /// Whether the segment that is being read is read for a command.
+    scans_for_command: bool,
+    stopping: bool,
+}
+
+struct Destined {
+    name: String,
+    route: Option<Arc<Route>>,
+}
+
+/// A command that is being carried out.
+struct Commanded {
+    command: Command,
+    /// Segments that are still to be looked through, once it is its turn.
+    left: Option<VecDeque<SegmentId>>,
+    done: Done,
+}
+
+/// What the dispatcher's own tasks say.
+enum Own {
+    Ended { waiting: Waiting<Incoming>, id: Option<MailId>, end: End },
+    Scanned { extent: Extent, result: io::Result<Look> },
+    DeadDone { reply: oneshot::Sender<Result<Done, String>>, done: Done, result: Result<u64, String> },
+}
+
+/// What a look at a segment has found.
+struct Look {
+    names: Vec<String>,
+    /// Its mails that wait; their lane is an index of the names.
+    waiting: Vec<Waiting<Incoming>>,
+    /// Those that the command chooses.
+    chosen: Vec<Waiting<Incoming>>,
+    bytes: u64,
+    damaged_bytes: u64,
+}
+
+/// What a dispatcher is made of.
+pub(super) struct Parts {
+    pub(super) segments: Vec<SegmentId>,
+    pub(super) lifetime: Duration,
+    pub(super) routes: Vec<Arc<Route>>,
+    pub(super) jobs: Jobs<Incoming>,
+    pub(super) courier: Arc<Courier>,
+    pub(super) disk: Directory,
+    pub(super) clock: Clock,
+    pub(super) metrics: SpoolMetrics,
+    pub(super) totals: Arc<Totals>,
+    pub(super) standing: watch::Sender<Standing>,
+}
+
+impl Dispatcher {
+    /// Runs until `ears.stop` is cancelled and what is under way has ended.
+    pub(super) async fn run(parts: Parts, mut ears: Ears) {
+        let (own, mut heard) = mpsc::unbounded_channel();
+        let mut dispatcher = Self::new(parts, own);
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                said = ears.said.recv() => match said {
+                    Some(said) => dispatcher.hear(said),
+                    // The writer has gone; nothing can be done any more.
+                    None => return,
+                },
+                Some(own) = heard.recv() => dispatcher.hear_own(own),
+                Some(command) = ears.commands.recv(), if !dispatcher.stopping => dispatcher.begin(command),
+                _ = tick.tick() => dispatcher.tick(),
+                () = ears.stop.cancelled(), if !dispatcher.stopping => dispatcher.stopping = true,
+            }
+            for _ in 0..EVENTS_MAX {
+                match (ears.said.try_recv(), heard.try_recv()) {
+                    (Err(_), Err(_)) => break,
+                    (said, own) => {
+                        said.into_iter().for_each(|said| dispatcher.hear(said));
+                        own.into_iter().for_each(|own| dispatcher.hear_own(own));
+                    }
+                }
+            }
+            if dispatcher.stopping && dispatcher.has_ended() {
+                return;
+            }
+            dispatcher.go_on();
+        }
+    }
+
+    /// Whether nothing is left of what was begun.
+    fn has_ended(&self) -> bool {
+        self.under_way == 0 && self.burying.is_empty() && self.commands.is_empty() && self.dead_actions == 0
+    }
+
+    fn new(parts: Parts, own: mpsc::UnboundedSender<Own>) -> Self {
+        let Parts { segments, lifetime, routes, jobs, courier, disk, clock, metrics, totals, standing } =
+            parts;
+        let routes = routes.into_iter().map(|route| (route.destination.route().to_owned(), route)).collect();
+        Self {
+            backlog: Backlog::new(segments, in_millis(lifetime), Bounds::default()),
+            lanes: Vec::new(),
+            by_name: HashMap::new(),
+            routes,
+            jobs,
+            courier,
+            disk,
+            clock,
+            metrics,
+            totals,
+            standing,
+            own,
+            newest: None,
+            quiet: true,
+            compacting: None,
+            burying: HashMap::new(),
+            under_way: 0,
+            touched: BTreeSet::new(),
+            looked_at: Instant::now(),
+            commands: VecDeque::new(),
+            dead_actions: 0,
+            scans_for_command: false,
+            stopping: false,
+        }
+    }
+
+    fn lane(&mut self, name: &str) -> LaneId {
+        if let Some(lane) = self.by_name.get(name) {
+            return *lane;
+        }
+        let route = self.routes.get(name).cloned();
+        let concurrency = route.as_ref().map_or(1, |route| route.destination.concurrency());
+        let lane = self.backlog.add_lane(concurrency);
+        self.lanes.push(Destined { name: name.to_owned(), route });
+        self.by_name.insert(name.to_owned(), lane);
+        lane
+    }
+
+    fn route(&self, lane: LaneId) -> Option<&Arc<Route>> {
+        self.lanes.get(lane as usize).and_then(|lane| lane.route.as_ref())
+    }
+
+    fn name(&self, lane: LaneId) -> &str {
+        self.lanes.get(lane as usize).map_or("", |lane| lane.name.as_str())
+    }
+
+    fn gate(&self, lane: LaneId) -> Gate {
+        match self.route(lane).map(|route| route.destination.circuit()) {
+            // What has nowhere to go becomes a dead letter at once.
+            None | Some(CircuitState::Closed) => Gate::Open,
+            Some(CircuitState::HalfOpen) => Gate::Probe,
+            Some(CircuitState::Open) => Gate::Shut,
+        }
+    }
+
+    fn ask(&self, job: Job<Incoming>) {
+        // A writer that has gone is heard of by its end of the other channel.
+        let _ = self.jobs.send(job);
+    }
+
+    fn hear(&mut self, said: Said<Incoming>) {
+        match said {
+            Said::Spooled(spooled) => spooled.into_iter().for_each(|spooled| self.spooled(spooled)),
+            Said::Extent(extent) => self.scan(extent),
+            Said::Buried(buried) => buried.into_iter().for_each(|(pair, buried)| self.buried(pair, buried)),
+            Said::Retired(segment, gone) => {
+                if gone && self.backlog.is_finished(segment) {
+                    self.backlog.forget(segment);
+                    self.newest.take_if(|(newest, _)| *newest == segment);
+                }
+            }
+            Said::Compacted { segment, copies, gone } => self.compacted(segment, copies, gone),
+        }
+    }
+
+    fn hear_own(&mut self, own: Own) {
+        match own {
+            Own::Ended { waiting, id, end } => self.ended(waiting, id, end),
+            Own::Scanned { extent, result } => self.scanned(&extent, result),
+            Own::DeadDone { reply, mut done, result } => {
+                self.dead_actions -= 1;
+                let _ = reply.send(result.map(|dead| {
+                    done.done += dead;
+                    done
+                }));
+            }
+        }
+    }
+
+    fn spooled(&mut self, spooled: Spooled<Incoming>) {
+        let Spooled { at, bytes, since_ms, destinations, mail } = spooled;
+        self.advance(at, bytes);
+        let id = mail.as_ref().map(|(_, incoming)| incoming.mail.id);
+        let alone = destinations.len() == 1;
+        let mut mail = mail.filter(|_| alone);
+        for (waiting, name) in pairs(at, bytes, since_ms, destinations) {
+            let lane = self.lane(&name);
+            let gate = self.gate(lane);
+            if let (Gate::Shut, Some(id)) = (gate, id) {
+                warn!(target: LOG_TARGET, %id, route = name, "mail deferred: the circuit is open");
+            }
+            let near = self.backlog.lane(lane).is_some_and(|lane| lane.fresh_len() < HELD_MAX);
+            let held = mail.take().filter(|_| gate == Gate::Open && near).map(|(content, mut incoming)| {
+                incoming.mail.content = content;
+                incoming
+            });
+            self.backlog.push(Waiting { lane, held, ..waiting });
+            self.touched.insert(lane);
+        }
+    }
+
+    /// Notes that mails are written there now.
+    fn advance(&mut self, at: Location, bytes: u64) {
+        self.quiet = false;
+        let is_new = self.newest.is_none_or(|(newest, _)| newest < at.segment);
+        self.newest = Some((at.segment, at.offset + bytes));
+        if is_new {
+            for segment in self.backlog.finished(at.segment) {
+                self.retire(segment);
+            }
+        }
+    }
+
+    fn retire(&mut self, segment: SegmentId) {
+        self.backlog.forget(segment);
+        self.ask(Job::Retire { segment, end: None });
+    }
+
+    /// Starts deliveries, and has the next mails read.
+    fn go_on(&mut self) {
+        if self.stopping {
+            self.touched.clear();
+        }
+        while let Some(lane) = self.touched.pop_first() {
+            self.dispatch(lane);
+        }
+        if self.looked_at.elapsed() >= LOOK_INTERVAL {
+            self.look();
+        }
+    }
+
+    fn dispatch(&mut self, lane: LaneId) {
+        let now_ms = self.clock.now_ms();
+        while let Some(mut waiting) = self.backlog.next(lane, now_ms, self.gate(lane)) {
+            let pair = waiting.pair;
+            if self.backlog.is_expired(&waiting, now_ms) {
+                self.backlog.back(lane, pair, None);
+                self.bury(waiting, "it could not be delivered in time".to_owned(), None);
+                continue;
+            }
+            let Some(route) = self.route(lane).cloned() else {
+                self.backlog.back(lane, pair, None);
+                let why = format!("there is no destination {} any more", self.name(lane));
+                self.bury(waiting, why, None);
+                continue;
+            };
+            self.under_way += 1;
+            let (held, courier, own) = (waiting.held.take(), Arc::clone(&self.courier), self.own.clone());
+            tokio::spawn(async move {
+                let (id, end) = courier.deliver(route, pair, waiting.bytes, held).await;
+                let _ = own.send(Own::Ended { waiting, id, end });
+            });
+        }
+    }
+
+    fn ended(&mut self, waiting: Waiting<Incoming>, id: Option<MailId>, end: End) {
+        self.under_way -= 1;
+        let (lane, pair, now_ms) = (waiting.lane, waiting.pair, self.clock.now_ms());
+        self.touched.insert(lane);
+        let succeeded = match &end {
+            End::Of(Delivery::Delivered | Delivery::Refused(_)) => Some(true),
+            End::Of(Delivery::Failed { .. }) | End::Defect => Some(false),
+            End::Of(Delivery::CircuitOpen)
+            | End::NoMemory
+            | End::TooLarge
+            | End::Unreadable(_)
+            | End::Stopped => None,
+        };
+        self.backlog.back(lane, pair, succeeded);
+        match end {
+            End::Of(Delivery::Delivered) => {
+                if let Some(route) = self.route(lane) {
+                    let metrics = route.destination.metrics();
+                    metrics.message(MessageOutcome::Forwarded);
+                    let took = Duration::from_millis(now_ms.saturating_sub(waiting.since_ms));
+                    metrics.delivered_after(took.as_secs_f64());
+                }
+                self.totals.forwarded.fetch_add(1, Ordering::Relaxed);
+                self.meets_its_end(&waiting, Outcome::Delivered);
+            }
+            End::Of(Delivery::Refused(reason)) => {
+                let last = Progress {
+                    failures: waiting.failures + 1,
+                    due_ms: 0,
+                    at_ms: now_ms,
+                    reason: reason.clone(),
+                };
+                self.bury(waiting, reason, Some(last));
+            }
+            End::Of(Delivery::Failed { reason, retry_after }) => {
+                self.failed(waiting, id, reason, retry_after);
+            }
+            End::Defect => {
+                self.failed(waiting, id, "its delivery panicked, which is a defect".to_owned(), None);
+            }
+            End::Of(Delivery::CircuitOpen) | End::Stopped => self.backlog.wait(waiting),
+            End::NoMemory => {
+                let due_ms = now_ms + in_millis(NO_MEMORY_WAIT);
+                self.backlog.wait(Waiting { due_ms, ..waiting });
+            }
+            End::TooLarge => self.bury(waiting, "as a request it is larger than all memory".to_owned(), None),
+            End::Unreadable(error) if error.kind() == io::ErrorKind::InvalidData => {
+                self.bury(waiting, error.to_string(), None);
+            }
+            End::Unreadable(error) => {
+                error!(target: SPOOL_LOG, segment = pair.mail.segment, offset = pair.mail.offset, %error, "mail cannot be read from the spool and waits on");
+                let due_ms = now_ms + in_millis(BAD_DISK_WAIT);
+                self.backlog.wait(Waiting { due_ms, ..waiting });
+            }
+        }
+    }
+
+    fn failed(
+        &mut self,
+        waiting: Waiting<Incoming>,
+        id: Option<MailId>,
+        reason: String,
+        retry_after: Option<Duration>,
+    ) {
+        let (lane, now_ms) = (waiting.lane, self.clock.now_ms());
+        let failures = waiting.failures.saturating_add(1);
+        let wait = wait_after(failures, retry_after, random());
+        let waiting = Waiting { failures, due_ms: now_ms + in_millis(wait), ..waiting };
+        let progress = Progress { failures, due_ms: waiting.due_ms, at_ms: now_ms, reason };
+        if self.backlog.is_expired(&waiting, waiting.due_ms) {
+            let why = format!("it could not be delivered in time; at last: {}", progress.reason);
+            self.bury(waiting, why, Some(progress));
+            return;
+        }
+        let (route, id) = (self.name(lane), id.as_ref().map_or("", MailId::as_str));
+        warn!(target: LOG_TARGET, id, route, failures, wait_seconds = wait.as_secs(), "mail deferred: it is tried again later");
+        if let Some(route) = self.route(lane) {
+            route.destination.metrics().message(MessageOutcome::Deferred);
+        }
+        self.ask(Job::Note(waiting.pair, Outcome::Deferred(progress)));
+        self.backlog.wait(waiting);
+    }
+
+    fn meets_its_end(&mut self, waiting: &Waiting<Incoming>, outcome: Outcome) {
+        self.ask(Job::Note(waiting.pair, outcome));
+        self.end(waiting);
+    }
+
+    fn end(&mut self, waiting: &Waiting<Incoming>) {
+        let segment = waiting.pair.mail.segment;
+        if self.backlog.end(waiting) && self.newest.is_none_or(|(newest, _)| segment < newest) {
+            self.retire(segment);
+        }
+    }
+
+    fn bury(&mut self, waiting: Waiting<Incoming>, reason: String, last: Option<Progress>) {
+        let (pair, at_ms) = (waiting.pair, self.clock.now_ms());
+        self.backlog.set_aside(&waiting);
+        self.burying.insert(pair, waiting);
+        self.ask(Job::Bury(Burial { pair, death: Death { at_ms, reason }, last }));
+    }
+
+    fn buried(&mut self, pair: Pair, buried: bool) {
+        let Some(waiting) = self.burying.remove(&pair) else { return };
+        if !buried {
+            let due_ms = self.clock.now_ms() + in_millis(BAD_DISK_WAIT);
+            self.backlog.wait(Waiting { due_ms, ..waiting });
+            return;
+        }
+        if let Some(route) = self.route(waiting.lane) {
+            route.destination.metrics().message(MessageOutcome::DeadLettered);
+        }
+        self.totals.failed.fetch_add(1, Ordering::Relaxed);
+        self.end(&waiting);
+    }
+
+    /// What has to be done from time to time.
+    fn tick(&mut self) {
+        let now_ms = self.clock.now_ms();
+        for waiting in self.backlog.take_expired(now_ms) {
+            self.bury(waiting, "it could not be delivered in time".to_owned(), None);
+        }
+        self.touched.extend(0..LaneId::try_from(self.lanes.len()).unwrap_or(LaneId::MAX));
+        let quiet = std::mem::replace(&mut self.quiet, true);
+        if let Some((segment, end)) = self.newest.filter(|_| quiet)
+            && self.backlog.is_finished(segment)
+        {
+            self.ask(Job::Retire { segment, end: Some(end) });
+        }
+        let newest = self.newest.map_or(SegmentId::MAX, |(newest, _)| newest);
+        if self.compacting.is_none()
+            && self.commands.is_empty()
+            && let Some(segment) = self.backlog.sparse(newest)
+        {
+            self.compacting = Some(segment);
+            self.backlog.take_out(segment);
+            self.ask(Job::Compact(segment));
+        }
+        let oldest_ms = self.backlog.oldest_ms().map_or(0, |oldest| now_ms.saturating_sub(oldest));
+        let standing = Standing {
+            known: self.backlog.is_known() && self.compacting.is_none(),
+            waiting: self.backlog.pairs(),
+        };
+        self.metrics.waiting(standing.waiting, oldest_ms / 1_000);
+        self.standing.send_if_modified(|before| std::mem::replace(before, standing) != standing);
+    }
+
+    fn compacted(&mut self, segment: SegmentId, copies: Vec<Spooled<Incoming>>, gone: bool) {
+        self.compacting = None;
+        let (mails, newest) = (copies.len(), self.newest);
+        for Spooled { at, bytes, since_ms, destinations, .. } in copies {
+            self.advance(at, bytes);
+            for (waiting, name) in pairs(at, bytes, since_ms, destinations) {
+                let lane = self.lane(&name);
+                self.backlog.push_copy(&Waiting { lane, ..waiting });
+            }
+        }
+        if !gone {
+            self.backlog.put_in(segment);
+        }
+        info!(target: SPOOL_LOG, segment, mails, gone, into = newest.map(|(newest, _)| newest), "a segment was compacted");
+    }
+
+    fn look(&mut self) {
+        self.looked_at = Instant::now();
+        if self.backlog.scanning().is_some() {
+            return;
+        }
+        let now_ms = self.clock.now_ms();
+        // A command and deliveries take turns.
+        let commands_turn = !self.scans_for_command;
+        let mut of_command = if commands_turn { self.next_of_command() } else { None };
+        let due = if of_command.is_some() || self.stopping {
+            None
+        } else {
+            self.backlog.wants(now_ms, |lane| self.gate(lane) == Gate::Shut)
+        };
+        if due.is_none() && of_command.is_none() {
+            of_command = self.next_of_command();
+        }
+        self.scans_for_command = of_command.is_some();
+        let Some(segment) = of_command.or(due) else {
+            self.conclude();
+            return;
+        };
+        self.backlog.scan_begins(segment);
+        if self.backlog.scanning().is_some() {
+            self.ask(Job::Extent(segment));
+        }
+    }
+
+    /// The segment that the first command wants to be read next.
+    fn next_of_command(&mut self) -> Option<SegmentId> {
+        let first = self.commands.front_mut().filter(|_| self.compacting.is_none())?;
+        let all = || match first.command.selector.chooses_kind(Kind::Waiting) {
+            true => self.backlog.segments().collect(),
+            false => VecDeque::new(),
+        };
+        first.left.get_or_insert_with(all).pop_front()
+    }
+
+    fn scan(&self, extent: Extent) {
+        let (disk, own, now_ms) = (self.disk.clone(), self.own.clone(), self.clock.now_ms());
+        let command = self.commands.front().filter(|_| self.scans_for_command);
+        let selector = command.map(|it| it.command.selector.clone());
+        tokio::task::spawn_blocking(move || {
+            let result = Look::at(&disk, &extent, selector.as_ref(), now_ms);
+            let _ = own.send(Own::Scanned { extent, result });
+        });
+    }
+
+    fn scanned(&mut self, extent: &Extent, result: io::Result<Look>) {
+        let (segment, now_ms) = (extent.segment, self.clock.now_ms());
+        let look = match result {
+            Ok(look) => look,
+            // Made in the moment of a crash: nothing in it was acknowledged.
+            Err(_) if is_unwritten(&self.disk, segment) => Look::nothing(),
+            Err(error) => {
+                error!(target: SPOOL_LOG, segment, %error, "a segment cannot be read; its mails stay where they are");
+                self.backlog.scan_failed(now_ms);
+                return;
+            }
+        };
+        if look.damaged_bytes > 0 {
+            error!(target: SPOOL_LOG, segment, bytes = look.damaged_bytes, "a segment is damaged; what can be read of it is delivered");
+        }
+        let lanes: Vec<LaneId> = look.names.iter().map(|name| self.lane(name)).collect();
+        let of_lane = |waiting: Waiting<Incoming>| {
+            let lane = lanes.get(waiting.lane as usize).copied().unwrap_or(LaneId::MAX);
+            Waiting { lane, ..waiting }
+        };
+        let waiting = look.waiting.into_iter().map(of_lane).collect();
+        let unchanged = self.backlog.scanned(Scanned { waiting, bytes: look.bytes }, now_ms);
+        self.touched.extend(lanes.iter().copied());
+        if self.scans_for_command {
+            let unchanged: HashSet<Pair> = unchanged.into_iter().collect();
+            for chosen in look.chosen.into_iter().map(of_lane) {
+                if unchanged.contains(&chosen.pair) {
+                    self.grant(chosen);
+                }
+            }
+        }
+        if self.backlog.is_finished(segment) && self.newest.is_none_or(|(newest, _)| segment < newest) {
+            self.retire(segment);
+        }
+    }
+
+    fn begin(&mut self, command: Command) {
+        self.commands.push_back(Commanded { command, left: None, done: Done::default() });
+    }
+
+    /// Does to a mail what the first command wants.
+    fn grant(&mut self, waiting: Waiting<Incoming>) {
+        let Some(wish) = self.commands.front().map(|it| it.command.wish) else { return };
+        let picked = self.backlog.pick(&waiting);
+        if let Some(it) = self.commands.front_mut() {
+            let count = if picked { &mut it.done.done } else { &mut it.done.busy };
+            *count += 1;
+        }
+        match wish {
+            _ if !picked => {}
+            Wish::Retry => self.backlog.wait(Waiting { due_ms: self.clock.now_ms(), ..waiting }),
+            Wish::Discard => self.meets_its_end(&waiting, Outcome::Discarded),
+        }
+    }
+
+    /// Goes on to dead letters where all segments have been looked through for a command.
+    fn conclude(&mut self) {
+        let looked = |it: &mut Commanded| it.left.as_ref().is_some_and(VecDeque::is_empty);
+        let Some(Commanded { command, done, .. }) = self.commands.pop_front_if(looked) else { return };
+        let Command { selector, wish, reply } = command;
+        info!(target: SPOOL_LOG, ?wish, done = done.done, busy = done.busy, ?selector, "mails that wait were acted on by hand");
+        if !selector.chooses_kind(Kind::Dead) {
+            let _ = reply.send(Ok(done));
+            return;
+        }
+        self.dead_actions += 1;
+        let (dead, result) = oneshot::channel();
+        self.ask(Job::Dead(DeadAction { selector, wish, reply: dead }));
+        let own = self.own.clone();
+        tokio::spawn(async move {
+            let result = result.await.unwrap_or_else(|_| Err("the spool is being closed".to_owned()));
+            let _ = own.send(Own::DeadDone { reply, done, result });
+        });
+    }
+}
+
+impl Look {
+    fn nothing() -> Self {
+        Self { names: Vec::new(), waiting: Vec::new(), chosen: Vec::new(), bytes: 0, damaged_bytes: 0 }
+    }
+
+    fn at(disk: &Directory, extent: &Extent, selector: Option<&Selector>, now_ms: u64) -> io::Result<Self> {
+        let mut look = Self::nothing();
+        let mut names: HashMap<String, LaneId> = HashMap::new();
+        look.damaged_bytes = scan(disk, extent, |found| {
+            look.bytes += found.entry_bytes;
+            let at = Location { segment: extent.segment, offset: found.offset };
+            let pending =
+                found.states.iter().filter(|state| matches!(state, State::Pending(_))).count() as u64;
+            let since_ms = found.head.since_ms();
+            for ((state, target), destination) in found.states.iter().zip(&found.head.destinations).zip(0..) {
+                let State::Pending(progress) = state else { continue };
+                let lane = *names.entry(target.route.clone()).or_insert_with(|| {
+                    look.names.push(target.route.clone());
+                    LaneId::try_from(look.names.len() - 1).unwrap_or(LaneId::MAX)
+                });
+                let (pair, share) = (Pair { mail: at, destination }, found.entry_bytes / pending);
+                let one = || Waiting { lane, ..waiting(pair, share, since_ms, progress) };
+                let chosen = selector
+                    .is_some_and(|selector| selector.chooses_waiting(&found.head, target, progress, now_ms));
+                look.chosen.extend(chosen.then(one));
+                look.waiting.push(one());
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(look)
+    }
+}
+
+/// The pairs of a mail, each with the name of its destination.
+fn pairs(
+    at: Location,
+    bytes: u64,
+    since_ms: u64,
+    destinations: Vec<(String, Progress)>,
+) -> impl Iterator<Item = (Waiting<Incoming>, String)> {
+    let share = bytes / destinations.len().max(1) as u64;
+    destinations.into_iter().zip(0..).map(move |((name, progress), destination)| {
+        (waiting(Pair { mail: at, destination }, share, since_ms, &progress), name)
+    })
+}
+
+fn waiting(pair: Pair, bytes: u64, since_ms: u64, progress: &Progress) -> Waiting<Incoming> {
+    // What was never tried is due since it is there.
+    let due_ms = if progress.is_none() { since_ms } else { progress.due_ms };
+    Waiting { pair, lane: LaneId::MAX, since_ms, due_ms, failures: progress.failures, bytes, held: None }
+}
+
+/// Jitter; none without a source of randomness.
+fn random() -> u16 {
+    let mut bytes = [0; 2];
+    let filled = getrandom::fill(&mut bytes);
+    filled.map_or(0, |()| u16::from_le_bytes(bytes))
+}

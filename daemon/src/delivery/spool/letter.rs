@@ -1,0 +1,99 @@
+//! A mail as it is written to the spool, and back. Pure.
+
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::address::{Address, ReversePath};
+use crate::delivery::Incoming;
+use crate::message::Mail;
+use crate::message::id::MailId;
+use crate::routes::Route;
+use crate::spool::clock::millis;
+use crate::spool::entry::{Head, Progress, Target};
+
+/// What is written of a mail beside its content.
+#[must_use]
+pub(super) fn head_of(incoming: &Incoming) -> Head {
+    let target = |(route, recipients): &(Arc<Route>, Vec<Address>)| Target {
+        route: route.destination.route().to_owned(),
+        recipients: recipients.iter().map(|recipient| recipient.as_str().to_owned()).collect(),
+        progress: Progress::default(),
+        history: Vec::new(),
+    };
+    Head {
+        id: incoming.mail.id.to_string(),
+        received_at_ms: millis(incoming.mail.received_at),
+        reverse_path: incoming.mail.reverse_path.as_str().to_owned(),
+        trace: incoming.mail.trace.clone(),
+        destinations: incoming.destinations.iter().map(target).collect(),
+        replayed_at_ms: None,
+        death: None,
+    }
+}
+
+/// The mail that was written like that, and its recipients at one of its destinations; `None` for
+/// what this program does not write.
+#[must_use]
+pub(super) fn mail_of(head: Head, content: Vec<u8>, destination: u16) -> Option<(Mail, Vec<Address>)> {
+    let target = head.destinations.get(usize::from(destination))?;
+    let recipients = target.recipients.iter().map(|recipient| Address::parse_recipient(recipient).ok());
+    let recipients = recipients.collect::<Option<Vec<Address>>>()?;
+    let reverse_path = match head.reverse_path.as_str() {
+        "" => ReversePath::Null,
+        mailbox => ReversePath::Mailbox(Address::parse(mailbox).ok()?),
+    };
+    let mail = Mail {
+        id: MailId::parse(&head.id)?,
+        received_at: UNIX_EPOCH + Duration::from_millis(head.received_at_ms),
+        reverse_path,
+        trace: head.trace,
+        content,
+    };
+    Some((mail, recipients))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(reverse_path: &str, recipients: &[&str]) -> Head {
+        let target = |recipients: &[&str]| Target {
+            route: "default".to_owned(),
+            recipients: recipients.iter().map(|&recipient| recipient.to_owned()).collect(),
+            progress: Progress::default(),
+            history: Vec::new(),
+        };
+        Head {
+            id: MailId::new(UNIX_EPOCH, [7; 10]).to_string(),
+            received_at_ms: 1_700_000_000_123,
+            reverse_path: reverse_path.to_owned(),
+            trace: "from c".to_owned(),
+            destinations: vec![target(&["other@example.com"]), target(recipients)],
+            replayed_at_ms: None,
+            death: None,
+        }
+    }
+
+    #[test]
+    fn what_was_written_comes_back() {
+        for reverse_path in ["", "a@example.org", "\"a b\"@example.org", "d\u{f6}rte@example.org"] {
+            let recipients = ["x@example.com", "postmaster", "\"y z\"@example.com"];
+            let (mail, parsed) = mail_of(head(reverse_path, &recipients), b"content".to_vec(), 1).unwrap();
+            assert_eq!(mail.id, MailId::new(UNIX_EPOCH, [7; 10]));
+            assert_eq!(mail.reverse_path.as_str(), reverse_path);
+            assert_eq!((millis(mail.received_at), mail.trace.as_str()), (1_700_000_000_123, "from c"));
+            assert_eq!(parsed.iter().map(Address::as_str).collect::<Vec<_>>(), recipients);
+            assert_eq!(mail.content, b"content");
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_is_none() {
+        assert!(mail_of(head("", &["x@example.com"]), Vec::new(), 2).is_none(), "no such destination");
+        assert!(mail_of(head("no mailbox", &["x@example.com"]), Vec::new(), 1).is_none());
+        assert!(mail_of(head("", &["no mailbox"]), Vec::new(), 1).is_none());
+        let mut other = head("", &["x@example.com"]);
+        other.id.push('!');
+        assert!(mail_of(other, Vec::new(), 1).is_none());
+    }
+}

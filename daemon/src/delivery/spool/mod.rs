@@ -1,0 +1,305 @@
+//! `spool`: the sender is answered once the mail is on disk for good, and it stays there until the
+//! webhook has it.
+
+mod courier;
+mod dispatcher;
+mod letter;
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::UnixListener;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::config::SpoolConfig;
+use crate::memory::MemoryBudget;
+use crate::metrics::Metrics;
+use crate::routes::Route;
+use crate::spool::LOG_TARGET;
+use crate::spool::clock::{Clock, millis};
+use crate::spool::control::{self, Done, Request};
+use crate::spool::dead::DeadLetters;
+use crate::spool::disk::Directory;
+use crate::spool::store::{AppendError, Entry, Limits, Store};
+use crate::spool::writer::{Append, Job, Jobs, Writer};
+
+use super::request::with_attachments_checked;
+use super::totals::Totals;
+use super::{Answer, Incoming};
+use courier::Courier;
+use dispatcher::{Command, Dispatcher, Ears, Parts, Standing};
+
+/// The directory of the dead letters, in the spool's.
+pub const DEAD_DIRECTORY: &str = "dead";
+
+/// The file that the process locks that writes to the spool.
+const LOCK_FILE: &str = "lock";
+
+/// A spool is cut into at least so many segments: the space of one is given back at a time.
+const SEGMENTS_MIN: u64 = 16;
+
+/// Octets of a segment: what is read at once to find what is due. The upper bound keeps what is known
+/// of one segment within a few megabytes, the lower one keeps their number small.
+const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 64 * 1024..=16 * 1024 * 1024;
+
+/// Commands that wait: they come one after the other.
+const COMMANDS_MAX: usize = 1;
+
+/// How long the answer to the last command may take to be read.
+const LAST_ANSWER_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// Pause after a command that was none, or that could not be taken.
+const BAD_COMMAND_PAUSE: Duration = Duration::from_millis(100);
+
+/// The mails of `spool`.
+#[derive(Debug)]
+pub struct Spool {
+    jobs: Jobs<Incoming>,
+    attachment_bytes_max: usize,
+    /// Mails whose attachments are looked at, at the same time.
+    workers: Arc<Semaphore>,
+    standing: watch::Receiver<Standing>,
+    totals: Arc<Totals>,
+    courier: Arc<Courier>,
+    /// Cancelled when no further delivery begins.
+    stop: CancellationToken,
+    /// Cancelled when nothing is delivered any more, for whatever reason.
+    ended: CancellationToken,
+    /// What carries out commands, and what writes.
+    threads: Mutex<Option<(tokio::task::JoinHandle<()>, JoinHandle<()>)>>,
+    dead: PathBuf,
+    /// Held as long as this process writes.
+    _lock: File,
+}
+
+/// Why there is no spool.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The directory cannot be used.
+    #[error(
+        "the spool in {directory} cannot be used; MAIL_LASER_SPOOL_DIR has to name a directory that this user may write to"
+    )]
+    Directory {
+        /// The directory.
+        directory: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Another process uses it.
+    #[error("the spool in {directory} is used by another process; each needs one of its own")]
+    Locked {
+        /// The directory.
+        directory: PathBuf,
+    },
+}
+
+/// What the mode needs besides its own settings.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// Where mail may go.
+    pub routes: Vec<Arc<Route>>,
+    /// The bound on all memory.
+    pub memory: Arc<MemoryBudget>,
+    /// Its series.
+    pub metrics: Arc<Metrics>,
+    /// Octets of one decoded attachment.
+    pub attachment_bytes_max: usize,
+}
+
+impl Spool {
+    /// Opens the spool and begins to deliver what waits in it. What that is, is found out meanwhile.
+    ///
+    /// # Errors
+    /// When the directory cannot be used.
+    pub fn open(config: &SpoolConfig, around: Surroundings) -> Result<Self, Error> {
+        let Surroundings { routes, memory, metrics, attachment_bytes_max } = around;
+        let lock = lock(&config.directory)?;
+        let unusable = |source| Error::Directory { directory: config.directory.clone(), source };
+        let dead = config.directory.join(DEAD_DIRECTORY);
+        match std::fs::create_dir(&dead) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(unusable(error)),
+            _ => {}
+        }
+        let disk = Directory::new(config.directory.clone());
+        let store = Store::open(disk.clone(), limits(config.bytes_max)).map_err(unusable)?;
+        let dead_store =
+            Store::open(Directory::new(dead.clone()), limits(config.dead_bytes_max)).map_err(unusable)?;
+        let segments = store.segments().collect();
+        let (clock, stop, ended) = (Clock::new(), CancellationToken::new(), CancellationToken::new());
+        let (jobs, asked) = std::sync::mpsc::channel();
+        let (says, said) = mpsc::unbounded_channel();
+        let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
+        let (stands, standing) = watch::channel(Standing::default());
+        let (lifetime, spool_metrics) = (config.dead_lifetime, metrics.spool().clone());
+        let kept = move || DeadLetters::new(dead_store, lifetime, spool_metrics);
+        let writer =
+            Writer::spawn(store, kept, asked, says, clock, metrics.spool().clone()).map_err(unusable)?;
+        let (courier, totals) = (Arc::new(Courier::new(disk.clone(), memory)), Arc::new(Totals::default()));
+        let parts = Parts {
+            segments,
+            lifetime: config.lifetime,
+            routes,
+            jobs: jobs.clone(),
+            courier: Arc::clone(&courier),
+            disk,
+            clock,
+            metrics: metrics.spool().clone(),
+            totals: Arc::clone(&totals),
+            standing: stands,
+        };
+        let socket = Arc::new(control::listen(&config.directory).map_err(unusable)?);
+        let control = tokio::spawn(listen(socket, commands, ended.clone()));
+        let guard = ended.clone().drop_guard();
+        let ears = Ears { said, commands: commanded, stop: stop.clone() };
+        tokio::spawn(async move {
+            let _guard = guard;
+            Dispatcher::run(parts, ears).await;
+        });
+        Ok(Self {
+            jobs,
+            attachment_bytes_max,
+            workers: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
+            standing,
+            totals,
+            courier,
+            stop,
+            ended,
+            threads: Mutex::new(Some((control, writer))),
+            dead,
+            _lock: lock,
+        })
+    }
+
+    /// What became of the mails so far.
+    #[must_use]
+    pub(crate) fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    pub(super) async fn accept(&self, incoming: Incoming) -> Answer {
+        let checked = with_attachments_checked(incoming, self.attachment_bytes_max, &self.workers).await;
+        let mut incoming = match checked {
+            Ok(incoming) => incoming,
+            Err(answer) => return answer,
+        };
+        let (id, since_ms) = (incoming.mail.id, millis(incoming.mail.received_at));
+        let head = letter::head_of(&incoming);
+        let content = std::mem::take(&mut incoming.mail.content);
+        let entry = match Entry::new(&head, content) {
+            Ok(entry) => entry,
+            Err(error) => return Answer::SpoolFailed(error.to_string()),
+        };
+        let (reply, told) = oneshot::channel();
+        let routes = head.destinations.into_iter().map(|target| target.route).collect();
+        let append = Box::new(Append { entry, routes, rest: incoming, since_ms, reply });
+        // Where the job cannot be given, the reply is dropped with it.
+        let _ = self.jobs.send(Job::Append(append));
+        match told.await {
+            Ok(Ok(())) => Answer::Accepted(id),
+            Ok(Err(AppendError::Full)) => Answer::SpoolFull,
+            Ok(Err(AppendError::Failed(why))) => Answer::SpoolFailed(why),
+            Err(_) => Answer::SpoolFailed("it is being closed".to_owned()),
+        }
+    }
+
+    /// Comes when nothing waits any more.
+    pub async fn empty(&self) {
+        let mut standing = self.standing.clone();
+        let empty = |standing: &Standing| standing.known && standing.waiting == 0;
+        if standing.wait_for(empty).await.is_err() {
+            // It has ended otherwise.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Comes when nothing is delivered any more, though nobody asked for that: a defect.
+    pub async fn broken(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// Dead letters that are kept.
+    ///
+    /// # Errors
+    /// When they cannot be looked at.
+    pub fn dead_letters(&self) -> io::Result<u64> {
+        crate::spool::survey::count(&Directory::new(self.dead.clone()))
+    }
+
+    /// Begins no further delivery, lets those under way come to their end until `grace` is over, and
+    /// writes down what became of them.
+    pub async fn finish(&self, grace: impl Future<Output = ()>) {
+        self.stop.cancel();
+        tokio::select! {
+            () = self.ended.cancelled() => {}
+            () = grace => {
+                self.courier.stop.cancel();
+                self.ended.cancelled().await;
+            }
+        }
+        let _ = self.jobs.send(Job::Stop);
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((control, writer)) = threads else { return };
+        // Who waits for the answer to a command gets it.
+        let _ = tokio::time::timeout(LAST_ANSWER_TIMEOUT, control).await;
+        if !matches!(tokio::task::spawn_blocking(move || writer.join()).await, Ok(Ok(()))) {
+            error!(target: LOG_TARGET, "the spool's writer panicked, which is a defect");
+        }
+    }
+}
+
+/// Carries out what `mail-laser spool` asks for, one thing after the other, until `ended`.
+async fn listen(socket: Arc<UnixListener>, commands: mpsc::Sender<Command>, ended: CancellationToken) {
+    loop {
+        let served = tokio::select! {
+            () = ended.cancelled() => return,
+            accepted = socket.accept() => match accepted {
+                Ok((stream, _)) => control::serve(stream, |request| carry_out(&commands, request)).await,
+                Err(error) => Err(error),
+            },
+        };
+        if let Err(error) = served {
+            warn!(target: LOG_TARGET, %error, "a command was not carried out");
+            tokio::time::sleep(BAD_COMMAND_PAUSE).await;
+        }
+    }
+}
+
+async fn carry_out(commands: &mpsc::Sender<Command>, request: Request) -> Result<Done, String> {
+    let closed = || "the spool is being closed".to_owned();
+    let (reply, told) = oneshot::channel();
+    let Request { selector, wish } = request;
+    commands.send(Command { selector, wish, reply }).await.map_err(|_| closed())?;
+    told.await.map_err(|_| closed())?
+}
+
+/// Makes this process the one that writes to a spool, as long as what is returned exists.
+///
+/// # Errors
+/// When another process does, or the directory cannot be used.
+pub fn lock(directory: &Path) -> Result<File, Error> {
+    let unusable = |source| Error::Directory { directory: directory.to_owned(), source };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(directory.join(LOCK_FILE))
+        .map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::Locked { directory: directory.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(unusable(error)),
+    }
+}
+
+/// How large the files of a spool may become.
+#[must_use]
+pub fn limits(bytes_max: u64) -> Limits {
+    let segment_bytes = (bytes_max / SEGMENTS_MIN).clamp(*SEGMENT_BYTES.start(), *SEGMENT_BYTES.end());
+    Limits { total_bytes: bytes_max, segment_bytes }
+}

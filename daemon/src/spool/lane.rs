@@ -1,0 +1,277 @@
+//! The mails that wait for one destination in memory, and which of them goes next. Pure.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::pace::Window;
+use super::segment::{Location, SegmentId};
+
+/// Names a lane.
+pub type LaneId = u32;
+
+/// One mail at one of its destinations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Pair {
+    /// Where the mail is.
+    pub mail: Location,
+    /// Which of its destinations, in the order of its head.
+    pub destination: u16,
+}
+
+/// A pair that waits to be delivered. `T` is what is held of the mail in memory.
+#[derive(Debug, Clone)]
+pub struct Waiting<T> {
+    /// What waits.
+    pub pair: Pair,
+    /// Where it goes.
+    pub lane: LaneId,
+    /// When its lifetime began, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// When it is due, in milliseconds since 1970.
+    pub due_ms: u64,
+    /// Deliveries that failed.
+    pub failures: u32,
+    /// Its share of the octets of the mail on disk.
+    pub bytes: u64,
+    /// The mail, as long as it is in memory anyway.
+    pub held: Option<T>,
+}
+
+/// Whether a destination takes deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// Its circuit is closed.
+    Open,
+    /// Its circuit may be tried by one delivery.
+    Probe,
+    /// Its circuit is open.
+    Shut,
+}
+
+/// The mails of one destination that are in memory.
+///
+/// Fresh mails and those from disk take turns: neither does a backlog of days hold up what comes in
+/// now, nor the other way round.
+#[derive(Debug)]
+pub struct Lane<T> {
+    fresh: VecDeque<Waiting<T>>,
+    due: BTreeMap<(u64, Pair), Waiting<T>>,
+    under_way: BTreeSet<Pair>,
+    probe: Option<Pair>,
+    window: Window,
+    /// Mails of each kind, fresh and due.
+    bound: usize,
+    /// Whether it is the turn of a fresh one.
+    freshs_turn: bool,
+}
+
+impl<T> Lane<T> {
+    /// An empty lane with up to `concurrency` deliveries at once, and up to `bound` mails in memory of
+    /// each kind, fresh and due.
+    #[must_use]
+    pub fn new(concurrency: u32, bound: usize) -> Self {
+        Self {
+            fresh: VecDeque::new(),
+            due: BTreeMap::new(),
+            under_way: BTreeSet::new(),
+            probe: None,
+            window: Window::new(concurrency),
+            bound,
+            freshs_turn: true,
+        }
+    }
+
+    /// Mails in memory, those under way aside.
+    #[must_use]
+    pub fn loaded(&self) -> usize {
+        self.fresh.len() + self.due.len()
+    }
+
+    /// Mails in memory that are due, fresh ones aside, counted up to `most`.
+    #[must_use]
+    pub fn due_len(&self, now_ms: u64, most: usize) -> usize {
+        self.due.keys().take(most).take_while(|(due_ms, _)| *due_ms <= now_ms).count()
+    }
+
+    /// Whether nothing in memory is due, and nothing under way.
+    #[must_use]
+    pub fn is_idle(&self, now_ms: u64) -> bool {
+        self.fresh.is_empty() && self.due_len(now_ms, 1) == 0 && self.under_way.is_empty()
+    }
+
+    /// Fresh mails in memory.
+    #[must_use]
+    pub fn fresh_len(&self) -> usize {
+        self.fresh.len()
+    }
+
+    /// Adds a mail that was just spooled.
+    ///
+    /// # Errors
+    /// Gives it back when there are enough.
+    pub fn push_fresh(&mut self, waiting: Waiting<T>) -> Result<(), Waiting<T>> {
+        if self.fresh.len() >= self.bound {
+            return Err(waiting);
+        }
+        self.fresh.push_back(waiting);
+        Ok(())
+    }
+
+    /// Adds a mail from disk, or one that failed; returns the one that is due last when there are
+    /// too many.
+    pub fn push_due(&mut self, waiting: Waiting<T>) -> Option<Waiting<T>> {
+        self.due.insert((waiting.due_ms, waiting.pair), waiting);
+        if self.due.len() > self.bound { self.due.pop_last().map(|(_, last)| last) } else { None }
+    }
+
+    /// The mail to be delivered now, which is under way from then on.
+    pub fn next(&mut self, now_ms: u64, gate: Gate) -> Option<Waiting<T>> {
+        let admitted = match gate {
+            Gate::Open => self.under_way.len() < self.window.size() as usize,
+            Gate::Probe => self.probe.is_none(),
+            Gate::Shut => false,
+        };
+        if !admitted {
+            return None;
+        }
+        let due = self.due.first_key_value().map(|((due_ms, _), _)| *due_ms).filter(|due| *due <= now_ms);
+        let fresh = match (self.fresh.front(), due) {
+            (None, None) => return None,
+            (None, Some(_)) => false,
+            (Some(_), None) => true,
+            // The probe is the one that is due longest.
+            (Some(fresh), Some(due)) if gate == Gate::Probe => fresh.due_ms < due,
+            (Some(_), Some(_)) => self.freshs_turn,
+        };
+        self.freshs_turn = !fresh;
+        let next =
+            if fresh { self.fresh.pop_front() } else { self.due.pop_first().map(|(_, waiting)| waiting) }?;
+        self.under_way.insert(next.pair);
+        if gate == Gate::Probe {
+            self.probe = Some(next.pair);
+        }
+        Some(next)
+    }
+
+    /// A delivery has ended. `succeeded` says how; `None` when there was none.
+    pub fn back(&mut self, pair: Pair, succeeded: Option<bool>) {
+        self.under_way.remove(&pair);
+        self.probe.take_if(|probe| *probe == pair);
+        match succeeded {
+            Some(true) => self.window.widen(),
+            Some(false) => self.window.narrow(),
+            None => {}
+        }
+    }
+
+    /// Pairs of a segment that are in memory.
+    pub fn of_segment(&self, segment: SegmentId) -> impl Iterator<Item = Pair> {
+        self.waiting().map(|waiting| waiting.pair).filter(move |pair| pair.mail.segment == segment)
+    }
+
+    /// Takes out the pair that is due then.
+    pub fn pick(&mut self, due_ms: u64, pair: Pair) -> Option<Waiting<T>> {
+        if let Some(waiting) = self.due.remove(&(due_ms, pair)) {
+            return Some(waiting);
+        }
+        // Fresh ones come in the order in which they were written.
+        let index = self.fresh.binary_search_by_key(&pair, |waiting| waiting.pair).ok()?;
+        self.fresh.remove(index)
+    }
+
+    /// Takes out those that `wanted` chooses.
+    pub fn take(&mut self, wanted: impl Fn(&Waiting<T>) -> bool) -> Vec<Waiting<T>> {
+        let due: Vec<(u64, Pair)> =
+            self.due.iter().filter(|(_, waiting)| wanted(waiting)).map(|(key, _)| *key).collect();
+        let mut taken: Vec<Waiting<T>> = due.iter().filter_map(|key| self.due.remove(key)).collect();
+        if self.fresh.iter().any(&wanted) {
+            let (chosen, kept): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.fresh).into_iter().partition(wanted);
+            self.fresh = kept.into();
+            taken.extend(chosen);
+        }
+        taken
+    }
+
+    /// Since when the oldest in memory exists, in milliseconds since 1970.
+    #[must_use]
+    pub fn oldest_ms(&self) -> Option<u64> {
+        self.waiting().map(|waiting| waiting.since_ms).min()
+    }
+
+    /// Deliveries that may run at once.
+    #[must_use]
+    pub fn window(&self) -> u32 {
+        self.window.size()
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = &Waiting<T>> {
+        self.fresh.iter().chain(self.due.values())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUND: usize = 100;
+
+    fn waiting(offset: u64, due_ms: u64) -> Waiting<()> {
+        let pair = Pair { mail: Location { segment: 1, offset }, destination: 0 };
+        Waiting { pair, lane: 0, since_ms: due_ms, due_ms, failures: 0, bytes: 1, held: None }
+    }
+
+    fn lane() -> Lane<()> {
+        let mut lane = Lane::new(64, BOUND);
+        for _ in 0..63 {
+            lane.window.widen();
+        }
+        lane
+    }
+
+    fn next(lane: &mut Lane<()>, now_ms: u64, gate: Gate) -> Option<u64> {
+        lane.next(now_ms, gate).map(|waiting| waiting.pair.mail.offset)
+    }
+
+    #[test]
+    fn fresh_and_due_mails_take_turns_and_none_goes_before_its_time() {
+        let mut lane = lane();
+        (1..=3).for_each(|n| lane.push_fresh(waiting(n, 100)).unwrap());
+        (11..=14).for_each(|n| assert!(lane.push_due(waiting(n, n)).is_none()));
+        let order: Vec<u64> = std::iter::from_fn(|| next(&mut lane, 13, Gate::Open)).collect();
+        assert_eq!(order, [1, 11, 2, 12, 3, 13]);
+        assert_eq!(next(&mut lane, 14, Gate::Open), Some(14));
+    }
+
+    #[test]
+    fn the_probe_is_the_one_that_is_due_longest_and_goes_alone() {
+        let mut lane = lane();
+        lane.push_fresh(waiting(1, 50)).unwrap();
+        lane.push_due(waiting(2, 40));
+        assert_eq!(next(&mut lane, 60, Gate::Shut), None);
+        assert_eq!(next(&mut lane, 60, Gate::Probe), Some(2));
+        assert_eq!(next(&mut lane, 60, Gate::Probe), None);
+        lane.back(waiting(2, 40).pair, Some(false));
+        assert_eq!(next(&mut lane, 60, Gate::Probe), Some(1));
+    }
+
+    #[test]
+    fn the_window_bounds_what_is_under_way() {
+        let mut lane = Lane::new(2, BOUND);
+        (1..=9).for_each(|n| lane.push_fresh(waiting(n, 0)).unwrap());
+        assert_eq!((next(&mut lane, 0, Gate::Open), next(&mut lane, 0, Gate::Open)), (Some(1), None));
+        lane.back(waiting(1, 0).pair, Some(true));
+        assert_eq!(std::iter::from_fn(|| next(&mut lane, 0, Gate::Open)).count(), 2);
+        lane.back(waiting(2, 0).pair, Some(false));
+        assert_eq!(next(&mut lane, 0, Gate::Open), None, "one is under way, and one is allowed");
+    }
+
+    #[test]
+    fn a_lane_is_bounded_and_keeps_what_is_due_first() {
+        let mut lane = lane();
+        let bound = BOUND as u64;
+        (0..bound).for_each(|n| lane.push_fresh(waiting(n, 0)).unwrap());
+        assert!(lane.push_fresh(waiting(bound, 0)).is_err());
+        (0..bound).for_each(|n| assert!(lane.push_due(waiting(n, n + 10)).is_none()));
+        assert_eq!(lane.push_due(waiting(bound, 5)).unwrap().pair.mail.offset, bound - 1);
+    }
+}

@@ -1,0 +1,65 @@
+//! Reads what is in a spool, beside the process that writes to it or without one.
+
+use std::io;
+use std::ops::ControlFlow;
+
+use super::disk::Disk;
+use super::segment::{Extent, FileKind, Found, SegmentId, State, scan};
+
+/// All segments of a spool, the oldest first.
+///
+/// # Errors
+/// When the directory cannot be listed.
+pub fn segments<D: Disk>(disk: &D) -> io::Result<Vec<SegmentId>> {
+    let mut segments: Vec<SegmentId> = disk
+        .list()?
+        .into_iter()
+        .filter_map(|(name, _)| match FileKind::of(&name) {
+            Some(FileKind::Mails(segment)) => Some(segment),
+            Some(FileKind::Outcomes(..)) | None => None,
+        })
+        .collect();
+    segments.sort_unstable();
+    Ok(segments)
+}
+
+/// Gives all mails that have not met their end to `visit`, the oldest first, until it says no more.
+/// What is being written meanwhile may be missing; a segment that goes meanwhile is left out.
+///
+/// # Errors
+/// When the directory, or a segment that is still there, cannot be read.
+pub fn visit<D: Disk>(
+    disk: &D,
+    mut visit: impl FnMut(SegmentId, Found) -> ControlFlow<()>,
+) -> io::Result<()> {
+    let mut flow = ControlFlow::Continue(());
+    for segment in segments(disk)? {
+        let scanned = scan(disk, &Extent::all_of(segment), |found| {
+            if found.states.iter().any(|state| matches!(state, State::Pending(_))) {
+                flow = visit(segment, found);
+            }
+            flow
+        });
+        match scanned {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => drop(result?),
+        }
+        if flow.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// How many mails have not met their end.
+///
+/// # Errors
+/// When the spool cannot be read.
+pub fn count<D: Disk>(disk: &D) -> io::Result<u64> {
+    let mut count = 0;
+    visit(disk, |_, _| {
+        count += 1;
+        ControlFlow::Continue(())
+    })?;
+    Ok(count)
+}

@@ -1,0 +1,312 @@
+//! `spool`: what was answered with 250 is delivered, whatever happens in between.
+
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::{Behaviour, Daemon, Webhook, command, eventually};
+
+const TO: &str = "support@example.com";
+
+/// A daemon with a spool in `directory`, which outlives it.
+fn start(webhook: &Webhook, directory: &Path, variables: &[(&str, &str)]) -> Daemon {
+    let base = [
+        ("MAIL_LASER_DELIVERY", "spool"),
+        ("MAIL_LASER_SPOOL_DIR", directory.to_str().unwrap()),
+        ("MAIL_LASER_WEBHOOK_MAX_RETRIES", "0"),
+        ("MAIL_LASER_TLS", "off"),
+    ];
+    Daemon::start(webhook, &[&base[..], variables].concat())
+}
+
+fn send(daemon: &Daemon, subject: &str) -> (u16, String) {
+    daemon.client().mail(TO, &format!("Subject: {subject}\r\n\r\nText of {subject}.\r\n"))
+}
+
+/// A webhook that answers with the status that is set.
+fn switchable(status: u16) -> (Webhook, Arc<AtomicU16>) {
+    let status = Arc::new(AtomicU16::new(status));
+    let shown = Arc::clone(&status);
+    (Webhook::behaving(move |_| Behaviour::status(shown.load(Ordering::Relaxed))), status)
+}
+
+fn metric(daemon: &Daemon, outcome: &str) -> Option<f64> {
+    daemon.metric(&format!("mail_laser_messages_total{{route=\"default\",outcome=\"{outcome}\"}}"))
+}
+
+#[test]
+fn a_mail_is_taken_and_delivered_once() {
+    let (webhook, directory) = (Webhook::start(), tempfile::tempdir().unwrap());
+    let mut daemon = start(&webhook, directory.path(), &[]);
+    let (code, text) = send(&daemon, "one");
+    assert_eq!(code, 250, "{text}");
+    let received = webhook.wait_for(1);
+    let id = received[0].json["id"].as_str().unwrap();
+    assert!(text.contains(id), "{text}");
+    assert_eq!(received[0].headers["idempotency-key"], id);
+    assert_eq!(received[0].json["subject"], "one");
+    eventually("it is counted", || (metric(&daemon, "forwarded") == Some(1.0)).then_some(()));
+    eventually("nothing waits", || (daemon.metric("mail_laser_spool_messages") == Some(0.0)).then_some(()));
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait_for_end().success());
+    let daemon = start(&webhook, directory.path(), &[]);
+    assert_eq!(send(&daemon, "two").0, 250);
+    let received = webhook.wait_for(2);
+    assert_eq!(received[1].json["subject"], "two", "the first one is not delivered again");
+}
+
+#[test]
+fn what_waits_outlives_the_process_byte_for_byte() {
+    let (webhook, status) = switchable(503);
+    let directory = tempfile::tempdir().unwrap();
+    let variables =
+        [("MAIL_LASER_CIRCUIT_BREAKER_THRESHOLD", "1"), ("MAIL_LASER_CIRCUIT_BREAKER_RESET", "1")];
+    let mut daemon = start(&webhook, directory.path(), &variables);
+    let mut replies: Vec<String> = (0..20).map(|n| send(&daemon, &format!("mail {n}")).1).collect();
+    assert!(replies.iter().all(|reply| reply.starts_with("250 ")), "{replies:?}");
+    let first = webhook.wait_for(1)[0].clone();
+    daemon.wait_for_log("circuit opened", 1);
+    daemon.wait_for_log("mail deferred: the circuit is open", 1);
+    daemon.signal(Signal::KILL);
+    daemon.wait_for_end();
+    let seen = webhook.received().len();
+
+    status.store(200, Ordering::Relaxed);
+    let daemon = start(&webhook, directory.path(), &variables);
+    replies.push(send(&daemon, "fresh").1);
+    let received = eventually("all are delivered", || {
+        // The one that was tried before is not due for a minute.
+        Some(webhook.received()).filter(|received| received.len() >= seen + 20)
+    });
+    for reply in &replies[1..] {
+        let count = received[seen..]
+            .iter()
+            .filter(|received| reply.contains(received.json["id"].as_str().unwrap()))
+            .count();
+        assert_eq!(count, 1, "{reply}");
+    }
+    drop(first);
+}
+
+#[test]
+fn what_the_webhook_never_takes_becomes_a_dead_letter() {
+    let (webhook, directory) = (Webhook::behaving(|_| Behaviour::status(422)), tempfile::tempdir().unwrap());
+    let daemon = start(&webhook, directory.path(), &[("MAIL_LASER_WEBHOOK_MAX_RETRIES", "3")]);
+    assert_eq!(send(&daemon, "never").0, 250);
+    eventually("it is a dead letter", || (metric(&daemon, "dead_lettered") == Some(1.0)).then_some(()));
+    assert_eq!(webhook.received().len(), 1, "it is not tried again");
+    assert_eq!(daemon.metric("mail_laser_dead_letters{route=\"default\"}"), Some(1.0));
+    drop(daemon);
+    let daemon = start(&webhook, directory.path(), &[]);
+    eventually("it is still there", || {
+        (daemon.metric("mail_laser_dead_letters{route=\"default\"}") == Some(1.0)).then_some(())
+    });
+    eventually("nothing waits", || (daemon.metric("mail_laser_spool_messages") == Some(0.0)).then_some(()));
+    assert_eq!(webhook.received().len(), 1, "it is not tried again");
+}
+
+#[test]
+fn retry_after_is_the_time_of_the_next_delivery() {
+    let webhook = Webhook::behaving(|request| Behaviour {
+        headers: vec![("retry-after", "1".to_owned())],
+        ..Behaviour::status(if request == 0 { 429 } else { 200 })
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = start(&webhook, directory.path(), &[("MAIL_LASER_WEBHOOK_MAX_RETRIES", "3")]);
+    assert_eq!(send(&daemon, "later").0, 250);
+    let received = webhook.wait_for(2);
+    let waited = received[1].at - received[0].at;
+    assert!(waited >= std::time::Duration::from_secs(1), "{waited:?}");
+    assert_eq!(received[0].json, received[1].json);
+    assert_eq!(daemon.logged("mail deferred").len(), 1);
+}
+
+#[test]
+fn a_full_spool_says_so() {
+    let (webhook, directory) = (Webhook::behaving(|_| Behaviour::hang()), tempfile::tempdir().unwrap());
+    let variables = [("MAIL_LASER_MAX_MESSAGE_SIZE", "400000"), ("MAIL_LASER_SPOOL_MAX_BYTES", "1448576")];
+    let daemon = start(&webhook, directory.path(), &variables);
+    let content = format!("Subject: large\r\n\r\n{}", format!("{}\r\n", "x".repeat(68)).repeat(5_000));
+    let replies: Vec<(u16, String)> = (0..6).map(|_| daemon.client().mail(TO, &content)).collect();
+    let taken = replies.iter().filter(|(code, _)| *code == 250).count();
+    assert!((3..=4).contains(&taken), "{replies:?}");
+    for (_, text) in &replies[taken..] {
+        assert!(text.starts_with("452 4.3.1 "), "{text}");
+    }
+}
+
+/// Runs `mail-laser spool` and returns its exit code and what it prints.
+fn spool(directory: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = command(directory, &[("MAIL_LASER_SPOOL_DIR", directory.to_str().unwrap())]);
+    let output = command.arg("spool").args(arguments).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+fn listed(directory: &Path, arguments: &[&str]) -> Vec<Value> {
+    let (code, text) = spool(directory, &[&["list", "--json"], arguments].concat());
+    assert_eq!(code, Some(0), "{text}");
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn mails_that_wait_are_listed_shown_retried_and_discarded() {
+    let (webhook, status) = switchable(503);
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let daemon = start(&webhook, directory, &[("MAIL_LASER_CIRCUIT_BREAKER_THRESHOLD", "1000")]);
+    for n in 0..3 {
+        assert_eq!(send(&daemon, &format!("mail {n}")).0, 250);
+    }
+    daemon.wait_for_log("mail deferred", 3);
+    let mails = eventually("their failures are written", || {
+        Some(listed(directory, &[])).filter(|mails| mails.iter().all(|mail| mail["failures"] == 1))
+    });
+    assert_eq!(mails.len(), 3);
+    for mail in &mails {
+        assert_eq!((&mail["state"], &mail["destination"]), (&json!("waiting"), &json!("default")));
+        assert_eq!((&mail["recipients"], &mail["sender"]), (&json!([TO]), &json!("sender@example.org")));
+        assert_eq!(mail["reason"], "the webhook answered 503");
+    }
+    let id = |n: usize| mails[n]["id"].as_str().unwrap();
+    assert_eq!(listed(directory, &[id(1)]).len(), 1);
+    assert_eq!(listed(directory, &["--dead"]).len(), 0);
+    assert_eq!(listed(directory, &["--older-than", "1h"]).len(), 0);
+    assert_eq!(listed(directory, &["--reason", "ANSWERED 503", "--limit", "2"]).len(), 2);
+    assert_eq!(listed(directory, &["--destination", "other"]).len(), 0);
+
+    let (code, text) = spool(directory, &["show", id(0)]);
+    assert_eq!(code, Some(0));
+    let shown: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(shown["history"][0]["reason"], "the webhook answered 503");
+    let (_, content) = spool(directory, &["show", "--content", id(0)]);
+    assert_eq!(content, "Subject: mail 0\r\n\r\nText of mail 0.\r\n");
+    let (code, text) = spool(directory, &["show", "nothing"]);
+    assert!(code == Some(1) && text.contains("not in the spool: nothing"), "{text}");
+
+    let (code, text) = spool(directory, &["discard"]);
+    assert!(code == Some(1) && text.contains("say which mails"), "{text}");
+    assert_eq!(spool(directory, &["discard", id(0)]), (Some(0), "1 mails are discarded\n".to_owned()));
+    status.store(200, Ordering::Relaxed);
+    let seen = webhook.received().len();
+    let (code, text) = spool(directory, &["retry", "--all"]);
+    assert_eq!((code, text.as_str()), (Some(0), "2 mails are on their way again\n"));
+    let received = webhook.wait_for(seen + 2);
+    let mut subjects: Vec<&str> =
+        received[seen..].iter().map(|received| received.json["subject"].as_str().unwrap()).collect();
+    subjects.sort_unstable();
+    assert_eq!(subjects, ["mail 1", "mail 2"]);
+    eventually("nothing is left", || listed(directory, &[]).is_empty().then_some(()));
+}
+
+#[test]
+fn dead_letters_are_listed_replayed_and_discarded() {
+    let (webhook, status) = switchable(422);
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let mut daemon = start(&webhook, directory, &[]);
+    for n in 0..3 {
+        assert_eq!(send(&daemon, &format!("mail {n}")).0, 250);
+    }
+    let dead = eventually("they are dead letters", || {
+        Some(listed(directory, &["--dead"])).filter(|mails| mails.len() == 3)
+    });
+    assert!(dead.iter().all(|mail| mail["reason"] == "the webhook answered 422"), "{dead:?}");
+    assert_eq!(listed(directory, &["--waiting"]).len(), 0);
+    let id = |n: usize| dead[n]["id"].as_str().unwrap();
+    assert_eq!(spool(directory, &["discard", "--dead", id(0)]).0, Some(0));
+
+    status.store(200, Ordering::Relaxed);
+    let seen = webhook.received().len();
+    assert_eq!(spool(directory, &["retry", "--reason", "422"]).1, "2 mails are on their way again\n");
+    let received = webhook.wait_for(seen + 2);
+    for again in &received[seen..] {
+        let before = received[..seen].iter().find(|before| before.json["id"] == again.json["id"]).unwrap();
+        assert_eq!(before.json, again.json, "the same bytes");
+    }
+    eventually("nothing is left", || listed(directory, &[]).is_empty().then_some(()));
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait_for_end().success());
+    assert!(listed(directory, &[]).is_empty());
+    let (code, text) = spool(directory, &["retry", "--all"]);
+    assert!(code == Some(1) && text.contains("no daemon answers"), "{text}");
+}
+
+#[test]
+fn a_drain_delivers_what_waits_and_tells_what_is_left() {
+    let (webhook, status) = switchable(503);
+    let directory = tempfile::tempdir().unwrap();
+    let mut daemon = start(&webhook, directory.path(), &[("MAIL_LASER_CIRCUIT_BREAKER_THRESHOLD", "1")]);
+    for n in 0..10 {
+        assert_eq!(send(&daemon, &format!("mail {n}")).0, 250);
+    }
+    daemon.wait_for_log("circuit opened", 1);
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait_for_end().success());
+    let drain = || {
+        let variables = [
+            ("MAIL_LASER_TARGET_EMAILS", TO),
+            ("MAIL_LASER_WEBHOOK_URL", &webhook.url()),
+            ("MAIL_LASER_DELIVERY", "spool"),
+            ("MAIL_LASER_SPOOL_DIR", directory.path().to_str().unwrap()),
+            ("MAIL_LASER_WEBHOOK_MAX_RETRIES", "0"),
+        ];
+        command(directory.path(), &variables).args(["spool", "drain"]).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let ended = |child: Child| {
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    // One was tried before and is not due for a minute.
+    let first = listed(directory.path(), &["--reason", "503"]);
+    assert_eq!(first.len(), 1);
+    status.store(422, Ordering::Relaxed);
+    let mut child = drain();
+    eventually("the others are dead letters", || {
+        (listed(directory.path(), &["--dead"]).len() == 9).then_some(())
+    });
+    assert!(child.try_wait().unwrap().is_none(), "it waits for the last one");
+    let id = first[0]["id"].as_str().unwrap();
+    assert_eq!(spool(directory.path(), &["discard", id]).0, Some(0));
+    let (code, text) = ended(child);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("9 dead letters are left in the spool"), "{text}");
+
+    assert_eq!(ended(drain()).0, Some(3));
+    let daemon = start(&webhook, directory.path(), &[]);
+    status.store(200, Ordering::Relaxed);
+    eventually("they are replayed", || {
+        (spool(directory.path(), &["retry", "--all"]).1 == "9 mails are on their way again\n").then_some(())
+    });
+    eventually("they are delivered", || listed(directory.path(), &[]).is_empty().then_some(()));
+    drop(daemon);
+    let (code, text) = ended(drain());
+    assert_eq!(code, Some(0), "{text}");
+}
+
+#[test]
+fn a_spool_has_one_writer() {
+    let (webhook, directory) = (Webhook::start(), tempfile::tempdir().unwrap());
+    let daemon = start(&webhook, directory.path(), &[]);
+    assert_eq!(send(&daemon, "it has the spool").0, 250);
+    let mut other = command(
+        directory.path(),
+        &[
+            ("MAIL_LASER_TARGET_EMAILS", TO),
+            ("MAIL_LASER_WEBHOOK_URL", &webhook.url()),
+            ("MAIL_LASER_DELIVERY", "spool"),
+            ("MAIL_LASER_SPOOL_DIR", directory.path().to_str().unwrap()),
+            ("MAIL_LASER_PORT", "0"),
+            ("MAIL_LASER_HEALTH_PORT", "0"),
+            ("MAIL_LASER_METRICS_PORT", "0"),
+        ],
+    );
+    let output = other.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("is used by another process"), "{text}");
+}
