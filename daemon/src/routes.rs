@@ -25,6 +25,12 @@ pub struct Route {
 }
 
 impl Route {
+    /// Whether a header goes into its payload; `name` is in lower case.
+    #[must_use]
+    pub fn shows(&self, name: &str) -> bool {
+        self.header_prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()))
+    }
+
     /// What names the pair of a mail and this route to the receiver: visible ASCII.
     ///
     /// The id alone for the environment's own route; others add a hash of their name.

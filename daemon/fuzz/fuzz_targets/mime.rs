@@ -66,7 +66,7 @@ fn payload(content: &[u8]) -> Vec<u8> {
         id: MailId::new(UNIX_EPOCH, [7; 10]),
         received_at: UNIX_EPOCH,
         reverse_path: ReversePath::Null,
-        trace: String::new(),
+        trace: None,
         content: Vec::new(),
     };
     let prefixes = ["x-".to_owned()];

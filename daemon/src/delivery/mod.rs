@@ -112,6 +112,12 @@ impl Delivery {
         matches!(self, Self::Confirm(_))
     }
 
+    /// Whether a mail may be delivered by another process than this one, which may show more of it.
+    #[must_use]
+    pub fn outlives_process(&self) -> bool {
+        matches!(self, Self::Spool(_))
+    }
+
     /// Answers all senders that are held, now.
     pub fn release(&self) {
         match self {

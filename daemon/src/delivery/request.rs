@@ -121,9 +121,9 @@ impl Reading {
             });
         // All that was wanted of it has been read.
         mail.content = Vec::new();
-        if prefixes.iter().any(|prefix| "received".starts_with(prefix)) {
+        if let Some(trace) = mail.trace.take() {
             // The newest trace stands first: RFC 5321 section 4.4.
-            parsed.headers.insert(0, ("Received".to_owned(), mail.trace.clone()));
+            parsed.headers.insert(0, ("Received".to_owned(), trace));
         }
         if parsed.attachments.iter().any(|attachment| attachment.bytes.len() > attachment_bytes_max) {
             return Err(Answer::AttachmentTooLarge(attachment_bytes_max));

@@ -26,8 +26,8 @@ pub struct Mail {
     pub received_at: SystemTime,
     /// Who is told when it cannot be delivered.
     pub reverse_path: ReversePath,
-    /// The value of the `Received` header that this server adds.
-    pub trace: String,
+    /// The value of the `Received` header that this server adds, if it may be shown.
+    pub trace: Option<String>,
     /// Header and body with CRLF line ends, as they were sent.
     pub content: Vec<u8>,
 }

@@ -328,16 +328,21 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
             Ok(Collected { digest: Some(digest), .. }) => transaction.derived_id(digest),
             _ => MailId::generate(received_at),
         };
-        let trace = trace::received(&trace::Received {
-            client: self.protocol.client(),
-            peer: self.peer.ip(),
-            hostname: &self.context.settings.hostname,
-            with: self.protocol.with(transaction.parameters.smtputf8),
-            cipher: self.cipher.as_deref(),
-            id: id.as_str(),
-            at: received_at,
-        });
         let destinations = by_destination(transaction.recipients);
+        // Seldom shown, and it takes time in which the mail is not on its way.
+        let is_shown = self.context.delivery.outlives_process()
+            || destinations.iter().any(|(route, _)| route.shows("received"));
+        let trace = is_shown.then(|| {
+            trace::received(&trace::Received {
+                client: self.protocol.client(),
+                peer: self.peer.ip(),
+                hostname: &self.context.settings.hostname,
+                with: self.protocol.with(transaction.parameters.smtputf8),
+                cipher: self.cipher.as_deref(),
+                id: id.as_str(),
+                at: received_at,
+            })
+        });
         let recipients: usize = destinations.iter().map(|(_, recipients)| recipients.len()).sum();
         let size = content.as_ref().ok().map(|content| content.bytes.len());
         let content = match content {

@@ -224,7 +224,7 @@ mod tests {
             id: MailId::new(received_at, [7; 10]),
             received_at,
             reverse_path: ReversePath::Null,
-            trace: String::new(),
+            trace: None,
             content: content.replace('\n', "\r\n").into_bytes(),
         };
         let parsed = Parsed::read(&mail.content, &["x-".to_owned()]);

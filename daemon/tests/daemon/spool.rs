@@ -76,7 +76,12 @@ fn what_waits_outlives_the_process_byte_for_byte() {
     let seen = webhook.received().len();
 
     status.store(200, Ordering::Relaxed);
-    let daemon = start(&webhook, directory.path(), &variables);
+    // What the first process had no need to show is on disk as well.
+    let daemon = start(
+        &webhook,
+        directory.path(),
+        &[&variables[..], &[("MAIL_LASER_HEADER_PREFIX", "received")]].concat(),
+    );
     replies.push(send(&daemon, "fresh").1);
     let received = eventually("all are delivered", || {
         // The one that was tried before is not due for a minute.
@@ -88,6 +93,10 @@ fn what_waits_outlives_the_process_byte_for_byte() {
             .filter(|received| reply.contains(received.json["id"].as_str().unwrap()))
             .count();
         assert_eq!(count, 1, "{reply}");
+    }
+    for received in &received[seen..] {
+        let (id, trace) = (received.json["id"].as_str().unwrap(), &received.json["headers"]["Received"]);
+        assert!(trace.as_str().is_some_and(|trace| trace.contains(&format!(" id {id}; "))), "{trace}");
     }
     drop(first);
 }

@@ -37,7 +37,7 @@ fn payload_of(content: &[u8], envelope: &Envelope<'_>) -> Vec<u8> {
         sender => ReversePath::Mailbox(Address::parse(sender).unwrap()),
     };
     let id = MailId::new(received_at, [7; 10]);
-    let mail = Mail { id, received_at, reverse_path, trace: String::new(), content: content.to_vec() };
+    let mail = Mail { id, received_at, reverse_path, trace: None, content: content.to_vec() };
     let prefixes = ["x-".to_owned()];
     let parsed = Parsed::read(&mail.content, &prefixes);
     let recipients: Vec<_> = recipients.iter().map(|text| Address::parse(text).unwrap()).collect();

@@ -24,7 +24,7 @@ pub(super) fn head_of(incoming: &Incoming) -> Head {
         id: incoming.mail.id.to_string(),
         received_at_ms: millis(incoming.mail.received_at),
         reverse_path: incoming.mail.reverse_path.as_str().to_owned(),
-        trace: incoming.mail.trace.clone(),
+        trace: incoming.mail.trace.clone().unwrap_or_default(),
         destinations: incoming.destinations.iter().map(target).collect(),
         replayed_at_ms: None,
         death: None,
@@ -46,7 +46,7 @@ pub(super) fn mail_of(head: Head, content: Vec<u8>, destination: u16) -> Option<
         id: MailId::parse(&head.id)?,
         received_at: UNIX_EPOCH + Duration::from_millis(head.received_at_ms),
         reverse_path,
-        trace: head.trace,
+        trace: Some(head.trace),
         content,
     };
     Some((mail, recipients))
@@ -81,7 +81,10 @@ mod tests {
             let (mail, parsed) = mail_of(head(reverse_path, &recipients), b"content".to_vec(), 1).unwrap();
             assert_eq!(mail.id, MailId::new(UNIX_EPOCH, [7; 10]));
             assert_eq!(mail.reverse_path.as_str(), reverse_path);
-            assert_eq!((millis(mail.received_at), mail.trace.as_str()), (1_700_000_000_123, "from c"));
+            assert_eq!(
+                (millis(mail.received_at), mail.trace.as_deref()),
+                (1_700_000_000_123, Some("from c"))
+            );
             assert_eq!(parsed.iter().map(Address::as_str).collect::<Vec<_>>(), recipients);
             assert_eq!(mail.content, b"content");
         }
