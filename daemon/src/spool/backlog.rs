@@ -221,10 +221,12 @@ impl<T> Backlog<T> {
         if self.on(wanted.lane, |lane| lane.pick(wanted.due_ms, wanted.pair)).flatten().is_some() {
             return true;
         }
-        let shelf = self.segments.get_mut(&wanted.pair.mail.segment);
-        let resting = shelf.and_then(|shelf| shelf.resting.get_mut(&wanted.lane));
-        let Some(resting) = resting.filter(|resting| resting.pairs > 0) else { return false };
+        let Some(shelf) = self.segments.get_mut(&wanted.pair.mail.segment) else { return false };
+        let Some(resting) = shelf.resting.get_mut(&wanted.lane) else { return false };
         resting.pairs -= 1;
+        if resting.pairs == 0 {
+            shelf.resting.remove(&wanted.lane);
+        }
         true
     }
 
@@ -299,9 +301,8 @@ impl<T> Backlog<T> {
         let wanted = |shelf: &Shelf| {
             (!shelf.known && !shelf.unreadable)
                 || shelf.resting.iter().any(|(lane, resting)| {
-                    resting.pairs > 0
-                        && (resting.since_ms.saturating_add(self.lifetime_ms) <= now_ms
-                            || (resting.due_ms <= now_ms && self.has_room(*lane, now_ms, &shut)))
+                    resting.since_ms.saturating_add(self.lifetime_ms) <= now_ms
+                        || (resting.due_ms <= now_ms && self.has_room(*lane, now_ms, &shut))
                 })
         };
         self.segments.iter().find(|(_, shelf)| wanted(shelf)).map(|(segment, _)| *segment)

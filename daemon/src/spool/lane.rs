@@ -1,6 +1,6 @@
 //! The mails that wait for one destination in memory, and which of them goes next. Pure.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::pace::Window;
 use super::segment::{Location, SegmentId};
@@ -55,7 +55,8 @@ pub enum Gate {
 pub struct Lane<T> {
     fresh: VecDeque<Waiting<T>>,
     due: BTreeMap<(u64, Pair), Waiting<T>>,
-    under_way: BTreeSet<Pair>,
+    /// What is under way, by the window's names.
+    under_way: BTreeMap<Pair, u64>,
     probe: Option<Pair>,
     window: Window,
     /// Mails of each kind, fresh and due.
@@ -72,7 +73,7 @@ impl<T> Lane<T> {
         Self {
             fresh: VecDeque::new(),
             due: BTreeMap::new(),
-            under_way: BTreeSet::new(),
+            under_way: BTreeMap::new(),
             probe: None,
             window: Window::new(concurrency),
             bound,
@@ -126,7 +127,7 @@ impl<T> Lane<T> {
     /// The mail to be delivered now, which is under way from then on.
     pub fn next(&mut self, now_ms: u64, gate: Gate) -> Option<Waiting<T>> {
         let admitted = match gate {
-            Gate::Open => self.under_way.len() < self.window.size() as usize,
+            Gate::Open => self.window.has_room(),
             Gate::Probe => self.probe.is_none(),
             Gate::Shut => false,
         };
@@ -145,7 +146,7 @@ impl<T> Lane<T> {
         self.freshs_turn = !fresh;
         let next =
             if fresh { self.fresh.pop_front() } else { self.due.pop_first().map(|(_, waiting)| waiting) }?;
-        self.under_way.insert(next.pair);
+        self.under_way.insert(next.pair, self.window.begin());
         if gate == Gate::Probe {
             self.probe = Some(next.pair);
         }
@@ -154,12 +155,9 @@ impl<T> Lane<T> {
 
     /// A delivery has ended. `succeeded` says how; `None` when there was none.
     pub fn back(&mut self, pair: Pair, succeeded: Option<bool>) {
-        self.under_way.remove(&pair);
         self.probe.take_if(|probe| *probe == pair);
-        match succeeded {
-            Some(true) => self.window.widen(),
-            Some(false) => self.window.narrow(),
-            None => {}
+        if let Some(delivery) = self.under_way.remove(&pair) {
+            self.window.end(delivery, succeeded);
         }
     }
 
@@ -198,12 +196,6 @@ impl<T> Lane<T> {
         self.waiting().map(|waiting| waiting.since_ms).min()
     }
 
-    /// Deliveries that may run at once.
-    #[must_use]
-    pub fn window(&self) -> u32 {
-        self.window.size()
-    }
-
     fn waiting(&self) -> impl Iterator<Item = &Waiting<T>> {
         self.fresh.iter().chain(self.due.values())
     }
@@ -223,7 +215,8 @@ mod tests {
     fn lane() -> Lane<()> {
         let mut lane = Lane::new(64, BOUND);
         for _ in 0..63 {
-            lane.window.widen();
+            let delivery = lane.window.begin();
+            lane.window.end(delivery, Some(true));
         }
         lane
     }

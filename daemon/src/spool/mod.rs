@@ -74,6 +74,8 @@ pub mod writer;
 pub const LOG_TARGET: &str = "mail_laser::spool";
 
 #[cfg(test)]
+mod accounts;
+#[cfg(test)]
 mod faulty;
 #[cfg(test)]
 mod model;

@@ -1,5 +1,6 @@
 //! When a delivery that failed is tried again, and how many run at once. Pure.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The wait after the first failed delivery; each further one is twice as long.
@@ -27,35 +28,74 @@ pub fn wait_after(failures: u32, retry_after: Option<Duration>, random: u16) -> 
     wait + wait * u32::from(random) / (5 * u32::from(u16::MAX))
 }
 
-/// How many deliveries to one destination may run at once: few after a failure, and with each success
-/// more. A webhook that comes back after an outage is not hit by all that waits for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How many deliveries to one destination may run at once: one at first, and more with each success. A
+/// webhook that comes back after an outage is not hit by all that waits for it.
+///
+/// It grows by one for each success until a delivery fails. From then on it grows by one only when as
+/// many have succeeded as may run, and all have ended that had begun before it last changed: what is
+/// too much for the webhook is too much by one, and is known before there is more.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
     size: u32,
     max: u32,
+    careful: bool,
+    /// Successes since it changed.
+    successes: u32,
+    /// The next ticket when it last changed.
+    changed_at: u64,
+    next: u64,
+    under_way: BTreeSet<u64>,
 }
 
 impl Window {
     /// A window that grows up to `max`.
     #[must_use]
     pub fn new(max: u32) -> Self {
-        Self { size: 1, max }
+        Self {
+            size: 1,
+            max,
+            careful: false,
+            successes: 0,
+            changed_at: 0,
+            next: 0,
+            under_way: BTreeSet::new(),
+        }
     }
 
-    /// Deliveries that may run at once.
+    /// Whether another delivery may begin.
     #[must_use]
-    pub fn size(self) -> u32 {
-        self.size
+    pub fn has_room(&self) -> bool {
+        self.under_way.len() < self.size as usize
     }
 
-    /// A delivery succeeded.
-    pub fn widen(&mut self) {
-        self.size = (self.size + 1).min(self.max);
+    /// A delivery begins; what is returned names it.
+    pub fn begin(&mut self) -> u64 {
+        self.under_way.insert(self.next);
+        self.next += 1;
+        self.next - 1
     }
 
-    /// A delivery failed.
-    pub fn narrow(&mut self) {
-        self.size = (self.size / 2).max(1);
+    /// A delivery has ended. `succeeded` says how; `None` when the webhook was not asked.
+    pub fn end(&mut self, delivery: u64, succeeded: Option<bool>) {
+        self.under_way.remove(&delivery);
+        match succeeded {
+            Some(true) => {
+                self.successes += 1;
+                let known = self.under_way.first().is_none_or(|oldest| *oldest >= self.changed_at);
+                if !self.careful || (known && self.successes >= self.size) {
+                    self.change_to((self.size + 1).min(self.max));
+                }
+            }
+            Some(false) => {
+                self.careful = true;
+                self.change_to((self.size / 2).max(1));
+            }
+            None => {}
+        }
+    }
+
+    fn change_to(&mut self, size: u32) {
+        (self.size, self.successes, self.changed_at) = (size, 0, self.next);
     }
 }
 
@@ -79,15 +119,41 @@ mod tests {
         }
     }
 
+    /// So many deliveries at once, all of which end like that; how many may run then.
+    fn round(window: &mut Window, succeed: bool) -> usize {
+        let deliveries: Vec<u64> = std::iter::from_fn(|| window.has_room().then(|| window.begin())).collect();
+        deliveries.iter().for_each(|delivery| window.end(*delivery, Some(succeed)));
+        window.size as usize
+    }
+
     #[test]
-    fn a_window_grows_by_success_and_halves_by_failure() {
-        let mut window = Window::new(4);
-        assert_eq!(window.size(), 1);
-        (0..9).for_each(|_| window.widen());
-        assert_eq!(window.size(), 4);
-        window.narrow();
-        assert_eq!(window.size(), 2);
-        (0..9).for_each(|_| window.narrow());
-        assert_eq!(window.size(), 1);
+    fn a_window_doubles_until_a_delivery_fails_and_grows_by_one_afterwards() {
+        let mut window = Window::new(64);
+        let sizes: Vec<usize> = (0..7).map(|_| round(&mut window, true)).collect();
+        assert_eq!(sizes, [2, 4, 8, 16, 32, 64, 64]);
+        let delivery = window.begin();
+        window.end(delivery, Some(false));
+        let sizes: Vec<usize> = (0..3).map(|_| round(&mut window, true)).collect();
+        assert_eq!(sizes, [33, 34, 35]);
+        assert_eq!(round(&mut window, false), 1);
+    }
+
+    #[test]
+    fn a_careful_window_waits_for_the_slow_ones() {
+        let mut window = Window::new(64);
+        let failed = window.begin();
+        window.end(failed, Some(false));
+        round(&mut window, true);
+        assert_eq!(window.size, 2);
+        let slow = window.begin();
+        for _ in 0..9 {
+            let quick = window.begin();
+            window.end(quick, Some(true));
+        }
+        assert_eq!(window.size, 3, "once, since the slow one began after the last change");
+        window.end(slow, None);
+        let quick = window.begin();
+        window.end(quick, Some(true));
+        assert_eq!(window.size, 4);
     }
 }

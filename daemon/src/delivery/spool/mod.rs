@@ -4,6 +4,8 @@
 mod courier;
 mod dispatcher;
 mod letter;
+#[cfg(test)]
+mod outage;
 
 use std::fs::{File, TryLockError};
 use std::io;

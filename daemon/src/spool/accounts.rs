@@ -1,0 +1,323 @@
+//! The backlog against a disk that is a map: whatever happens in whatever order, each mail is under
+//! way once at a time and in the end delivered once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::backlog::{Backlog, Bounds, Scanned};
+use super::lane::{Gate, LaneId, Pair, Waiting};
+use super::segment::{Location, SegmentId};
+
+const BOUNDS: Bounds = Bounds { lane: 4, total: 10, share: 2 };
+const LANES: u32 = 3;
+/// Mails of a segment.
+const SEGMENT_MAILS: u64 = 6;
+const LIFETIME_MS: u64 = 10_000_000;
+
+#[derive(Debug, Clone)]
+enum Action {
+    Arrive(LaneId),
+    /// The gate of a lane changes.
+    Gate(LaneId, bool),
+    Dispatch(LaneId),
+    /// One that is under way ends.
+    End(prop::sample::Index, End),
+    ScanBegins,
+    ScanEnds {
+        fails: bool,
+    },
+    Compact {
+        all: bool,
+    },
+    /// A person wants a mail now, or not at all.
+    Pick(prop::sample::Index, bool),
+    Restart,
+    Later(u64),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Delivered,
+    Failed,
+    Postponed,
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let lane = 0..LANES;
+    let end = prop_oneof![3 => Just(End::Delivered), 2 => Just(End::Failed), 1 => Just(End::Postponed)];
+    prop_oneof![
+        8 => lane.clone().prop_map(Action::Arrive),
+        1 => (lane.clone(), prop::bool::weighted(0.7)).prop_map(|(lane, open)| Action::Gate(lane, open)),
+        6 => lane.prop_map(Action::Dispatch),
+        6 => (any::<prop::sample::Index>(), end).prop_map(|(which, end)| Action::End(which, end)),
+        4 => Just(Action::ScanBegins),
+        4 => prop::bool::weighted(0.1).prop_map(|fails| Action::ScanEnds { fails }),
+        1 => prop::bool::weighted(0.8).prop_map(|all| Action::Compact { all }),
+        1 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(which, now)| Action::Pick(which, now)),
+        1 => Just(Action::Restart),
+        3 => (0u64..40_000).prop_map(Action::Later),
+    ]
+}
+
+/// A mail on the disk.
+#[derive(Debug, Clone, Copy)]
+struct Mail {
+    name: u64,
+    lane: LaneId,
+    since_ms: u64,
+    due_ms: u64,
+    failures: u32,
+}
+
+struct World {
+    now_ms: u64,
+    disk: BTreeMap<SegmentId, BTreeMap<u64, Mail>>,
+    newest: SegmentId,
+    written: u64,
+    backlog: Backlog<()>,
+    open: [bool; LANES as usize],
+    under_way: Vec<Waiting<()>>,
+    /// What the disk said when the scan began.
+    scanned: Option<(SegmentId, Vec<Waiting<()>>)>,
+    arrived: u64,
+    ended: BTreeSet<u64>,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut world = Self {
+            now_ms: 1_000_000,
+            disk: BTreeMap::new(),
+            newest: 0,
+            written: 0,
+            backlog: Backlog::new([], LIFETIME_MS, BOUNDS),
+            open: [true; LANES as usize],
+            under_way: Vec::new(),
+            scanned: None,
+            arrived: 0,
+            ended: BTreeSet::new(),
+        };
+        world.add_lanes();
+        world
+    }
+
+    fn add_lanes(&mut self) {
+        (0..LANES).for_each(|lane| assert_eq!(self.backlog.add_lane(3), lane));
+    }
+
+    fn gate(&self, lane: LaneId) -> Gate {
+        if self.open[lane as usize] { Gate::Open } else { Gate::Shut }
+    }
+
+    fn act(&mut self, action: &Action) {
+        match action {
+            Action::Arrive(lane) => {
+                let mail = Mail {
+                    name: self.arrived,
+                    lane: *lane,
+                    since_ms: self.now_ms,
+                    due_ms: self.now_ms,
+                    failures: 0,
+                };
+                self.arrived += 1;
+                let waiting = self.write(mail);
+                self.backlog.push(waiting);
+            }
+            Action::Gate(lane, open) => self.open[*lane as usize] = *open,
+            Action::Dispatch(lane) => self.dispatch(*lane),
+            Action::End(which, end) => {
+                if !self.under_way.is_empty() {
+                    let waiting = self.under_way.swap_remove(which.index(self.under_way.len()));
+                    self.end(waiting, *end);
+                }
+            }
+            Action::ScanBegins => self.scan_begins(),
+            Action::ScanEnds { fails } => self.scan_ends(*fails),
+            Action::Compact { all } => self.compact(*all),
+            Action::Pick(which, now) => self.pick(which, *now),
+            Action::Restart => {
+                self.under_way.clear();
+                self.scanned = None;
+                self.backlog = Backlog::new(self.disk.keys().copied(), LIFETIME_MS, BOUNDS);
+                self.add_lanes();
+                // Mails go into a new segment.
+                self.written = 0;
+            }
+            Action::Later(ms) => self.now_ms += ms,
+        }
+        let on_disk: usize = self.disk.values().map(BTreeMap::len).sum();
+        if self.backlog.is_known() {
+            assert_eq!(self.backlog.pairs(), on_disk as u64, "after {action:?}");
+        }
+    }
+
+    fn write(&mut self, mail: Mail) -> Waiting<()> {
+        if self.written.is_multiple_of(SEGMENT_MAILS) {
+            self.newest += 1;
+            self.written = 0;
+        }
+        self.written += 1;
+        let offset = self.written;
+        self.disk.entry(self.newest).or_default().insert(offset, mail);
+        as_waiting(self.newest, offset, &mail)
+    }
+
+    fn dispatch(&mut self, lane: LaneId) {
+        while let Some(waiting) = self.backlog.next(lane, self.now_ms, self.gate(lane)) {
+            assert!(waiting.due_ms <= self.now_ms, "{waiting:?} before its time");
+            assert!(self.mail(waiting.pair).is_some(), "{waiting:?} has met its end");
+            let twice = self.under_way.iter().any(|other| other.pair == waiting.pair);
+            assert!(!twice, "{waiting:?} is under way twice");
+            self.under_way.push(waiting);
+        }
+    }
+
+    fn mail(&mut self, pair: Pair) -> Option<&mut Mail> {
+        self.disk.get_mut(&pair.mail.segment)?.get_mut(&pair.mail.offset)
+    }
+
+    fn end(&mut self, waiting: Waiting<()>, end: End) {
+        let now_ms = self.now_ms;
+        let (lane, pair) = (waiting.lane, waiting.pair);
+        match end {
+            End::Delivered => {
+                self.backlog.back(lane, pair, Some(true));
+                self.remove(&waiting);
+            }
+            End::Failed => {
+                self.backlog.back(lane, pair, Some(false));
+                let due_ms = now_ms + 60_000;
+                if let Some(mail) = self.mail(pair) {
+                    mail.due_ms = due_ms;
+                    mail.failures += 1;
+                }
+                self.backlog.wait(Waiting { due_ms, failures: waiting.failures + 1, ..waiting });
+            }
+            End::Postponed => {
+                self.backlog.back(lane, pair, None);
+                self.backlog.wait(waiting);
+            }
+        }
+    }
+
+    fn remove(&mut self, waiting: &Waiting<()>) {
+        let segment = waiting.pair.mail.segment;
+        let mails = self.disk.get_mut(&segment).unwrap();
+        let mail = mails.remove(&waiting.pair.mail.offset).unwrap();
+        assert!(self.ended.insert(mail.name), "{mail:?} has met its end twice");
+        if mails.is_empty() {
+            self.disk.remove(&segment);
+        }
+        if self.backlog.end(waiting) && segment < self.newest {
+            self.backlog.forget(segment);
+        }
+    }
+
+    fn scan_begins(&mut self) {
+        let open = self.open;
+        let Some(segment) = self.backlog.wants(self.now_ms, |lane| !open[lane as usize]) else { return };
+        assert!(self.scanned.is_none());
+        self.backlog.scan_begins(segment);
+        let mails = self.disk.get(&segment).into_iter().flatten();
+        self.scanned =
+            Some((segment, mails.map(|(offset, mail)| as_waiting(segment, *offset, mail)).collect()));
+    }
+
+    fn scan_ends(&mut self, fails: bool) {
+        let Some((segment, waiting)) = self.scanned.take() else { return };
+        // What could not be read the first time is never read again.
+        if fails && self.backlog.segments().any(|known| known == segment) && self.backlog.is_known() {
+            self.backlog.scan_failed(self.now_ms);
+        } else {
+            self.backlog.scanned(Scanned { waiting, bytes: SEGMENT_MAILS }, self.now_ms);
+        }
+        if self.backlog.is_finished(segment) && segment < self.newest {
+            self.backlog.forget(segment);
+        }
+    }
+
+    fn compact(&mut self, all: bool) {
+        let Some(segment) = self.backlog.sparse(self.newest) else { return };
+        self.backlog.take_out(segment);
+        let mails = self.disk.get_mut(&segment).unwrap();
+        let copied: Vec<Mail> = mails.values().copied().skip(usize::from(!all)).collect();
+        mails.retain(|_, mail| copied.iter().all(|copy| copy.name != mail.name));
+        let gone = mails.is_empty();
+        if gone {
+            self.disk.remove(&segment);
+        }
+        for mail in copied {
+            let waiting = self.write(mail);
+            self.backlog.push_copy(&waiting);
+        }
+        if !gone {
+            self.backlog.put_in(segment);
+        }
+    }
+
+    fn pick(&mut self, which: &prop::sample::Index, now: bool) {
+        let all: Vec<Waiting<()>> = self
+            .disk
+            .iter()
+            .flat_map(|(segment, mails)| {
+                mails.iter().map(|(offset, mail)| as_waiting(*segment, *offset, mail))
+            })
+            .collect();
+        // A person's wish is granted right after the segment was read.
+        if all.is_empty() || self.scanned.is_some() || !self.backlog.is_known() {
+            return;
+        }
+        let wanted = all[which.index(all.len())].clone();
+        let under_way = self.under_way.iter().any(|waiting| waiting.pair == wanted.pair);
+        assert_eq!(self.backlog.pick(&wanted), !under_way, "{wanted:?}");
+        if under_way {
+        } else if now {
+            let due_ms = self.now_ms;
+            self.mail(wanted.pair).unwrap().due_ms = due_ms;
+            self.backlog.wait(Waiting { due_ms, ..wanted });
+        } else {
+            self.remove(&wanted);
+        }
+    }
+
+    /// Everything that waits is delivered, in the time that this takes.
+    fn drain(&mut self) {
+        self.open = [true; LANES as usize];
+        for _ in 0..10_000 {
+            if self.disk.is_empty() {
+                break;
+            }
+            (0..LANES).for_each(|lane| self.dispatch(lane));
+            for waiting in std::mem::take(&mut self.under_way) {
+                self.end(waiting, End::Delivered);
+            }
+            self.scan_begins();
+            self.scan_ends(false);
+            self.now_ms += 1_000;
+        }
+        assert_eq!(self.ended.len() as u64, self.arrived, "{:?} are left, {:?}", self.disk, self.backlog);
+        assert_eq!((self.backlog.pairs(), self.backlog.oldest_ms()), (0, None));
+    }
+}
+
+fn as_waiting(segment: SegmentId, offset: u64, mail: &Mail) -> Waiting<()> {
+    Waiting {
+        pair: Pair { mail: Location { segment, offset }, destination: 0 },
+        lane: mail.lane,
+        since_ms: mail.since_ms,
+        due_ms: mail.due_ms,
+        failures: mail.failures,
+        bytes: 1,
+        held: None,
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_mail_meets_its_end_once(actions in prop::collection::vec(action(), 1..200)) {
+        let mut world = World::new();
+        actions.iter().for_each(|action| world.act(action));
+        world.drain();
+    }
+}
