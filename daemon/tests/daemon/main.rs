@@ -6,6 +6,7 @@ mod attacks;
 mod breaker;
 mod configuration;
 mod confirm;
+mod crash;
 mod delivery;
 mod harness;
 mod health;

@@ -12,7 +12,7 @@ pub(crate) use client::Client;
 pub(crate) use daemon::{Daemon, command};
 pub(crate) use raw::RawWebhook;
 pub(crate) use tls::pair;
-pub(crate) use webhook::{Behaviour, Webhook};
+pub(crate) use webhook::{Behaviour, Received, Webhook};
 
 /// Longer than anything that is waited for takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
