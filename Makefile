@@ -17,7 +17,7 @@ test: ## everything that has to pass
 bench: ## speed and memory, as ratios to peers measured in the same run; RECORD=yes writes BENCHMARKS.md
 	@tests/bench/run
 
-soak: ## what takes too long for every change: fuzzing, FUZZ_SECONDS=600 for each target
+soak: ## what takes too long for every change: 200 kills under load, faults of the disk, fuzzing for 10 minutes each
 	@tests/soak
 
 generate: ## write what is generated: deploy/crd/ and docs/payload.schema.json

@@ -297,6 +297,125 @@ fn a_drain_delivers_what_waits_and_tells_what_is_left() {
     assert_eq!(code, Some(0), "{text}");
 }
 
+/// A daemon that has these mails in its spool, killed before it could deliver any; the ids.
+fn left_behind(webhook: &Webhook, directory: &Path, mails: usize) -> Vec<String> {
+    let mut daemon = start(webhook, directory, &[("MAIL_LASER_CIRCUIT_BREAKER_THRESHOLD", "1")]);
+    // It opens the circuit, and is not due for a minute.
+    assert_eq!(send(&daemon, "first").0, 250);
+    daemon.wait_for_log("circuit opened", 1);
+    let replies = (0..mails).map(|n| send(&daemon, &format!("mail {n}")).1);
+    let ids = replies.map(|text| text.trim().rsplit(' ').next().unwrap().to_owned()).collect();
+    daemon.signal(Signal::KILL);
+    daemon.wait_for_end();
+    ids
+}
+
+#[test]
+fn a_damaged_entry_costs_itself_alone() {
+    let (webhook, status) = switchable(503);
+    let directory = tempfile::tempdir().unwrap();
+    let ids = left_behind(&webhook, directory.path(), 5);
+    let segment = directory.path().join("0000000000000001.mails");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    for damaged in ["Text of mail 1.".to_owned(), format!("\"id\":\"{}", ids[3])] {
+        let at = bytes.windows(damaged.len()).position(|part| part == damaged.as_bytes()).unwrap();
+        bytes[at + 8] ^= 1;
+    }
+    std::fs::write(&segment, bytes).unwrap();
+
+    status.store(200, Ordering::Relaxed);
+    let seen = webhook.received().len();
+    let daemon = start(&webhook, directory.path(), &[]);
+    let received = webhook.wait_for(seen + 3);
+    let mut delivered: Vec<&str> = received[seen..].iter().map(|r| r.json["id"].as_str().unwrap()).collect();
+    delivered.sort_unstable();
+    assert_eq!(delivered, [&ids[0], &ids[2], &ids[4]]);
+    daemon.wait_for_log("a segment is damaged", 1);
+    // Nothing but its checksum says that the content is wrong: it is kept for a person to look at.
+    let dead = eventually("the damaged content is a dead letter", || {
+        Some(listed(directory.path(), &["--dead"])).filter(|dead| !dead.is_empty())
+    });
+    assert_eq!((&dead[0]["id"], dead.len()), (&json!(ids[1]), 1));
+    assert!(dead[0]["reason"].as_str().unwrap().contains("damaged on disk"), "{dead:?}");
+    let (_, content) = spool(directory.path(), &["show", "--content", &ids[1]]);
+    assert!(content.contains("Subject: mail 1\r\n"), "{content}");
+}
+
+#[test]
+fn a_segment_with_a_damaged_header_is_read_all_the_same() {
+    let (webhook, status) = switchable(503);
+    let directory = tempfile::tempdir().unwrap();
+    left_behind(&webhook, directory.path(), 2);
+    let segment = directory.path().join("0000000000000001.mails");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[..28].fill(0);
+    std::fs::write(&segment, bytes).unwrap();
+    status.store(200, Ordering::Relaxed);
+    let seen = webhook.received().len();
+    let _daemon = start(&webhook, directory.path(), &[]);
+    webhook.wait_for(seen + 2);
+}
+
+#[test]
+fn a_full_disk_refuses_mail_and_goes_on_once_there_is_room() {
+    let (webhook, status) = switchable(503);
+    let directory = tempfile::tempdir().unwrap();
+    let variables = [
+        ("MAIL_LASER_CIRCUIT_BREAKER_THRESHOLD", "1"),
+        ("MAIL_LASER_CIRCUIT_BREAKER_RESET", "1"),
+        ("MAIL_LASER_DELIVERY", "spool"),
+        ("MAIL_LASER_SPOOL_DIR", directory.path().to_str().unwrap()),
+        ("MAIL_LASER_MAX_MESSAGE_SIZE", "100000"),
+        ("MAIL_LASER_SPOOL_MAX_BYTES", "1200000"),
+        ("MAIL_LASER_WEBHOOK_MAX_RETRIES", "0"),
+        ("MAIL_LASER_TLS", "off"),
+    ];
+    // A disk of its own that is smaller than the spool may become.
+    let mount = format!("mount -t tmpfs -o size=1m spool {} && exec \"$0\"", directory.path().display());
+    let daemon = Daemon::under(
+        &["unshare", "--map-root-user", "--mount", "sh", "-c", &mount],
+        &webhook.url(),
+        &variables,
+    );
+    let content = format!("Subject: large\r\n\r\n{}", format!("{}\r\n", "x".repeat(68)).repeat(1_000));
+    let mut taken = 0;
+    let refused = eventually("the disk is full", || {
+        let (code, text) = daemon.client().mail(TO, &content);
+        taken += usize::from(code == 250);
+        (code != 250).then_some(text)
+    });
+    assert!(refused.starts_with("452 4.3.1 ") && taken > 5, "{taken}: {refused}");
+    assert!(daemon.client().mail(TO, &content).1.starts_with("452 4.3.1 "));
+
+    status.store(200, Ordering::Relaxed);
+    eventually("what waited is delivered", || {
+        // The first one is not due for a minute.
+        (metric(&daemon, "forwarded") >= Some(f64::from(u32::try_from(taken - 1).unwrap()))).then_some(())
+    });
+    eventually("there is room again", || (daemon.client().mail(TO, &content).0 == 250).then_some(()));
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_named() {
+    let (webhook, directory) = (Webhook::start(), tempfile::tempdir().unwrap());
+    let mut other = command(
+        directory.path(),
+        &[
+            ("MAIL_LASER_TARGET_EMAILS", TO),
+            ("MAIL_LASER_WEBHOOK_URL", &webhook.url()),
+            ("MAIL_LASER_DELIVERY", "spool"),
+            ("MAIL_LASER_SPOOL_DIR", "/proc/nothing"),
+            ("MAIL_LASER_PORT", "0"),
+            ("MAIL_LASER_HEALTH_PORT", "0"),
+            ("MAIL_LASER_METRICS_PORT", "0"),
+        ],
+    );
+    let output = other.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("/proc/nothing") && text.contains("MAIL_LASER_SPOOL_DIR"), "{text}");
+}
+
 #[test]
 fn a_spool_has_one_writer() {
     let (webhook, directory) = (Webhook::start(), tempfile::tempdir().unwrap());

@@ -37,6 +37,11 @@ impl Daemon {
 
     /// The same with mail going to `url`.
     pub(crate) fn posting_to(url: &str, variables: &[(&str, &str)]) -> Self {
+        Self::under(&[], url, variables)
+    }
+
+    /// The same, started by a command that is given the binary as its last argument.
+    pub(crate) fn under(wrapper: &[&str], url: &str, variables: &[(&str, &str)]) -> Self {
         let base = [
             ("MAIL_LASER_TARGET_EMAILS", RECIPIENT),
             ("MAIL_LASER_WEBHOOK_URL", url),
@@ -51,10 +56,17 @@ impl Daemon {
             ("LOG_FORMAT", "json"),
         ];
         let directory = tempfile::tempdir().expect("a directory");
-        let mut child = command(directory.path(), &[&base[..], variables].concat())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("start the daemon");
+        let mut command = command(directory.path(), &[&base[..], variables].concat());
+        if let Some((program, arguments)) = wrapper.split_first() {
+            let path = ("PATH", std::env::var("PATH").expect("a path"));
+            let binary = command.get_program().to_owned();
+            let wrapped = Command::new(program);
+            let variables: Vec<_> = [&base[..], variables].concat();
+            command = wrapped;
+            command.args(arguments).arg(binary).env_clear().envs(variables).envs([path]);
+            command.current_dir(directory.path());
+        }
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("start the daemon");
         let log = Arc::new(Mutex::new(Vec::new()));
         let (lines, sink) = (BufReader::new(child.stderr.take().expect("its log")), Arc::clone(&log));
         std::thread::spawn(move || {
