@@ -533,3 +533,6 @@ impl<T> Spooled<T> {
 
 /// What asks the writer.
 pub type Jobs<T> = Sender<Job<T>>;
+
+#[cfg(test)]
+mod tests;

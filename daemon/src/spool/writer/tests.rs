@@ -1,0 +1,287 @@
+//! The writer on disks that fail and lose power.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc;
+
+use super::super::faulty::{Fault, FaultyDisk};
+use super::super::segment::FileKind;
+use super::super::store::Limits;
+use super::super::survey;
+use super::*;
+
+const LIMITS: Limits = Limits { total_bytes: 100_000, segment_bytes: 2_000 };
+
+/// A writer, and the disks that it writes to.
+struct Bench {
+    disk: FaultyDisk,
+    dead: FaultyDisk,
+    failing: Arc<AtomicU8>,
+    jobs: Jobs<()>,
+    said: tokio::sync::mpsc::UnboundedReceiver<Said<()>>,
+    thread: JoinHandle<()>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::on(FaultyDisk::default(), FaultyDisk::default())
+    }
+
+    fn on(disk: FaultyDisk, dead: FaultyDisk) -> Self {
+        let failing = Arc::new(AtomicU8::new(0));
+        for (disk, which) in [(&disk, 1), (&dead, 2)] {
+            let failing = Arc::clone(&failing);
+            disk.fail(Box::new(move || match failing.load(Ordering::SeqCst) {
+                now if now == which => Some(Fault::Error),
+                3 => Some(Fault::Full),
+                _ => None,
+            }));
+        }
+        let (jobs, asked) = mpsc::channel();
+        let (says, said) = tokio::sync::mpsc::unbounded_channel();
+        let store = Store::open(disk.clone(), LIMITS).unwrap();
+        let dead_store = Store::open(dead.clone(), LIMITS).unwrap();
+        let metrics = SpoolMetrics::default();
+        let dead_metrics = metrics.clone();
+        let kept = move || DeadLetters::new(dead_store, Duration::from_secs(60), dead_metrics);
+        let thread = Writer::spawn(store, kept, asked, says, Clock::new(), metrics).unwrap();
+        Self { disk, dead, failing, jobs, said, thread }
+    }
+
+    /// What fails from now on: 0 nothing, 1 the spool, 2 the dead letters, 3 both are full.
+    fn fail(&self, which: u8) {
+        self.failing.store(which, Ordering::SeqCst);
+    }
+
+    fn append(&mut self, id: &str, content: &str) -> Result<Location, AppendError> {
+        let (reply, told) = oneshot::channel();
+        let entry = Entry::new(&head(id), content.as_bytes().to_vec()).unwrap();
+        let append = Append { entry, routes: vec!["default".to_owned()], rest: (), since_ms: 1, reply };
+        self.jobs.send(Job::Append(Box::new(append))).unwrap();
+        told.blocking_recv().unwrap()?;
+        match self.said.blocking_recv().unwrap() {
+            Said::Spooled(spooled) => {
+                assert_eq!(spooled[0].mail.as_ref().unwrap().0, content.as_bytes());
+                Ok(spooled[0].at)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn bury(&mut self, at: Location) -> Vec<(Pair, bool)> {
+        let death = Death { at_ms: 5, reason: "refused".to_owned() };
+        self.jobs.send(Job::Bury(Burial { pair: pair(at), death, last: Some(failure(3)) })).unwrap();
+        match self.said.blocking_recv().unwrap() {
+            Said::Buried(buried) => buried,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The disks as they are after a loss of power, now.
+    fn after_power_loss(self) -> (FaultyDisk, FaultyDisk) {
+        let disks = (self.disk.after_power_loss(|_| 0), self.dead.after_power_loss(|_| 0));
+        self.end();
+        disks
+    }
+
+    fn end(self) {
+        self.jobs.send(Job::Stop).unwrap();
+        self.thread.join().unwrap();
+    }
+}
+
+fn head(id: &str) -> Head {
+    let target = Target {
+        route: "default".to_owned(),
+        recipients: vec!["support@example.com".to_owned()],
+        progress: Progress::default(),
+        history: Vec::new(),
+    };
+    Head {
+        id: id.to_owned(),
+        received_at_ms: 1,
+        reverse_path: String::new(),
+        trace: String::new(),
+        destinations: vec![target],
+        replayed_at_ms: None,
+        death: None,
+    }
+}
+
+fn pair(mail: Location) -> Pair {
+    Pair { mail, destination: 0 }
+}
+
+fn failure(failures: u32) -> Progress {
+    Progress { failures, due_ms: 10, at_ms: u64::from(failures), reason: format!("failure {failures}") }
+}
+
+fn waiting(disk: &FaultyDisk) -> Vec<Head> {
+    let mut heads = Vec::new();
+    survey::visit(disk, |_, found| {
+        heads.push(found.head);
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    heads
+}
+
+fn ids(disk: &FaultyDisk) -> Vec<String> {
+    waiting(disk).into_iter().map(|head| head.id).collect()
+}
+
+#[test]
+fn what_is_acknowledged_survives_a_loss_of_power_and_a_failed_sync() {
+    let mut bench = Bench::new();
+    let before = bench.append("before", "x").unwrap();
+    bench.fail(1);
+    assert!(matches!(bench.append("lost", "x"), Err(AppendError::Failed(_))));
+    bench.fail(3);
+    assert_eq!(bench.append("refused", "x"), Err(AppendError::Full));
+    bench.fail(0);
+    let after = bench.append("after", "x").unwrap();
+    assert!(after.segment > before.segment, "a file whose sync failed is not trusted again");
+    assert_eq!(ids(&bench.after_power_loss().0), ["before", "after"]);
+}
+
+#[test]
+fn a_dead_letter_keeps_the_mail_and_its_history() {
+    let mut bench = Bench::new();
+    let at = bench.append("one", "content").unwrap();
+    bench.jobs.send(Job::Note(pair(at), Outcome::Deferred(failure(1)))).unwrap();
+    bench.jobs.send(Job::Note(pair(at), Outcome::Deferred(failure(2)))).unwrap();
+    assert_eq!(bench.bury(at), [(pair(at), true)]);
+    let (disk, dead) = bench.after_power_loss();
+    assert!(ids(&disk).is_empty());
+    let [letter] = &waiting(&dead)[..] else { panic!("not one dead letter") };
+    assert_eq!(letter.death, Some(Death { at_ms: 5, reason: "refused".to_owned() }));
+    assert_eq!(letter.destinations[0].progress, failure(3));
+    assert_eq!(letter.destinations[0].history, [failure(1), failure(2)]);
+    let segment = survey::segments(&dead).unwrap()[0];
+    assert_eq!(load(&dead, Location { segment, offset: 28 }).unwrap().content, b"content");
+}
+
+#[test]
+fn a_mail_that_cannot_be_made_a_dead_letter_waits_on() {
+    let mut bench = Bench::new();
+    let at = bench.append("one", "content").unwrap();
+    bench.fail(2);
+    assert_eq!(bench.bury(at), [(pair(at), false)]);
+    bench.fail(0);
+    assert_eq!(ids(&bench.disk), ["one"]);
+    assert_eq!(bench.bury(at), [(pair(at), true)]);
+    bench.end();
+}
+
+#[test]
+fn the_oldest_dead_letters_make_room_for_new_ones() {
+    let mut bench = Bench::new();
+    let large = "x".repeat(30_000);
+    for id in ["one", "two", "three", "four", "five"] {
+        let at = bench.append(id, &large).unwrap();
+        assert_eq!(bench.bury(at), [(pair(at), true)]);
+        bench.jobs.send(Job::Retire { segment: at.segment, end: None }).unwrap();
+        assert!(matches!(bench.said.blocking_recv().unwrap(), Said::Retired(_, true)));
+    }
+    assert_eq!(ids(&bench.dead), ["three", "four", "five"]);
+    bench.end();
+}
+
+#[test]
+fn dead_letters_are_replayed_or_discarded_by_hand() {
+    let mut bench = Bench::new();
+    for id in ["one", "two", "three"] {
+        let at = bench.append(id, "content").unwrap();
+        bench.bury(at);
+    }
+    let mut act = |wish, ids: &[&str]| {
+        let (reply, told) = oneshot::channel();
+        let ids = ids.iter().map(|&id| id.to_owned()).collect();
+        let selector = Selector { ids, ..Selector::default() };
+        bench.jobs.send(Job::Dead(DeadAction { selector, wish, reply })).unwrap();
+        let count = told.blocking_recv().unwrap();
+        match bench.said.blocking_recv().unwrap() {
+            Said::Spooled(spooled) => (count, spooled.len()),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(act(Wish::Discard, &["one"]), (Ok(1), 0));
+    assert_eq!(act(Wish::Retry, &["two"]), (Ok(1), 1));
+    assert_eq!(act(Wish::Retry, &["two"]), (Ok(0), 0));
+    let (disk, dead) = bench.after_power_loss();
+    assert_eq!(ids(&dead), ["three"]);
+    let [replayed] = &waiting(&disk)[..] else { panic!("not one mail") };
+    assert!(replayed.id == "two" && replayed.death.is_none() && replayed.replayed_at_ms.is_some());
+    assert_eq!(replayed.destinations[0].history, [failure(3)], "its history goes on");
+}
+
+#[test]
+fn what_is_left_of_a_segment_is_copied_with_where_it_stands() {
+    let mut bench = Bench::new();
+    let content = "x".repeat(200);
+    let mails: Vec<Location> = (0..6).map(|n| bench.append(&n.to_string(), &content).unwrap()).collect();
+    let first = mails[0].segment;
+    let (gone, left): (Vec<Location>, Vec<Location>) = mails
+        .iter()
+        .copied()
+        .filter(|mail| mail.segment == first)
+        .partition(|mail| mail.offset != mails[1].offset);
+    assert!(gone.len() > 2 && left.len() == 1 && mails[5].segment > first);
+    for at in gone {
+        bench.jobs.send(Job::Note(pair(at), Outcome::Delivered)).unwrap();
+    }
+    for n in 1..=10 {
+        bench.jobs.send(Job::Note(pair(mails[1]), Outcome::Deferred(failure(n)))).unwrap();
+    }
+    bench.jobs.send(Job::Compact(first)).unwrap();
+    let Said::Compacted { segment, copies, gone: true } = bench.said.blocking_recv().unwrap() else {
+        panic!("it was not compacted")
+    };
+    assert_eq!((segment, copies.len()), (first, 1));
+    assert_eq!(copies[0].destinations, [("default".to_owned(), failure(10))]);
+    let (disk, _) = bench.after_power_loss();
+    let files = disk.list().unwrap();
+    assert!(files.iter().all(|(name, _)| FileKind::of(name) != Some(FileKind::Mails(first))), "{files:?}");
+    let copy = waiting(&disk).into_iter().find(|head| head.id == "1").unwrap();
+    assert_eq!(copy.destinations[0].progress, failure(10));
+    assert_eq!(copy.destinations[0].history.len(), 7, "the last failures are kept");
+    assert_eq!(load(&disk, copies[0].at).unwrap().content, content.as_bytes());
+}
+
+#[test]
+fn a_segment_that_cannot_be_copied_stays() {
+    let mut bench = Bench::new();
+    let at = bench.append("one", "content").unwrap();
+    bench.fail(3);
+    bench.jobs.send(Job::Compact(at.segment)).unwrap();
+    assert!(matches!(bench.said.blocking_recv().unwrap(), Said::Compacted { gone: false, .. }));
+    assert_eq!(ids(&bench.after_power_loss().0), ["one"]);
+}
+
+#[test]
+fn a_segment_that_has_grown_meanwhile_is_not_removed() {
+    let mut bench = Bench::new();
+    let one = bench.append("one", "content").unwrap();
+    let two = bench.append("two", "content").unwrap();
+    let mut retire = |end| {
+        bench.jobs.send(Job::Retire { segment: one.segment, end: Some(end) }).unwrap();
+        matches!(bench.said.blocking_recv().unwrap(), Said::Retired(_, true))
+    };
+    assert!(!retire(two.offset));
+    let entry = Entry::new(&head("two"), b"content".to_vec()).unwrap();
+    assert!(retire(two.offset + entry.bytes()));
+    bench.end();
+}
+
+#[test]
+fn outcomes_are_synced_though_nothing_else_happens() {
+    let mut bench = Bench::new();
+    let at = bench.append("one", "content").unwrap();
+    bench.jobs.send(Job::Note(pair(at), Outcome::Delivered)).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !ids(&bench.disk.after_power_loss(|_| 0)).is_empty() {
+        assert!(Instant::now() < deadline, "the outcome is not synced");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    bench.end();
+}
