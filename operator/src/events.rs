@@ -59,8 +59,8 @@ fn event(condition: &Condition) -> Event {
 pub fn left_behind(name: &str, claims: &[String]) -> Option<Event> {
     let names = list(claims, CLAIMS_NAMED_MAX)?;
     let note = format!(
-        "{names} stay, with the mail that was not delivered: a MailLaser {name} in this namespace takes them up \
-         again; to give the mail up, run `kubectl delete pvc --selector {NAME_LABEL}={name}`"
+        "claims stay, with the mail that was not delivered: {names}. A MailLaser {name} in this namespace takes them \
+         up again; to give the mail up, run `kubectl delete pvc --selector {NAME_LABEL}={name}`"
     );
     Some(Event {
         type_: EventType::Normal,
@@ -144,10 +144,7 @@ mod tests {
         assert!(left_behind("alarms", &[]).is_none());
         let event = left_behind("alarms", &["spool-alarms-0".to_owned()]).unwrap();
         let note = event.note.unwrap();
-        assert!(
-            note.starts_with("spool-alarms-0 stay") && note.contains("mail-laser.dev/name=alarms"),
-            "{note}"
-        );
+        assert!(note.contains("spool-alarms-0.") && note.contains("mail-laser.dev/name=alarms"), "{note}");
     }
 
     #[test]

@@ -121,7 +121,8 @@ pub fn observe_set(set: Option<&StatefulSet>, wanted: i32, pods: &[impl AsRef<Po
         ready: status.ready_replicas.unwrap_or(0),
     };
     let all_newest = if status.observed_generation >= set.metadata.generation {
-        status.current_revision == status.update_revision && counts.updated == counts.total
+        // Pods that are on their way out are counted as those of no revision.
+        status.current_revision == status.update_revision
     } else {
         pods.newest.len() == pods.all
     };
@@ -416,6 +417,7 @@ mod tests {
             (2, [2, 2, 2, 2], ["b", "b"], ("new", &up), true),
             (2, [2, 2, 2, 1], ["b", "b"], ("new", &up), true),
             (2, [2, 2, 1, 2], ["a", "b"], ("new", &up), false),
+            (2, [1, 3, 1, 3], ["b", "b"], ("new", &up), true),
             (2, [1, 1, 1, 0], ["b", "b"], ("new", &up), false),
             (2, [1, 1, 1, 0], ["b", "b"], ("new", &restarted), true),
             (3, [1, 1, 1, 1], ["b", "b"], ("old", &up), false),

@@ -100,11 +100,15 @@ impl Workloads<'_> {
 
     /// Whether a StatefulSet can become the one that is wanted. Without a spool it is only to have no pods.
     fn fits(&self, live: &StatefulSet, world: &World) -> bool {
-        self.resource.spool.as_ref().is_none_or(|spool| {
-            let wanted = self.set(world, &claims_of(spool), 0);
-            let [live, wanted] = [live, &wanted].map(|set| sent(Kind::StatefulSet, set));
-            stateful_set::can_become(&live, &wanted)
-        })
+        let owners = live.metadata.owner_references.as_deref().unwrap_or_default();
+        let is_of_before =
+            !owners.is_empty() && owners.iter().all(|owner| owner.uid != self.resource.owner.uid);
+        is_of_before
+            || self.resource.spool.as_ref().is_none_or(|spool| {
+                let wanted = self.set(world, &claims_of(spool), 0);
+                let [live, wanted] = [live, &wanted].map(|set| sent(Kind::StatefulSet, set));
+                stateful_set::can_become(&live, &wanted)
+            })
     }
 
     fn pods(&self) -> BTreeSet<Ordinal> {

@@ -3,15 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-#[expect(dead_code)] // Other tests use more of it.
 mod common;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use common::{environment, read, rendered};
-use k8s_openapi::api::core::v1::EnvVar;
+use common::{environment, read, rendered, rendered_spool};
+use k8s_openapi::api::core::v1::{EnvVar, PodTemplateSpec};
 use mail_laser::config::{Checked, Config, DeliveryConfig, Sources};
 use mail_laser_crds::{DeliveryMode, MailLaser};
 use rcgen::{CertifiedKey, KeyPair};
@@ -35,7 +34,17 @@ fn value(variable: &EnvVar) -> Option<String> {
 }
 
 fn configure(resource: &MailLaser) -> Checked {
-    let variables: BTreeMap<_, _> = environment(&rendered(resource, true).spec.template)
+    if resource.spec.delivery.mode == DeliveryMode::Spool {
+        let (set, drain) = rendered_spool(resource);
+        let drain = environment(&drain.spec.unwrap().template);
+        assert_eq!(drain, environment(&set.spec.template), "what is drained is what was written");
+        return check(resource, &set.spec.template);
+    }
+    check(resource, &rendered(resource, true).spec.template)
+}
+
+fn check(resource: &MailLaser, template: &PodTemplateSpec) -> Checked {
+    let variables: BTreeMap<_, _> = environment(template)
         .iter()
         .filter_map(|variable| Some((variable.name.clone(), value(variable)?)))
         .collect();
@@ -84,10 +93,6 @@ fn the_daemon_takes_every_sample_without_a_warning() {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         for resource in resources(&std::fs::read_to_string(&path).unwrap()) {
-            // This daemon has no spool yet.
-            if resource.spec.delivery.mode == DeliveryMode::Spool {
-                continue;
-            }
             let checked = configure(&resource);
             assert_eq!(checked.warnings, Vec::<String>::new(), "{}", path.display());
             taken += 1;
@@ -125,6 +130,19 @@ fn what_a_resource_says_is_what_the_daemon_does() {
     assert_eq!(config.smtp.listen, "[::]:2525".parse().unwrap());
     assert_eq!(config.health, "[::]:8080".parse().unwrap());
     assert_eq!(config.metrics, "[::]:9090".parse().unwrap());
+}
+
+#[test]
+fn the_smallest_disk_holds_the_largest_mail_and_its_dead_letters() {
+    let mut resource = resources(&read("tests/fixtures/least.yaml")).remove(0);
+    let delivery = "{mode: Spool, spool: {size: 256Mi, lifetimeSeconds: 90}}";
+    resource.spec.delivery = serde_yaml_ng::from_str(delivery).unwrap();
+    let Checked { config, warnings, .. } = configure(&resource);
+    assert_eq!(warnings, Vec::<String>::new());
+    let DeliveryConfig::Spool(spool) = config.delivery else { panic!("{:?}", config.delivery) };
+    assert_eq!(spool.directory, Path::new("/var/spool/mail-laser"));
+    assert_eq!(spool.lifetime.as_secs(), 90);
+    assert!(spool.bytes_max + spool.dead_bytes_max < (256 << 20) * 9 / 10, "{spool:?}");
 }
 
 #[test]
@@ -175,6 +193,9 @@ fn the_variables_that_are_the_operators_are_the_daemons() {
             "MAIL_LASER_PORT",
             "MAIL_LASER_SHUTDOWN_GRACE",
             "MAIL_LASER_SMTPS_PORT",
+            "MAIL_LASER_SPOOL_DIR",
+            "MAIL_LASER_SPOOL_LIFETIME",
+            "MAIL_LASER_SPOOL_MAX_BYTES",
             "MAIL_LASER_TLS_CERT_FILE",
             "MAIL_LASER_TLS_KEY_FILE",
             "MAIL_LASER_WEBHOOK_CA_FILE",

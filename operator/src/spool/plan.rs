@@ -100,11 +100,12 @@ fn is_writable(world: &World) -> bool {
 fn on_disk(world: &World) -> Vec<Step> {
     let mut steps = Vec::new();
     if is_writable(world) {
-        let must_be_made_anew = |set: &Set| !set.is_leaving && !set.fits && short(world).next().is_none();
-        steps.push(match &world.set {
-            Some(set) if must_be_made_anew(set) => Step::ReleaseSet,
-            _ => Step::PutSet(replicas(world)),
-        });
+        let must_be_made_anew = |set: &Set| !set.fits && short(world).next().is_none();
+        match &world.set {
+            Some(set) if must_be_made_anew(set) && set.is_leaving => {}
+            Some(set) if must_be_made_anew(set) => steps.push(Step::ReleaseSet),
+            _ => steps.push(Step::PutSet(replicas(world))),
+        }
     }
     let is_in_place = |set: &Set| !set.is_leaving && set.replicas == world.replicas && set.is_ready;
     if world.deployment.as_ref().is_some_and(|deployment| !deployment.is_leaving)
@@ -174,7 +175,8 @@ fn end(world: &World, ordinal: Ordinal, drain: &Drain) -> Option<Step> {
     let claim = world.claims.get(&ordinal).filter(|claim| is_of(drain, claim));
     let Some(claim) = claim.filter(|_| !has_pod) else { return Some(Step::EndDrain(ordinal)) };
     if claim.is_leaving {
-        return None;
+        // A claim stays as long as a pod names it, one that has ended, too.
+        return Some(Step::EndDrain(ordinal));
     }
     match drain.state {
         DrainState::Empty => Some(Step::RemoveClaim(ordinal, claim.uid.clone())),
@@ -185,7 +187,8 @@ fn end(world: &World, ordinal: Ordinal, drain: &Drain) -> Option<Step> {
     }
 }
 
-/// The Jobs to begin: of claims that have no pod and are to get none, the first ones first.
+/// The Jobs to begin: of claims that have no pod and are to get none, the first ones first. One that never had a
+/// volume goes without: its Job might wait for one for ever.
 fn beginnings(world: &World) -> Vec<Step> {
     let is_settled = world.set.as_ref().is_none_or(|set| set.is_settled && !set.is_leaving);
     if !world.is_complete || !is_settled {
@@ -197,7 +200,10 @@ fn beginnings(world: &World) -> Vec<Step> {
         .claims
         .range(in_use_until(world)..)
         .filter(|(ordinal, claim)| !claim.is_leaving && !busy.contains(ordinal))
-        .map(|(ordinal, claim)| Step::Drain(*ordinal, claim.uid.clone()))
+        .map(|(ordinal, claim)| {
+            let begin = if claim.is_blank { Step::RemoveClaim } else { Step::Drain };
+            begin(*ordinal, claim.uid.clone())
+        })
         .take(DRAINS_MAX.saturating_sub(under_way))
         .collect()
 }

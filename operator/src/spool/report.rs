@@ -83,8 +83,7 @@ fn growing(name: &str, world: &World) -> Option<Problem> {
 
 /// New claims get the new size once the StatefulSet is another one.
 fn is_made_anew(world: &World) -> Option<String> {
-    let is_missing =
-        !world.pods.is_empty() && world.set.as_ref().is_none_or(|set| set.is_leaving || !set.fits);
+    let is_missing = !world.pods.is_empty() && world.set.as_ref().is_none_or(|set| !set.fits);
     (world.claim_bytes.is_some() && is_missing)
         .then(|| "the StatefulSet is made anew around its pods, which go on".to_owned())
 }

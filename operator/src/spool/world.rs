@@ -52,7 +52,8 @@ pub struct Set {
     pub is_settled: bool,
     /// Whether all of its pods are there, are of its newest template, and are ready.
     pub is_ready: bool,
-    /// Whether it can become what is wanted without being made anew.
+    /// Whether it can become what is wanted without being made anew, or is one of an earlier resource, whose end is
+    /// waited for.
     pub fits: bool,
 }
 
@@ -65,6 +66,8 @@ pub struct Claim {
     pub is_leaving: bool,
     /// Whether it has a volume.
     pub is_bound: bool,
+    /// Whether it never had one: nothing was ever written to it.
+    pub is_blank: bool,
     /// The size that was asked for, in bytes.
     pub requested: u64,
     /// The size of the volume, in bytes, once there is one.
@@ -138,11 +141,14 @@ pub fn claim(claim: &PersistentVolumeClaim) -> Claim {
     let resources = claim.spec.as_ref().and_then(|spec| spec.resources.as_ref());
     let requests = resources.and_then(|resources| resources.requests.as_ref());
     let is_bound = status.phase.as_deref() == Some("Bound");
+    let volume = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_ref());
     let size = |sizes: &BTreeMap<_, _>| storage(sizes);
     Claim {
         uid: claim.uid().unwrap_or_default(),
         is_leaving: claim.metadata.deletion_timestamp.is_some(),
         is_bound,
+        // One that has lost its volume is another matter: a person may bring that back.
+        is_blank: status.phase.as_deref() == Some("Pending") && volume.is_none_or(String::is_empty),
         requested: requests.and_then(size).unwrap_or(0),
         capacity: status.capacity.as_ref().and_then(size).filter(|_| is_bound),
     }
@@ -228,7 +234,11 @@ mod tests {
         });
         let mut bound = pending.clone();
         bound["status"] = json!({"phase": "Bound", "capacity": {"storage": "1Gi"}});
-        let (pending, bound) = (claim(&from(pending)), claim(&from(bound)));
+        bound["spec"]["volumeName"] = "disk".into();
+        let mut lost = bound.clone();
+        lost["status"] = json!({"phase": "Lost"});
+        let [pending, bound, lost] = [pending, bound, lost].map(|it| claim(&from(it)));
+        assert_eq!([&pending, &bound, &lost].map(|claim| claim.is_blank), [true, false, false]);
         assert_eq!((pending.bytes(), pending.is_bound), (2 << 30, false));
         assert_eq!((bound.bytes(), bound.is_bound), (1 << 30, true));
     }

@@ -10,7 +10,7 @@ use crate::spool::world::Crew;
 
 fn claim(uid: &str, bytes: u64) -> Claim {
     let (uid, capacity) = (uid.to_owned(), Some(bytes));
-    Claim { uid, is_leaving: false, is_bound: true, requested: bytes, capacity }
+    Claim { uid, is_bound: true, requested: bytes, capacity, ..Claim::default() }
 }
 
 fn drain(claim: &str, state: DrainState) -> Drain {
@@ -67,8 +67,19 @@ fn a_claim_goes_when_it_is_empty_and_its_job_after_it() {
     assert_eq!(plan(&world), [Step::PutSet(1)]);
     world.drains = [(1, drain("b", DrainState::Empty))].into();
     assert_eq!(plan(&world), [Step::RemoveClaim(1, "b".to_owned()), Step::PutSet(1)]);
+    world.claims.get_mut(&1).unwrap().is_leaving = true;
+    assert_eq!(plan(&world), [Step::EndDrain(1), Step::PutSet(1)]);
     world.claims.remove(&1);
     assert_eq!(plan(&world), [Step::EndDrain(1), Step::PutSet(1)]);
+}
+
+#[test]
+fn a_claim_that_never_had_a_volume_needs_no_job() {
+    let mut world = spool(1, 2);
+    (world.set, world.pods) = (ready_set(1), [0].into());
+    let blank = Claim { is_bound: false, is_blank: true, capacity: None, ..claim("b", 10) };
+    world.claims.insert(1, blank);
+    assert_eq!(plan(&world), [Step::PutSet(1), Step::RemoveClaim(1, "b".to_owned())]);
 }
 
 #[test]
@@ -148,6 +159,8 @@ fn claims_grow_before_pods_are_told_and_the_set_is_made_anew() {
     }
     assert_eq!(plan(&world), [Step::ReleaseSet, Step::Drain(2, "c".to_owned())]);
     assert_eq!(disk_bytes(&world), Some(20));
+    world.set.as_mut().unwrap().is_leaving = true;
+    assert_eq!(plan(&world), [], "the next one is made when this one is gone");
 }
 
 #[test]
@@ -297,7 +310,8 @@ impl Cluster {
             }
             Event::Bind => {
                 for claim in self.world.claims.values_mut().filter(|claim| !claim.is_bound) {
-                    (claim.is_bound, claim.capacity) = (true, Some(claim.requested));
+                    (claim.is_bound, claim.is_blank) = (true, false);
+                    claim.capacity = Some(claim.requested);
                 }
             }
             Event::Resize => {
@@ -329,7 +343,7 @@ impl Cluster {
             let claim = self.world.claims.entry(ordinal).or_insert_with(|| {
                 self.uids += 1;
                 self.mails.insert(next.clone(), (0, false));
-                Claim { uid: next, is_leaving: false, is_bound: false, requested, capacity: None }
+                Claim { uid: next, is_blank: true, requested, ..Claim::default() }
             });
             if !claim.is_leaving && self.world.pods.insert(ordinal) {
                 let is_drained = self.world.drains.contains_key(&ordinal);
@@ -365,8 +379,9 @@ impl Cluster {
     /// What is on its way out goes.
     fn collect(&mut self) {
         self.world.drains.retain(|_, drain| !drain.is_leaving);
-        let pods = &self.world.pods;
-        self.world.claims.retain(|ordinal, claim| !claim.is_leaving || pods.contains(ordinal));
+        let World { pods, drains, claims, .. } = &mut self.world;
+        let is_named = |ordinal: &Ordinal| pods.contains(ordinal) || drains.contains_key(ordinal);
+        claims.retain(|ordinal, claim| !claim.is_leaving || is_named(ordinal));
         self.world.set = self.world.set.take().filter(|set| !set.is_leaving);
         self.world.deployment = self.world.deployment.take().filter(|deployment| !deployment.is_leaving);
         if self.world.set.is_none() {
