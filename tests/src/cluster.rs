@@ -210,7 +210,7 @@ async fn ours() -> anyhow::Result<Config> {
 }
 
 /// Where `tests/cluster/cluster` keeps the running node.
-fn state() -> anyhow::Result<PathBuf> {
+pub(crate) fn state() -> anyhow::Result<PathBuf> {
     let folder = match env::var_os("CLUSTER_DIR") {
         Some(folder) => PathBuf::from(folder),
         None => cache_directory()?.join("mail-laser-cluster"),

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
-use kube::api::{DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams};
+use kube::api::{
+    DeleteParams, DynamicObject, EvictParams, ListParams, LogParams, Patch, PatchParams, PostParams,
+};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
@@ -127,6 +129,9 @@ impl Env {
         let namespaces: Api<Namespace> = Api::all(self.cluster.client());
         namespaces.delete(&self.namespace, &DeleteParams::background()).await?;
         pods.delete_collection(&DeleteParams::default().grace_period(0), &ListParams::default()).await?;
+        if self.cluster.is_ours() {
+            self.remove_volumes().await?;
+        }
         Ok(())
     }
 
@@ -170,8 +175,15 @@ impl Env {
     /// For a kind that it does not know.
     pub fn objects(&self, kind: &str) -> anyhow::Result<Api<DynamicObject>> {
         let (group, version) = match kind {
-            "ConfigMap" | "Event" | "Pod" | "Secret" | "Service" | "ServiceAccount" => ("", "v1"),
-            "Deployment" | "ReplicaSet" => ("apps", "v1"),
+            "ConfigMap"
+            | "Event"
+            | "PersistentVolumeClaim"
+            | "Pod"
+            | "Secret"
+            | "Service"
+            | "ServiceAccount" => ("", "v1"),
+            "Deployment" | "ReplicaSet" | "StatefulSet" => ("apps", "v1"),
+            "Job" => ("batch", "v1"),
             "MailLaser" => ("mail-laser.dev", "v1alpha1"),
             "PodDisruptionBudget" => ("policy", "v1"),
             _ => bail!("the harness knows no {kind}: add it here"),
@@ -298,6 +310,16 @@ impl Env {
         let pods: Api<Pod> = Api::namespaced(self.cluster.client(), &self.namespace);
         let list = pods.list(&ListParams::default().labels(&format!("mail-laser.dev/name={name}"))).await?;
         Ok(list.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect())
+    }
+
+    /// Evicts a pod, as a drain of its node does.
+    ///
+    /// # Errors
+    /// When its budget does not permit it now.
+    pub async fn evict(&self, pod: &str) -> anyhow::Result<()> {
+        let pods: Api<Pod> = Api::namespaced(self.cluster.client(), &self.namespace);
+        pods.evict(pod, &EvictParams::default()).await.with_context(|| format!("{pod} was not evicted"))?;
+        Ok(())
     }
 
     /// The only pod of a `MailLaser`.

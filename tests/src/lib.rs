@@ -30,6 +30,7 @@ mod metrics;
 mod reach;
 mod smtp_client;
 mod tls;
+mod volumes;
 mod wait;
 mod webhook;
 
@@ -43,6 +44,7 @@ pub use metrics::Metrics;
 pub use reach::Reach;
 pub use smtp_client::{Reply, SmtpClient};
 pub use tls::{Authority, Pair};
+pub use volumes::VOLUME_SIZE;
 pub use wait::{wait_for, wait_while};
 pub use webhook::Webhook;
 

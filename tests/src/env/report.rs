@@ -11,7 +11,7 @@ const LOG_LINES: i64 = 40;
 /// The resources' status, the events and the last lines of each pod.
 pub(super) async fn of(env: &Env) -> String {
     let mut text = format!("=== what happened in {}\n", env.namespace());
-    for kind in ["MailLaser", "Deployment", "Event"] {
+    for kind in ["MailLaser", "Deployment", "StatefulSet", "PersistentVolumeClaim", "Job", "Event"] {
         let Ok(api) = env.objects(kind) else { continue };
         for object in api.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default() {
             let shown = match kind {

@@ -14,8 +14,10 @@ const QUIET: Duration = Duration::from_secs(60);
 async fn for_a_minute_with_twenty_resources_nothing_is_written() -> anyhow::Result<()> {
     alone_in_namespace("steady-state", |env| async move {
         env.deploy_webhook("webhook").await?;
+        let spool = env.spool(1).await?;
         for number in 0..RESOURCES {
-            env.apply(&mail_laser(&format!("inbox-{number}"), "webhook")).await?;
+            let delivery = if number == 0 { spool.as_str() } else { "" };
+            env.apply(&(mail_laser(&format!("inbox-{number}"), "webhook") + delivery)).await?;
         }
         try_join_all((0..RESOURCES).map(|number| {
             let env = env.clone();
@@ -48,6 +50,8 @@ fn writes(metrics: &Metrics) -> BTreeMap<String, String> {
         "maillasers",
         "deployments",
         "statefulsets",
+        "persistentvolumeclaims",
+        "jobs",
         "services",
         "serviceaccounts",
         "poddisruptionbudgets",

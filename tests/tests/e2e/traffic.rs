@@ -71,9 +71,14 @@ impl Traffic {
 impl Sent {
     /// Nothing was refused, and all that was accepted arrives at one of the webhooks.
     pub(crate) async fn arrived(&self, webhooks: &[&Webhook]) -> anyhow::Result<()> {
+        self.arrived_within(Duration::from_secs(60), webhooks).await
+    }
+
+    /// As [`Self::arrived`], where it may take longer.
+    pub(crate) async fn arrived_within(&self, limit: Duration, webhooks: &[&Webhook]) -> anyhow::Result<()> {
         let (accepted, refused) = (self.accepted.len(), self.refused.len());
         ensure!(refused == 0, "{refused} were refused beside {accepted}: {:?}", self.refused);
-        wait_for("every accepted mail at a webhook", Duration::from_secs(60), || async {
+        wait_for("every accepted mail at a webhook", limit, || async {
             let mut arrived = BTreeSet::new();
             for webhook in webhooks {
                 arrived.extend(webhook.accepted_subjects().await?);
