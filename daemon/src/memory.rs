@@ -154,10 +154,15 @@ impl Buffer {
         (self.bytes, self.memory)
     }
 
-    /// The memory that is taken.
+    /// What was pushed so far.
     #[must_use]
-    pub fn memory(&self) -> &Reservation {
-        &self.memory
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The memory that is taken.
+    pub fn memory_mut(&mut self) -> &mut Reservation {
+        &mut self.memory
     }
 
     fn grow_to(&mut self, length: usize, capacity: usize) -> bool {

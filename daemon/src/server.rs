@@ -221,6 +221,7 @@ pub async fn drain_spool(config: &Config, shutdown: CancellationToken) -> Result
         memory: MemoryBudget::new(config.memory_bytes_max),
         metrics,
         attachment_bytes_max: config.attachment_bytes_max,
+        message_bytes_max: config.smtp.message_bytes_max,
     };
     let spool = Spool::open(spool, around).map_err(Error::Spool)?;
     let stopped = tokio::select! {
@@ -265,6 +266,7 @@ impl Daemon {
                     memory: Arc::clone(memory),
                     metrics: Arc::clone(metrics),
                     attachment_bytes_max,
+                    message_bytes_max: self.config.smtp.message_bytes_max,
                 };
                 Delivery::Spool(Spool::open(config, around).map_err(Error::Spool)?)
             }

@@ -23,7 +23,7 @@ use crate::metrics::MessageOutcome;
 use crate::routes::Route;
 use confirm::Confirm;
 use forward::Forward;
-use spool::Spool;
+use spool::{Spill, Spilled, Spool};
 
 /// A mail that SMTP has received whole.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub struct Incoming {
     pub destinations: Vec<(Arc<Route>, Vec<Address>)>,
     /// The memory that the mail's content takes.
     pub memory: Reservation,
+    /// The content, where it is on disk already and not in the mail.
+    pub spilled: Option<Spilled>,
 }
 
 /// What the sender is told about a mail.
@@ -116,6 +118,15 @@ impl Delivery {
     #[must_use]
     pub fn outlives_process(&self) -> bool {
         matches!(self, Self::Spool(_))
+    }
+
+    /// Where large mails go while they come in, if not into memory.
+    #[must_use]
+    pub fn spill(&self) -> Option<Arc<Spill>> {
+        match self {
+            Self::Forward(_) | Self::Confirm(_) => None,
+            Self::Spool(spool) => Some(spool.spill()),
+        }
     }
 
     /// Answers all senders that are held, now.

@@ -52,38 +52,14 @@ pub(super) async fn prepare(
     reading.render()
 }
 
-/// Lets a mail through whose attachments are not too large. `workers` bounds how many mails are
-/// worked on at once.
-///
-/// # Errors
-/// The answer to a mail that must not, or cannot now, be delivered.
-pub(super) async fn with_attachments_checked(
-    mut incoming: Incoming,
-    attachment_bytes_max: usize,
-    workers: &Arc<Semaphore>,
-) -> Result<Incoming, Answer> {
-    let size = incoming.mail.content.len();
-    // Nothing is larger than the mail that it is a part of.
-    if size <= attachment_bytes_max {
-        return Ok(incoming);
-    }
-    if !incoming.memory.try_grow(size.saturating_mul(MEMORY_PER_MAIL - 1)) {
-        return Err(Answer::OutOfMemory);
-    }
-    work(workers, move || {
-        let parsed = without_panic(&incoming.mail, || Parsed::read(&incoming.mail.content, &[]));
-        let too_large = |bytes: &[u8]| bytes.len() > attachment_bytes_max;
-        if parsed.is_some_and(|parsed| parsed.attachments.iter().any(|part| too_large(&part.bytes))) {
-            return Err(Answer::AttachmentTooLarge(attachment_bytes_max));
-        }
-        incoming.memory.shrink_to(size);
-        Ok(incoming)
-    })
-    .await
+/// Whether an attachment of a mail with this content is larger than `bytes_max`.
+pub(super) fn has_attachment_beyond(bytes_max: usize, mail: &Mail, content: &[u8]) -> bool {
+    let parsed = without_panic(mail, || Parsed::read(content, &[]));
+    parsed.is_some_and(|parsed| parsed.attachments.iter().any(|part| part.bytes.len() > bytes_max))
 }
 
 /// Runs `job` on a thread for blocking work, once one of `workers` is free.
-async fn work<T: Send + 'static>(
+pub(super) async fn work<T: Send + 'static>(
     workers: &Arc<Semaphore>,
     job: impl FnOnce() -> Result<T, Answer> + Send + 'static,
 ) -> Result<T, Answer> {
@@ -106,7 +82,7 @@ struct Reading {
 
 impl Reading {
     fn of(incoming: Incoming, attachment_bytes_max: usize) -> Result<Self, Answer> {
-        let Incoming { mut mail, destinations, mut memory } = incoming;
+        let Incoming { mut mail, destinations, mut memory, .. } = incoming;
         let size = mail.content.len();
         if !memory.try_grow(size.saturating_mul(MEMORY_PER_MAIL - 1)) {
             return Err(Answer::OutOfMemory);

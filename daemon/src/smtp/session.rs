@@ -20,13 +20,13 @@ use tracing::{debug, info};
 
 use crate::address::Address;
 use crate::delivery::{Answer, Delivery, Incoming};
-use crate::memory::{Full, MemoryBudget};
+use crate::memory::MemoryBudget;
 use crate::message::Mail;
 use crate::message::id::MailId;
 use crate::metrics::{MessageOutcome, Metrics};
 use crate::routes::{Route, RouteTable};
 
-use super::content::{Collected, Content};
+use super::content::{Collected, Content, Overflow, Whole};
 use super::data::{ChunkDecoder, DataDecoder, Progress};
 use super::limits::{
     CONTENT_READ_BYTES, DRAIN_PATIENCE, HANDSHAKE_TIME_MAX, MAIL_TIME_MAX, READ_BYTES, RECEIVED_MAX,
@@ -275,6 +275,7 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
                     memory,
                     self.context.settings.message_bytes_max,
                     self.context.delivery.holds_senders(),
+                    self.context.delivery.spill(),
                 )
             }
         };
@@ -323,7 +324,7 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
 
     async fn deliver(&mut self, transaction: Transaction<Arc<Route>>) -> Reply {
         let received_at = SystemTime::now();
-        let content = self.content.take().map_or(Err(Full::Memory), Content::finish);
+        let content = self.content.take().map_or(Err(Overflow::Memory), Content::finish);
         let id = match &content {
             Ok(Collected { digest: Some(digest), .. }) => transaction.derived_id(digest),
             _ => MailId::generate(received_at),
@@ -344,19 +345,23 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
             })
         });
         let recipients: usize = destinations.iter().map(|(_, recipients)| recipients.len()).sum();
-        let size = content.as_ref().ok().map(|content| content.bytes.len());
+        let size = content.as_ref().ok().map(|collected| collected.content.len());
         let content = match content {
-            Err(full) => Err(self.refusal(full)),
-            Ok(content) if trace::hops(&content.bytes) > RECEIVED_MAX => {
+            Err(overflow) => Err(self.refusal(&overflow)),
+            Ok(Collected { hops, .. }) if hops > RECEIVED_MAX => {
                 Err(Reply::new(554, "5.4.6", "Mail loop: too many Received headers"))
             }
-            Ok(content) => Ok(content),
+            Ok(Collected { content, .. }) => Ok(content),
         };
         let reply = match content {
-            Ok(Collected { bytes, memory, .. }) => {
+            Ok(content) => {
+                let (content, memory, spilled) = match content {
+                    Whole::InMemory(content, memory) => (content, memory, None),
+                    Whole::OnDisk(spilled, memory) => (Vec::new(), memory, Some(spilled)),
+                };
                 let reverse_path = transaction.reverse_path;
-                let mail = Mail { id, received_at, reverse_path, trace, content: bytes };
-                self.hand_over(Incoming { mail, destinations, memory }).await
+                let mail = Mail { id, received_at, reverse_path, trace, content };
+                self.hand_over(Incoming { mail, destinations, memory, spilled }).await
             }
             Err(reply) => {
                 let outcome =
@@ -389,10 +394,11 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
         }
     }
 
-    fn refusal(&self, full: Full) -> Reply {
-        match full {
-            Full::Limit => self.protocol.too_large(),
-            Full::Memory => reply_to(&Answer::OutOfMemory),
+    fn refusal(&self, overflow: &Overflow) -> Reply {
+        match overflow {
+            Overflow::TooLarge => self.protocol.too_large(),
+            Overflow::Memory => reply_to(&Answer::OutOfMemory),
+            Overflow::Disk(error) => reply_to(&Answer::from(error.clone())),
         }
     }
 

@@ -30,13 +30,19 @@ pub trait Disk: Send + Sync + 'static {
     /// What the system says.
     fn open(&self, name: &str) -> io::Result<Self::File>;
 
+    /// Gives a file another name, which no file has.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn rename(&self, name: &str, to: &str) -> io::Result<()>;
+
     /// Removes a file.
     ///
     /// # Errors
     /// What the system says.
     fn remove(&self, name: &str) -> io::Result<()>;
 
-    /// Makes sure that files that were made or removed stay so after a loss of power.
+    /// Makes sure that files that were made, renamed or removed stay so after a loss of power.
     ///
     /// # Errors
     /// What the system says; then nothing is known of what was made or removed since the last time.
@@ -110,6 +116,10 @@ impl Disk for Directory {
 
     fn open(&self, name: &str) -> io::Result<File> {
         OpenOptions::new().read(true).write(true).open(self.0.join(name))
+    }
+
+    fn rename(&self, name: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.0.join(name), self.0.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

@@ -153,14 +153,14 @@ impl MailHeader {
     /// The header of a mail.
     #[must_use]
     pub fn of(head: &[u8], content: &[u8]) -> Option<Self> {
+        Self::new(head, u32::try_from(content.len()).ok()?, crc32c::crc32c(content))
+    }
+
+    /// The header of a mail whose content is known by its length and its sum.
+    #[must_use]
+    pub fn new(head: &[u8], content_bytes: u32, content_sum: u32) -> Option<Self> {
         let head_bytes = u32::try_from(head.len()).ok().filter(|bytes| *bytes <= HEAD_BYTES_MAX)?;
-        let content_bytes = u32::try_from(content.len()).ok()?;
-        Some(Self {
-            head_bytes,
-            content_bytes,
-            head_sum: crc32c::crc32c(head),
-            content_sum: crc32c::crc32c(content),
-        })
+        Some(Self { head_bytes, content_bytes, head_sum: crc32c::crc32c(head), content_sum })
     }
 
     /// The header as it is written.

@@ -168,6 +168,15 @@ impl Disk for FaultyDisk {
         Ok(FaultyFile(self.clone(), file))
     }
 
+    fn rename(&self, name: &str, to: &str) -> io::Result<()> {
+        let mut state = self.state();
+        state.operation()?;
+        assert!(!state.names.contains_key(to), "{to} is overwritten");
+        let file = state.names.remove(name).ok_or(io::ErrorKind::NotFound)?;
+        state.names.insert(to.to_owned(), file);
+        Ok(())
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.state();
         if !state.names.contains_key(name) {

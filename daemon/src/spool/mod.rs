@@ -23,6 +23,10 @@
 //! Numbers are never used twice. After a restart mails go into a new segment, so nothing is ever
 //! written behind what a crash cut off.
 //!
+//! A large mail is written to disk while it comes in, to a file `incoming-` and a random number. Once it
+//! is whole and synced, it becomes a segment with one mail by being renamed. Such files are removed at
+//! the start.
+//!
 //! All numbers are little-endian; sums are CRC-32C. Both files begin with a header:
 //!
 //! | octets | |
@@ -39,7 +43,7 @@
 //! | 4, 4 | octets of head and content |
 //! | 4, 4 | sums of head and content |
 //! | 4 | sum of the above |
-//! | | the head: JSON, see [`entry::Head`] |
+//! | | the head: JSON, see [`entry::Head`]; blanks may follow |
 //! | | the content as it was received |
 //!
 //! An outcome is:
@@ -64,6 +68,7 @@ pub mod disk;
 pub mod entry;
 pub mod lane;
 pub mod pace;
+pub mod part;
 pub mod segment;
 pub mod selector;
 pub mod store;

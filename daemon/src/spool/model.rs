@@ -8,15 +8,18 @@ use proptest::prelude::*;
 
 use super::entry::{Head, Outcome, Progress, Target};
 use super::faulty::{Fault, FaultyDisk};
+use super::part::Part;
 use super::segment::{Extent, Loaded, Location, SegmentId, State, load, scan};
 use super::store::{AppendError, Entry, Limits, OUTCOME_BYTES, Room, Store};
 
-const LIMITS: Limits = Limits { total_bytes: 150_000, segment_bytes: 2_000 };
+const LIMITS: Limits = Limits { total_bytes: 500_000, segment_bytes: 2_000 };
 
 #[derive(Debug, Clone)]
 enum Action {
     /// Mails of these sizes, in one batch.
     Append(Vec<usize>),
+    /// A large mail, which is written while it comes in.
+    Adopt(usize),
     /// An outcome for one of the mails that were acknowledged.
     Note {
         mail: prop::sample::Index,
@@ -39,6 +42,7 @@ fn action() -> impl Strategy<Value = Action> {
     let size = prop_oneof![4 => 0usize..300, 1 => 1_500usize..3_000, 1 => Just(70_000usize)];
     prop_oneof![
         4 => prop::collection::vec(size, 1..6).prop_map(Action::Append),
+        2 => (0usize..5_000).prop_map(Action::Adopt),
         4 => (any::<prop::sample::Index>(), prop::bool::weighted(0.8))
             .prop_map(|(mail, ends)| Action::Note { mail, ends }),
         3 => any::<bool>().prop_map(|durable| Action::WriteOutcomes { durable }),
@@ -116,6 +120,7 @@ impl Run {
     fn act(&mut self, action: &Action) {
         match action {
             Action::Append(sizes) => self.append(sizes),
+            Action::Adopt(size) => self.adopt(*size),
             Action::Note { mail, ends } => {
                 if self.known.is_empty() {
                     return;
@@ -169,7 +174,8 @@ impl Run {
                 (id, content)
             })
             .collect();
-        let batch: Vec<Entry> = entries.iter().map(|(id, content)| entry(id, content)).collect();
+        let batch: Vec<Entry> =
+            entries.iter().map(|(id, content)| Entry::new(&head(id), content.clone()).unwrap()).collect();
         let failures = self.failures();
         let results = self.store.append(&batch, Room::Bounded);
         assert_eq!(results.len(), entries.len());
@@ -188,6 +194,30 @@ impl Run {
         // What a disk that fails leaves behind is not counted before the next start.
         let bytes_max = LIMITS.total_bytes + OUTCOME_BYTES * self.notes;
         assert!(self.failures() > 0 || self.store.bytes() <= bytes_max, "{} bytes", self.store.bytes());
+    }
+
+    fn adopt(&mut self, size: usize) {
+        self.mails += 1;
+        let id = format!("mail {}", self.mails);
+        let content: Vec<u8> = id.bytes().cycle().take(size).collect();
+        let failures = self.failures();
+        let sealed = Part::create(self.disk.clone()).and_then(|mut part| {
+            content.chunks(1_000).try_for_each(|chunk| part.push(chunk))?;
+            assert_eq!(part.content()?, content);
+            part.seal(&head(&id))
+        });
+        let adopted =
+            sealed.map_err(|error| AppendError::from(&error)).and_then(|sealed| self.store.adopt(&sealed, 1));
+        match adopted {
+            Ok(at) => self.known.push(Known { id, at, content, end: End::NotMet }),
+            Err(error) => {
+                let failed = self.failures() > failures;
+                assert!(self.failures() > 0 || error == AppendError::Full, "{id}: {error}");
+                if failed {
+                    self.doubtful.push(id);
+                }
+            }
+        }
     }
 
     fn reopen(&mut self, disk: FaultyDisk, power_was_lost: bool) {
@@ -244,8 +274,8 @@ impl Run {
     }
 }
 
-fn entry(id: &str, content: &[u8]) -> Entry {
-    let head = Head {
+fn head(id: &str) -> Head {
+    Head {
         id: id.to_owned(),
         received_at_ms: 0,
         reverse_path: String::new(),
@@ -258,8 +288,7 @@ fn entry(id: &str, content: &[u8]) -> Entry {
         }],
         replayed_at_ms: None,
         death: None,
-    };
-    Entry { head: serde_json::to_vec(&head).unwrap(), destinations: 1, content: content.to_vec() }
+    }
 }
 
 proptest! {

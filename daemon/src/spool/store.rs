@@ -8,6 +8,7 @@ use super::entry::{
     FILE_HEADER_BYTES, Head, MAIL_HEADER_BYTES, MailHeader, Mark, Outcome, Subject, file_header, mark_of,
     write_outcome,
 };
+use super::part::{Sealed, is_left_behind};
 use super::segment::{Extent, FileKind, Location, SegmentId, mails_file, mark_in, outcomes_file};
 
 /// Octets of a content that is copied so that it can be written together with its neighbours; a
@@ -146,6 +147,8 @@ impl<D: Disk> Store<D> {
                     *sizes.entry(segment).or_default() += bytes;
                 }
                 Some(FileKind::Outcomes(segment, _)) => outcomes.push((segment, name, bytes)),
+                // Its mail was never acknowledged. That it stays costs only space.
+                None if is_left_behind(&name) => drop(disk.remove(&name)),
                 None => {}
             }
         }
@@ -214,6 +217,38 @@ impl<D: Disk> Store<D> {
             }
         }
         results
+    }
+
+    /// Takes a sealed file in as a segment, with a mail to so many destinations. A location means that it
+    /// is there for good; otherwise it has gone.
+    ///
+    /// # Errors
+    /// Why it was not taken in.
+    pub fn adopt(&mut self, sealed: &Sealed, destinations: usize) -> Result<Location, AppendError> {
+        let adopted = self.try_adopt(sealed, destinations);
+        if adopted.is_err() {
+            // That it stays costs only space: it is removed at the next start.
+            let _ = self.disk.remove(&sealed.name);
+        }
+        adopted
+    }
+
+    fn try_adopt(&mut self, sealed: &Sealed, destinations: usize) -> Result<Location, AppendError> {
+        if self.bytes() + sealed.bytes + OUTCOME_BYTES * destinations as u64 > self.limits.total_bytes {
+            return Err(AppendError::Full);
+        }
+        // Segments are written to in the order of their numbers.
+        self.active = None;
+        let segment = self.next;
+        self.next += 1;
+        let name = mails_file(segment);
+        self.disk.rename(&sealed.name, &name).map_err(|error| AppendError::from(&error))?;
+        if let Err(error) = self.disk.sync() {
+            let _ = self.disk.remove(&name);
+            return Err(AppendError::from(&error));
+        }
+        self.sizes.insert(segment, sealed.bytes);
+        Ok(Location { segment, offset: FILE_HEADER_BYTES as u64 })
     }
 
     /// Makes an active segment with room for `entry`; returns how many octets it has.

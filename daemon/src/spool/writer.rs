@@ -19,6 +19,7 @@ use super::dead::DeadLetters;
 use super::disk::Disk;
 use super::entry::{Death, Head, Outcome, Progress, Subject, Target};
 use super::lane::Pair;
+use super::part::Sealed;
 use super::segment::{Extent, Histories, Loaded, Location, SegmentId, State, load, scan};
 use super::selector::Selector;
 use super::store::{AppendError, Entry, Room, Store};
@@ -38,6 +39,8 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
 pub enum Job<T> {
     /// Take a mail over.
     Append(Box<Append<T>>),
+    /// Take over a mail that is on disk already.
+    Adopt(Adoption),
     /// Note what became of a mail.
     Note(Pair, Outcome),
     /// Make a mail a dead letter.
@@ -72,6 +75,19 @@ pub struct Append<T> {
     /// When its lifetime begins, in milliseconds since 1970.
     pub since_ms: u64,
     /// Told once it is on disk for good.
+    pub reply: oneshot::Sender<Result<(), AppendError>>,
+}
+
+/// A mail on disk to be taken over.
+#[derive(Debug)]
+pub struct Adoption {
+    /// Its file.
+    pub sealed: Sealed,
+    /// The names of its destinations.
+    pub routes: Vec<String>,
+    /// When its lifetime begins, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// Told once it is in the spool for good.
     pub reply: oneshot::Sender<Result<(), AppendError>>,
 }
 
@@ -249,6 +265,7 @@ impl<D: Disk, T: Send + 'static> Writer<D, T> {
                 group.bytes += append.entry.head.len() + append.entry.content.len();
                 group.appends.push(*append);
             }
+            Job::Adopt(adoption) => self.adopt(adoption),
             Job::Note(pair, outcome) => {
                 self.store.note(pair.mail, pair.destination, outcome);
                 self.unsynced_since.get_or_insert_with(Instant::now);
@@ -299,6 +316,21 @@ impl<D: Disk, T: Send + 'static> Writer<D, T> {
         if !spooled.is_empty() {
             self.say(Said::Spooled(spooled));
         }
+    }
+
+    fn adopt(&mut self, adoption: Adoption) {
+        let Adoption { sealed, routes, since_ms, reply } = adoption;
+        let adopted = self.store.adopt(&sealed, routes.len());
+        self.note_trouble(match &adopted {
+            Err(AppendError::Failed(why)) => Some(why),
+            Ok(_) | Err(AppendError::Full) => None,
+        });
+        let told = adopted.map(|at| {
+            let destinations = routes.into_iter().map(|route| (route, Progress::default())).collect();
+            let bytes = sealed.entry_bytes;
+            self.say(Said::Spooled(vec![Spooled { at, bytes, since_ms, destinations, mail: None }]));
+        });
+        let _ = reply.send(told);
     }
 
     fn bury(&mut self, burials: Vec<Burial>) {

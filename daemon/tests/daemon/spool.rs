@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Behaviour, Daemon, Webhook, command, eventually};
+use crate::harness::{Behaviour, Client, Daemon, Webhook, command, eventually};
 
 const TO: &str = "support@example.com";
 
@@ -393,6 +393,46 @@ fn a_full_disk_refuses_mail_and_goes_on_once_there_is_room() {
         (metric(&daemon, "forwarded") >= Some(f64::from(u32::try_from(taken - 1).unwrap()))).then_some(())
     });
     eventually("there is room again", || (daemon.client().mail(TO, &content).0 == 250).then_some(()));
+}
+
+#[test]
+fn large_mails_that_come_in_slowly_wait_on_disk() {
+    const MAILS: usize = 8;
+    let (webhook, directory) = (Webhook::start(), tempfile::tempdir().unwrap());
+    let daemon = start(&webhook, directory.path(), &[]);
+    let idle = daemon.resident_bytes();
+    let chunk = format!("{}\r\n", "x".repeat(998)).repeat(1_000);
+    let mut clients: Vec<Client> = (0..MAILS).map(|_| daemon.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.ask("MAIL FROM:<a@example.org>").0, 250);
+        assert_eq!(client.ask(&format!("RCPT TO:<{TO}>")).0, 250);
+        assert_eq!(client.ask("DATA").0, 354);
+        client.send("Subject: large\r\n\r\n");
+        (0..8).for_each(|_| client.send(&chunk));
+    }
+    let incoming = || {
+        let files = std::fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap());
+        let incoming = files.filter(|file| file.file_name().to_string_lossy().starts_with("incoming-"));
+        incoming.map(|file| file.metadata().unwrap().len()).collect::<Vec<u64>>()
+    };
+    eventually("they are on disk", || {
+        (incoming().iter().filter(|bytes| **bytes > 7_000_000).count() == MAILS).then_some(())
+    });
+    // 64 MB came in.
+    let grown = daemon.resident_bytes() - idle;
+    assert!(grown < 20_000_000, "{grown} bytes are held");
+    drop(clients.pop());
+    eventually("one that does not come to its end goes", || (incoming().len() == MAILS - 1).then_some(()));
+    for client in &mut clients {
+        let (code, text) = client.ask(".");
+        assert_eq!(code, 250, "{text}");
+    }
+    let received = webhook.wait_for(MAILS - 1);
+    for mail in &received {
+        assert_eq!(mail.json["size_bytes"], 8_000_018);
+        assert_eq!(mail.json["body"].as_str().unwrap().len(), 8_000_000);
+    }
+    assert!(incoming().is_empty());
 }
 
 #[test]

@@ -61,7 +61,7 @@ impl Courier {
         route: Arc<Route>,
         pair: Pair,
         bytes: u64,
-        held: Option<Incoming>,
+        held: Option<Box<Incoming>>,
     ) -> (Option<MailId>, End) {
         let mut id = held.as_ref().map(|held| held.mail.id);
         let delivery = AssertUnwindSafe(self.attempt(route, pair, bytes, held, &mut id)).catch_unwind();
@@ -78,11 +78,11 @@ impl Courier {
         route: Arc<Route>,
         pair: Pair,
         bytes: u64,
-        held: Option<Incoming>,
+        held: Option<Box<Incoming>>,
         id: &mut Option<MailId>,
     ) -> Result<Delivery, End> {
         let incoming = match held {
-            Some(held) => held,
+            Some(held) => *held,
             None => self.load(Arc::clone(&route), pair, bytes).await?,
         };
         let id = *id.insert(incoming.mail.id);
@@ -116,6 +116,6 @@ impl Courier {
         }
         let mail = mail_of(head, content, pair.destination);
         let (mail, recipients) = mail.ok_or_else(|| damaged("what is known of it is damaged on disk"))?;
-        Ok(Incoming { mail, destinations: vec![(route, recipients)], memory })
+        Ok(Incoming { mail, destinations: vec![(route, recipients)], memory, spilled: None })
     }
 }

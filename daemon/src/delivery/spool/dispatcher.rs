@@ -53,6 +53,9 @@ const NO_MEMORY_WAIT: Duration = Duration::from_secs(1);
 /// the disk.
 const BAD_DISK_WAIT: Duration = Duration::from_secs(600);
 
+/// A mail in memory. Boxed, as most that wait hold none.
+type Held = Box<Incoming>;
+
 /// What a person asks for.
 #[derive(Debug)]
 pub(super) struct Command {
@@ -80,7 +83,7 @@ pub(super) struct Ears {
 
 /// The task that has mail delivered.
 pub(super) struct Dispatcher {
-    backlog: Backlog<Incoming>,
+    backlog: Backlog<Held>,
     lanes: Vec<Destined>,
     by_name: HashMap<String, LaneId>,
     routes: HashMap<String, Arc<Route>>,
@@ -97,7 +100,7 @@ pub(super) struct Dispatcher {
     /// Whether nothing was spooled since the last tick.
     quiet: bool,
     compacting: Option<SegmentId>,
-    burying: HashMap<Pair, Waiting<Incoming>>,
+    burying: HashMap<Pair, Waiting<Held>>,
     under_way: usize,
     /// Lanes that something happened to.
     touched: BTreeSet<LaneId>,
@@ -125,7 +128,7 @@ struct Commanded {
 
 /// What the dispatcher's own tasks say.
 enum Own {
-    Ended { waiting: Waiting<Incoming>, id: Option<MailId>, end: End },
+    Ended { waiting: Waiting<Held>, id: Option<MailId>, end: End },
     Scanned { extent: Extent, result: io::Result<Look> },
     DeadDone { reply: oneshot::Sender<Result<Done, String>>, done: Done, result: Result<u64, String> },
 }
@@ -134,9 +137,9 @@ enum Own {
 struct Look {
     names: Vec<String>,
     /// Its mails that wait; their lane is an index of the names.
-    waiting: Vec<Waiting<Incoming>>,
+    waiting: Vec<Waiting<Held>>,
     /// Those that the command chooses.
-    chosen: Vec<Waiting<Incoming>>,
+    chosen: Vec<Waiting<Held>>,
     bytes: u64,
     damaged_bytes: u64,
 }
@@ -304,7 +307,7 @@ impl Dispatcher {
             let near = self.backlog.lane(lane).is_some_and(|lane| lane.fresh_len() < HELD_MAX);
             let held = mail.take().filter(|_| gate == Gate::Open && near).map(|(content, mut incoming)| {
                 incoming.mail.content = content;
-                incoming
+                Box::new(incoming)
             });
             self.backlog.push(Waiting { lane, held, ..waiting });
             self.touched.insert(lane);
@@ -365,7 +368,7 @@ impl Dispatcher {
         }
     }
 
-    fn ended(&mut self, waiting: Waiting<Incoming>, id: Option<MailId>, end: End) {
+    fn ended(&mut self, waiting: Waiting<Held>, id: Option<MailId>, end: End) {
         self.under_way -= 1;
         let (lane, pair, now_ms) = (waiting.lane, waiting.pair, self.clock.now_ms());
         self.touched.insert(lane);
@@ -424,7 +427,7 @@ impl Dispatcher {
 
     fn failed(
         &mut self,
-        waiting: Waiting<Incoming>,
+        waiting: Waiting<Held>,
         id: Option<MailId>,
         reason: String,
         retry_after: Option<Duration>,
@@ -448,19 +451,19 @@ impl Dispatcher {
         self.backlog.wait(waiting);
     }
 
-    fn meets_its_end(&mut self, waiting: &Waiting<Incoming>, outcome: Outcome) {
+    fn meets_its_end(&mut self, waiting: &Waiting<Held>, outcome: Outcome) {
         self.ask(Job::Note(waiting.pair, outcome));
         self.end(waiting);
     }
 
-    fn end(&mut self, waiting: &Waiting<Incoming>) {
+    fn end(&mut self, waiting: &Waiting<Held>) {
         let segment = waiting.pair.mail.segment;
         if self.backlog.end(waiting) && self.newest.is_none_or(|(newest, _)| segment < newest) {
             self.retire(segment);
         }
     }
 
-    fn bury(&mut self, waiting: Waiting<Incoming>, reason: String, last: Option<Progress>) {
+    fn bury(&mut self, waiting: Waiting<Held>, reason: String, last: Option<Progress>) {
         let (pair, at_ms) = (waiting.pair, self.clock.now_ms());
         self.backlog.set_aside(&waiting);
         self.burying.insert(pair, waiting);
@@ -592,7 +595,7 @@ impl Dispatcher {
             error!(target: SPOOL_LOG, segment, bytes = look.damaged_bytes, "a segment is damaged; what can be read of it is delivered");
         }
         let lanes: Vec<LaneId> = look.names.iter().map(|name| self.lane(name)).collect();
-        let of_lane = |waiting: Waiting<Incoming>| {
+        let of_lane = |waiting: Waiting<Held>| {
             let lane = lanes.get(waiting.lane as usize).copied().unwrap_or(LaneId::MAX);
             Waiting { lane, ..waiting }
         };
@@ -617,7 +620,7 @@ impl Dispatcher {
     }
 
     /// Does to a mail what the first command wants.
-    fn grant(&mut self, waiting: Waiting<Incoming>) {
+    fn grant(&mut self, waiting: Waiting<Held>) {
         let Some(wish) = self.commands.front().map(|it| it.command.wish) else { return };
         let picked = self.backlog.pick(&waiting);
         if let Some(it) = self.commands.front_mut() {
@@ -691,14 +694,14 @@ fn pairs(
     bytes: u64,
     since_ms: u64,
     destinations: Vec<(String, Progress)>,
-) -> impl Iterator<Item = (Waiting<Incoming>, String)> {
+) -> impl Iterator<Item = (Waiting<Held>, String)> {
     let share = bytes / destinations.len().max(1) as u64;
     destinations.into_iter().zip(0..).map(move |((name, progress), destination)| {
         (waiting(Pair { mail: at, destination }, share, since_ms, &progress), name)
     })
 }
 
-fn waiting(pair: Pair, bytes: u64, since_ms: u64, progress: &Progress) -> Waiting<Incoming> {
+fn waiting(pair: Pair, bytes: u64, since_ms: u64, progress: &Progress) -> Waiting<Held> {
     // What was never tried is due since it is there.
     let due_ms = if progress.is_none() { since_ms } else { progress.due_ms };
     Waiting { pair, lane: LaneId::MAX, since_ms, due_ms, failures: progress.failures, bytes, held: None }

@@ -6,6 +6,7 @@ mod dispatcher;
 mod letter;
 #[cfg(test)]
 mod outage;
+mod spill;
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -19,7 +20,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use crate::config::SpoolConfig;
+use crate::config::{MEMORY_PER_MAIL, SpoolConfig};
 use crate::memory::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::routes::Route;
@@ -29,13 +30,15 @@ use crate::spool::control::{self, Done, Request};
 use crate::spool::dead::DeadLetters;
 use crate::spool::disk::Directory;
 use crate::spool::store::{AppendError, Entry, Limits, Store};
-use crate::spool::writer::{Append, Job, Jobs, Writer};
+use crate::spool::writer::{Adoption, Append, Job, Jobs, Writer};
 
-use super::request::with_attachments_checked;
+use super::request::{has_attachment_beyond, work};
 use super::totals::Totals;
 use super::{Answer, Incoming};
 use courier::Courier;
 use dispatcher::{Command, Dispatcher, Ears, Parts, Standing};
+
+pub use spill::{Spill, Spilled};
 
 /// The directory of the dead letters, in the spool's.
 pub const DEAD_DIRECTORY: &str = "dead";
@@ -49,6 +52,10 @@ const SEGMENTS_MIN: u64 = 16;
 /// Octets of a segment: what is read at once to find what is due. The upper bound keeps what is known
 /// of one segment within a few megabytes, the lower one keeps their number small.
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 64 * 1024..=16 * 1024 * 1024;
+
+/// The share of the spool's octets that large mails may take beside it while they come in; one may in
+/// any case.
+const SPILL_SHARE: u64 = 8;
 
 /// Commands that wait: they come one after the other.
 const COMMANDS_MAX: usize = 1;
@@ -64,6 +71,7 @@ const BAD_COMMAND_PAUSE: Duration = Duration::from_millis(100);
 pub struct Spool {
     jobs: Jobs<Incoming>,
     attachment_bytes_max: usize,
+    spill: Arc<Spill>,
     /// Mails whose attachments are looked at, at the same time.
     workers: Arc<Semaphore>,
     standing: watch::Receiver<Standing>,
@@ -112,6 +120,17 @@ pub struct Surroundings {
     pub metrics: Arc<Metrics>,
     /// Octets of one decoded attachment.
     pub attachment_bytes_max: usize,
+    /// Octets of a mail.
+    pub message_bytes_max: usize,
+}
+
+impl From<AppendError> for Answer {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Full => Self::SpoolFull,
+            AppendError::Failed(why) => Self::SpoolFailed(why),
+        }
+    }
 }
 
 impl Spool {
@@ -120,7 +139,7 @@ impl Spool {
     /// # Errors
     /// When the directory cannot be used.
     pub fn open(config: &SpoolConfig, around: Surroundings) -> Result<Self, Error> {
-        let Surroundings { routes, memory, metrics, attachment_bytes_max } = around;
+        let Surroundings { routes, memory, metrics, attachment_bytes_max, message_bytes_max } = around;
         let lock = lock(&config.directory)?;
         let unusable = |source| Error::Directory { directory: config.directory.clone(), source };
         let dead = config.directory.join(DEAD_DIRECTORY);
@@ -142,6 +161,8 @@ impl Spool {
         let kept = move || DeadLetters::new(dead_store, lifetime, spool_metrics);
         let writer =
             Writer::spawn(store, kept, asked, says, clock, metrics.spool().clone()).map_err(unusable)?;
+        let spill_bytes = (config.bytes_max / SPILL_SHARE).max(message_bytes_max as u64);
+        let spill = Arc::new(Spill::new(disk.clone(), spill_bytes));
         let (courier, totals) = (Arc::new(Courier::new(disk.clone(), memory)), Arc::new(Totals::default()));
         let parts = Parts {
             segments,
@@ -166,6 +187,7 @@ impl Spool {
         Ok(Self {
             jobs,
             attachment_bytes_max,
+            spill,
             workers: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
             standing,
             totals,
@@ -185,29 +207,68 @@ impl Spool {
     }
 
     pub(super) async fn accept(&self, incoming: Incoming) -> Answer {
-        let checked = with_attachments_checked(incoming, self.attachment_bytes_max, &self.workers).await;
-        let mut incoming = match checked {
-            Ok(incoming) => incoming,
-            Err(answer) => return answer,
-        };
-        let (id, since_ms) = (incoming.mail.id, millis(incoming.mail.received_at));
-        let head = letter::head_of(&incoming);
-        let content = std::mem::take(&mut incoming.mail.content);
-        let entry = match Entry::new(&head, content) {
-            Ok(entry) => entry,
-            Err(error) => return Answer::SpoolFailed(error.to_string()),
-        };
-        let (reply, told) = oneshot::channel();
-        let routes = head.destinations.into_iter().map(|target| target.route).collect();
-        let append = Box::new(Append { entry, routes, rest: incoming, since_ms, reply });
-        // Where the job cannot be given, the reply is dropped with it.
-        let _ = self.jobs.send(Job::Append(append));
-        match told.await {
-            Ok(Ok(())) => Answer::Accepted(id),
-            Ok(Err(AppendError::Full)) => Answer::SpoolFull,
-            Ok(Err(AppendError::Failed(why))) => Answer::SpoolFailed(why),
-            Err(_) => Answer::SpoolFailed("it is being closed".to_owned()),
+        let id = incoming.mail.id;
+        match self.take_over(incoming).await {
+            Ok(()) => Answer::Accepted(id),
+            Err(answer) => answer,
         }
+    }
+
+    async fn take_over(&self, incoming: Incoming) -> Result<(), Answer> {
+        let mut incoming = self.with_attachments_checked(incoming).await?;
+        let since_ms = millis(incoming.mail.received_at);
+        let head = letter::head_of(&incoming);
+        let (reply, told) = oneshot::channel();
+        let job = match incoming.spilled.take() {
+            None => {
+                let content = std::mem::take(&mut incoming.mail.content);
+                let entry = Entry::new(&head, content).map_err(|error| AppendError::from(&error))?;
+                let routes = head.destinations.into_iter().map(|target| target.route).collect();
+                Job::Append(Box::new(Append { entry, routes, rest: incoming, since_ms, reply }))
+            }
+            Some(spilled) => {
+                let routes = head.destinations.iter().map(|target| target.route.clone()).collect();
+                let sealed = tokio::task::spawn_blocking(move || spilled.seal(&head)).await;
+                let sealed = sealed.map_err(|panic| AppendError::Failed(panic.to_string()))?;
+                let sealed = sealed.map_err(|error| AppendError::from(&error))?;
+                Job::Adopt(Adoption { sealed, routes, since_ms, reply })
+            }
+        };
+        // Where the job cannot be given, the reply is dropped with it.
+        let _ = self.jobs.send(job);
+        let closed = || AppendError::Failed("it is being closed".to_owned());
+        Ok(told.await.map_err(|_| closed())??)
+    }
+
+    /// Lets a mail through whose attachments are not too large.
+    async fn with_attachments_checked(&self, mut incoming: Incoming) -> Result<Incoming, Answer> {
+        let size = incoming.spilled.as_ref().map_or(incoming.mail.content.len(), Spilled::bytes);
+        let bytes_max = self.attachment_bytes_max;
+        // Nothing is larger than the mail that it is a part of.
+        if size <= bytes_max {
+            return Ok(incoming);
+        }
+        work(&self.workers, move || {
+            let held = incoming.memory.bytes();
+            // For the content again, in case that it is on disk, and for its parts.
+            if !incoming.memory.try_grow(size.saturating_mul(MEMORY_PER_MAIL)) {
+                return Err(Answer::OutOfMemory);
+            }
+            let again = incoming.spilled.as_ref().map(Spilled::content).transpose();
+            let again = again.map_err(|error| AppendError::from(&error))?;
+            let content = again.as_deref().unwrap_or(&incoming.mail.content);
+            let too_large = has_attachment_beyond(bytes_max, &incoming.mail, content);
+            drop(again);
+            incoming.memory.shrink_to(held);
+            if too_large { Err(Answer::AttachmentTooLarge(bytes_max)) } else { Ok(incoming) }
+        })
+        .await
+    }
+
+    /// Where large mails go while they come in.
+    #[must_use]
+    pub fn spill(&self) -> Arc<Spill> {
+        Arc::clone(&self.spill)
     }
 
     /// Comes when nothing waits any more.
