@@ -29,8 +29,8 @@ pub struct DeadLetters<D: Disk> {
 #[derive(Debug, Default)]
 struct Kept {
     routes: BTreeMap<String, u64>,
-    /// When the newest of them died, in milliseconds since 1970.
-    newest_ms: u64,
+    /// When the oldest of them died, in milliseconds since 1970, or before.
+    oldest_ms: Option<u64>,
 }
 
 /// A dead letter that was taken out of its segment.
@@ -109,28 +109,53 @@ impl<D: Disk> DeadLetters<D> {
         }
     }
 
-    /// Gives up dead letters that are older than their lifetime, a segment at a time.
+    /// Gives up dead letters that are older than their lifetime.
     pub fn expire(&mut self, now_ms: u64) {
-        let too_old = |kept: &Kept| kept.newest_ms.saturating_add(self.lifetime_ms) <= now_ms;
-        let old: Vec<SegmentId> =
-            self.segments.iter().filter(|(_, kept)| too_old(kept)).map(|(segment, _)| *segment).collect();
-        old.into_iter().for_each(|segment| self.evict(segment, "it is older than they are kept"));
+        let lifetime_ms = self.lifetime_ms;
+        let is_old = |died_ms: u64| died_ms.saturating_add(lifetime_ms) <= now_ms;
+        let has_old = |(_, kept): &(&SegmentId, &Kept)| kept.oldest_ms.is_some_and(is_old);
+        let segments: Vec<SegmentId> =
+            self.segments.iter().filter(has_old).map(|(segment, _)| *segment).collect();
+        for segment in segments {
+            let (mut old, mut oldest_ms) = (Vec::new(), None::<u64>);
+            let scanned = scan(self.store.disk(), &self.store.extent(segment), |found| {
+                let died_ms = died_ms(&found.head);
+                if is_kept(&found) && is_old(died_ms) {
+                    old.push((Location { segment, offset: found.offset }, found.head));
+                } else if is_kept(&found) {
+                    oldest_ms = Some(oldest_ms.map_or(died_ms, |oldest| oldest.min(died_ms)));
+                }
+                ControlFlow::Continue(())
+            });
+            if let Some(kept) = self.segments.get_mut(&segment) {
+                kept.oldest_ms = oldest_ms;
+            }
+            old.iter().for_each(|(_, head)| self.note_drop(head, "it is older than they are kept"));
+            if let Err(error) = scanned.and_then(|_| self.release(&old, &Outcome::Discarded)) {
+                error!(target: LOG_TARGET, segment, %error, "dead letters that are too old cannot be removed");
+            }
+        }
+    }
+
+    fn note_drop(&self, head: &Head, why: &str) {
+        let reason = head.death.as_ref().map_or("", |death| death.reason.as_str());
+        warn!(target: LOG_TARGET, id = head.id, reason, why, "dead letter dropped");
+        self.metrics.dead_letter_dropped();
     }
 
     fn evict_oldest(&mut self) -> bool {
         let oldest = self.segments.keys().next().copied();
         if let Some(oldest) = oldest {
-            self.evict(oldest, "there is no room for all of them");
+            self.evict(oldest);
         }
         oldest.is_some()
     }
 
-    fn evict(&mut self, segment: SegmentId, why: &str) {
+    fn evict(&mut self, segment: SegmentId) {
+        // What cannot be read is dropped without its name.
         let _ = scan(self.store.disk(), &self.store.extent(segment), |found| {
             if is_kept(&found) {
-                let reason = found.head.death.as_ref().map_or("", |death| death.reason.as_str());
-                warn!(target: LOG_TARGET, id = found.head.id, reason, why, "dead letter dropped");
-                self.metrics.dead_letter_dropped();
+                self.note_drop(&found.head, "there is no room for all of them");
             }
             ControlFlow::Continue(())
         });
@@ -203,13 +228,64 @@ impl Kept {
         for target in &head.destinations {
             *self.routes.entry(target.route.clone()).or_default() += 1;
         }
-        let died_ms = head.death.as_ref().map_or(head.received_at_ms, |death| death.at_ms);
-        self.newest_ms = self.newest_ms.max(died_ms);
+        let died_ms = died_ms(head);
+        self.oldest_ms = Some(self.oldest_ms.map_or(died_ms, |oldest| oldest.min(died_ms)));
     }
+}
+
+fn died_ms(head: &Head) -> u64 {
+    head.death.as_ref().map_or(head.received_at_ms, |death| death.at_ms)
 }
 
 /// Whether it was neither replayed nor discarded.
 #[must_use]
 pub fn is_kept(found: &Found) -> bool {
     found.states.iter().any(|state| matches!(state, State::Pending(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::entry::{Death, Progress, Target};
+    use super::super::faulty::FaultyDisk;
+    use super::super::store::Limits;
+    use super::super::survey;
+    use super::*;
+
+    #[test]
+    fn each_is_kept_for_its_lifetime() {
+        let disk = FaultyDisk::default();
+        let limits = Limits { total_bytes: 100_000, segment_bytes: 10_000 };
+        let open = || {
+            let store = Store::open(disk.clone(), limits).unwrap();
+            DeadLetters::new(store, Duration::from_secs(10), SpoolMetrics::default())
+        };
+        let mut dead = open();
+        for at_ms in [1_000, 5_000, 9_000] {
+            let target = Target {
+                route: "default".to_owned(),
+                recipients: Vec::new(),
+                progress: Progress::default(),
+                history: Vec::new(),
+            };
+            let head = Head {
+                id: at_ms.to_string(),
+                received_at_ms: 0,
+                reverse_path: String::new(),
+                trace: String::new(),
+                destinations: vec![target],
+                replayed_at_ms: None,
+                death: Some(Death { at_ms, reason: String::new() }),
+            };
+            let entry = Entry::new(&head, Vec::new()).unwrap();
+            assert_eq!(dead.keep(&[head], &[entry]), [Ok(())]);
+        }
+        for (now_ms, count) in [(10_999, 3), (11_000, 2), (14_999, 2), (16_000, 1)] {
+            dead.expire(now_ms);
+            assert_eq!((dead.count(), survey::count(&disk).unwrap()), (count, count), "at {now_ms}");
+        }
+        let mut dead = open();
+        assert_eq!(dead.count(), 1);
+        dead.expire(19_000);
+        assert_eq!((dead.count(), disk.list().unwrap().len()), (0, 0), "nothing is left on disk");
+    }
 }

@@ -170,8 +170,34 @@ pub struct Writer<D: Disk, T> {
     /// When the first outcome was written that is not synced.
     unsynced_since: Option<Instant>,
     expired_at: Instant,
-    /// Whether the disk failed when it was last written to.
+    mails: Trouble,
+    outcomes: Trouble,
+}
+
+/// Whether something could not be written the last time.
+#[derive(Debug)]
+struct Trouble {
+    /// What it is, and what that means.
+    what: &'static str,
     failing: bool,
+}
+
+impl Trouble {
+    fn new(what: &'static str) -> Self {
+        Self { what, failing: false }
+    }
+
+    /// Says once that the disk fails, and once that it does no longer.
+    fn note(&mut self, failure: Option<&str>) {
+        match (failure, self.failing) {
+            (Some(why), false) => {
+                error!(target: LOG_TARGET, why, "the spool cannot be written: {}", self.what);
+            }
+            (None, true) => info!(target: LOG_TARGET, "the spool can be written again"),
+            _ => {}
+        }
+        self.failing = failure.is_some();
+    }
 }
 
 /// What is written together.
@@ -208,7 +234,8 @@ impl<D: Disk, T: Send + 'static> Writer<D, T> {
                 metrics,
                 unsynced_since: None,
                 expired_at: Instant::now(),
-                failing: false,
+                mails: Trouble::new("mail is refused for now, what waits is delivered"),
+                outcomes: Trouble::new("what is delivered now is delivered again after a restart"),
             };
             writer.run(&jobs);
         })
@@ -301,7 +328,7 @@ impl<D: Disk, T: Send + 'static> Writer<D, T> {
             Err(AppendError::Failed(why)) => Some(why.as_str()),
             Ok(_) | Err(AppendError::Full) => None,
         });
-        self.note_trouble(failure);
+        self.mails.note(failure);
         let mut spooled = Vec::with_capacity(entries.len());
         for ((entry, (routes, rest, since_ms, reply)), result) in entries.into_iter().zip(rest).zip(results) {
             let told = result.map(|at| {
@@ -321,7 +348,7 @@ impl<D: Disk, T: Send + 'static> Writer<D, T> {
     fn adopt(&mut self, adoption: Adoption) {
         let Adoption { sealed, routes, since_ms, reply } = adoption;
         let adopted = self.store.adopt(&sealed, routes.len());
-        self.note_trouble(match &adopted {
+        self.mails.note(match &adopted {
             Err(AppendError::Failed(why)) => Some(why),
             Ok(_) | Err(AppendError::Full) => None,
         });
@@ -404,8 +431,9 @@ impl<D: Disk, T: Send + 'static> Writer<D, T> {
         if durable {
             self.unsynced_since = None;
         }
-        if let Err(error) = written {
-            self.note_trouble(Some(&error.to_string()));
+        let failure = written.err().map(|error| error.to_string());
+        self.outcomes.note(failure.as_deref());
+        if failure.is_some() {
             // What could not be written is written with the next, or after this time.
             self.unsynced_since = Some(Instant::now());
         }
@@ -539,18 +567,6 @@ impl<D: Disk, T: Send + 'static> Writer<D, T> {
         let noted = self.dead.release(&released, &outcome).map_err(text);
         self.say(Said::Spooled(spooled));
         result.and(noted)
-    }
-
-    /// Says once that the disk fails, and once that it does no longer.
-    fn note_trouble(&mut self, failure: Option<&str>) {
-        match (failure, self.failing) {
-            (Some(why), false) => {
-                error!(target: LOG_TARGET, why, "the spool cannot be written: mail is refused for now, what waits is delivered");
-            }
-            (None, true) => info!(target: LOG_TARGET, "the spool can be written again"),
-            _ => {}
-        }
-        self.failing = failure.is_some();
     }
 }
 
