@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use mail_laser_e2e::receiver::Behaviour;
 use mail_laser_e2e::{Env, Letter, Reach, Webhook, alone_in_namespace, in_namespace, wait_for};
 use serde_json::{Value, json};
@@ -83,6 +83,15 @@ async fn without_an_operator_no_mail_is_lost_and_a_drain_goes_on() -> anyhow::Re
         env.cluster().restart_operator().await?;
         drains_are(&env, &["inbox-drain-0", "inbox-drain-1"]).await?;
         env.cluster().restart_operator().await?;
+        // A node that is drained takes the drain along, which goes on elsewhere.
+        let drains = |names: Vec<String>| names.into_iter().filter(|name| name.starts_with("inbox-drain-0-"));
+        let evicted = drains(names(&env, "Pod").await?).next().context("no pod drains")?;
+        env.evict(&evicted).await?;
+        wait_for("another pod that drains", ROLLOUT_LIMIT, || async {
+            ensure!(drains(names(&env, "Pod").await?).any(|name| name != evicted), "there is only {evicted}");
+            Ok(())
+        })
+        .await?;
         webhook.behave(Behaviour::default()).await?;
         claims_are(&env, &[]).await?;
         sent.arrived_within(ARRIVAL_LIMIT, &[&webhook]).await
