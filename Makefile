@@ -20,11 +20,12 @@ bench: ## speed and memory, as ratios to peers measured in the same run; RECORD=
 soak: ## what takes too long for every change: 200 kills under load, faults of the disk, fuzzing for 10 minutes each
 	@tests/soak
 
-generate: ## write what is generated: deploy/crd/ and docs/payload.schema.json
+generate: ## write what is generated: deploy/crd/, docs/payload.schema.json and docs/routes.schema.json
 	mkdir -p target
 	cargo run --quiet --locked --package mail-laser-crds --bin crdgen >target/crd.yaml
 	mv target/crd.yaml deploy/crd/mail-laser.dev_maillasers.yaml
 	UPDATE_EXPECT=1 cargo test --quiet --locked --workspace --test mails -- schema documentation >/dev/null
+	UPDATE_EXPECT=1 cargo test --quiet --locked --package mail-laser-routes --test schema >/dev/null
 
 images: ## build the images as OCI archives in target/images/
 	@images/build

@@ -5,7 +5,8 @@
 //! recipients belong, [`delivery`] decides when its sender is answered, and [`webhook`] posts it.
 //! `smtp` and `webhook` do not know each other.
 
-pub mod address;
+pub use mail_laser_routes::address;
+
 pub mod config;
 pub mod crypto;
 pub mod delivery;

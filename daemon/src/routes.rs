@@ -1,8 +1,9 @@
 //! Which recipient belongs to which destination.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use mail_laser_routes::pattern::Pattern;
+use mail_laser_routes::table::Table;
 use sha2::{Digest, Sha256};
 
 use crate::address::Address;
@@ -11,9 +12,6 @@ use crate::webhook::destination::Destination;
 
 /// The name of the environment's own route in logs and metrics.
 pub const DEFAULT_ROUTE: &str = "default";
-
-/// The mailbox that every mail server has: RFC 5321 section 4.5.1.
-const POSTMASTER: &str = "postmaster";
 
 /// A destination, and what of a mail it gets to see.
 #[derive(Debug)]
@@ -49,7 +47,7 @@ impl Route {
 /// All recipients that mail is taken for. What the environment says is a table with one route.
 #[derive(Debug, Default)]
 pub struct RouteTable {
-    exact: HashMap<String, Arc<Route>>,
+    table: Table<Arc<Route>>,
 }
 
 impl RouteTable {
@@ -57,15 +55,13 @@ impl RouteTable {
     /// their domains, with and without the domain: RFC 5321 section 4.5.1.
     #[must_use]
     pub fn of_one(recipients: &[Address], route: &Arc<Route>) -> Self {
-        let keys = recipients.iter().flat_map(|address| {
-            [address.key().to_owned(), format!("{POSTMASTER}@{}", address.domain()), POSTMASTER.to_owned()]
-        });
-        Self { exact: keys.map(|key| (key, Arc::clone(route))).collect() }
+        let patterns = recipients.iter().map(|recipient| (Pattern::exact(recipient), Arc::clone(route)));
+        Self { table: Table::new(patterns) }
     }
 
     /// The route of a recipient, without regard to case; `None` when mail for it is not taken.
     #[must_use]
     pub fn lookup(&self, recipient: &Address) -> Option<Arc<Route>> {
-        self.exact.get(recipient.key()).cloned()
+        self.table.lookup(recipient).map(|(_, route)| Arc::clone(route))
     }
 }

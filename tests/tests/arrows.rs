@@ -60,7 +60,7 @@ const RULES: &[Rule] = &[
     pure("daemon/src/spool/lane"),
     pure("daemon/src/spool/pace"),
     pure("daemon/src/spool/selector"),
-    pure("daemon/src/address"),
+    pure("daemon/routes/src"),
     pure("daemon/src/message/body"),
     pure("daemon/src/message/header"),
     pure("daemon/src/message/html"),
@@ -98,6 +98,7 @@ const RULES: &[Rule] = &[
 #[rustfmt::skip]
 const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("crds", &[]),
+    ("daemon/routes", &[]),
     ("daemon", &["mail-laser-routes"]),
     ("operator", &["mail-laser-crds", "mail-laser-routes"]),
     ("tests/bench", &[]),
