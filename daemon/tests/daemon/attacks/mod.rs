@@ -37,7 +37,7 @@ fn survive_beside(others: &[u16], daemon: &Daemon, name: &str, content: &[u8]) -
         let mut other = daemon.client();
         loop {
             let ended = hostile.is_finished();
-            assert!(daemon.is_healthy(), "{name}: /health takes longer than a second");
+            assert!(daemon.is_healthy(), "{name}: /health does not answer in time");
             let (code, text) = other.mail("support@example.com", "Subject: other\r\n\r\n");
             assert!(others.contains(&code), "{name}: another mail got {text}");
             if ended {
