@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Behaviour, Client, Daemon, Webhook, command, eventually};
+use crate::harness::{Behaviour, Client, Daemon, Received, Webhook, command, eventually};
 
 const TO: &str = "support@example.com";
 
@@ -433,6 +433,42 @@ fn large_mails_that_come_in_slowly_wait_on_disk() {
         assert_eq!(mail.json["body"].as_str().unwrap().len(), 8_000_000);
     }
     assert!(incoming().is_empty());
+}
+
+#[test]
+fn space_of_delivered_mails_is_given_back() {
+    const MAILS: usize = 64;
+    // One of sixteen is not taken at first, and waits for a minute in a segment of mails that are gone.
+    let refused = |request: usize| request < MAILS && request.is_multiple_of(16);
+    let webhook =
+        Webhook::behaving(move |request| Behaviour::status(if refused(request) { 503 } else { 200 }));
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let variables = [("MAIL_LASER_MAX_MESSAGE_SIZE", "400000"), ("MAIL_LASER_SPOOL_MAX_BYTES", "2000000")];
+    let daemon = start(&webhook, directory, &variables);
+    let text = format!("{}\r\n", "x".repeat(68)).repeat(150);
+    for n in 0..MAILS {
+        assert_eq!(daemon.client().mail(TO, &format!("Subject: {n}\r\n\r\n{text}")).0, 250);
+        webhook.wait_for(n + 1);
+    }
+    let on_disk = || {
+        let files = std::fs::read_dir(directory).unwrap().map(|file| file.unwrap());
+        let mails = files.filter(|file| file.file_name().to_string_lossy().ends_with(".mails"));
+        mails.map(|file| file.metadata().unwrap().len()).sum::<u64>()
+    };
+    daemon.wait_for_log("a segment was compacted", 1);
+    eventually("hardly more than what waits is left", || (on_disk() < 200_000).then_some(()));
+    let (_, told) = spool(directory, &["retry", "--all"]);
+    assert_eq!(told, "4 mails are on their way again\n");
+    let received = webhook.wait_for(MAILS + 4);
+    for n in [0, 16, 32, 48] {
+        let same = |again: &Received| again.json == received[n].json;
+        assert_eq!(
+            received[MAILS..].iter().filter(|again| same(again)).count(),
+            1,
+            "mail {n}, the same bytes"
+        );
+    }
 }
 
 #[test]
