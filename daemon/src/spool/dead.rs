@@ -245,7 +245,7 @@ pub fn is_kept(found: &Found) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::{Death, Progress, Target};
+    use super::super::entry::Death;
     use super::super::faulty::FaultyDisk;
     use super::super::store::Limits;
     use super::super::survey;
@@ -261,21 +261,8 @@ mod tests {
         };
         let mut dead = open();
         for at_ms in [1_000, 5_000, 9_000] {
-            let target = Target {
-                route: "default".to_owned(),
-                recipients: Vec::new(),
-                progress: Progress::default(),
-                history: Vec::new(),
-            };
-            let head = Head {
-                id: at_ms.to_string(),
-                received_at_ms: 0,
-                reverse_path: String::new(),
-                trace: String::new(),
-                destinations: vec![target],
-                replayed_at_ms: None,
-                death: Some(Death { at_ms, reason: String::new() }),
-            };
+            let death = Some(Death { at_ms, reason: String::new() });
+            let head = Head { death, ..Head::example(&at_ms.to_string()) };
             let entry = Entry::new(&head, Vec::new()).unwrap();
             assert_eq!(dead.keep(&[head], &[entry]), [Ok(())]);
         }

@@ -78,6 +78,28 @@ impl Head {
     }
 }
 
+#[cfg(test)]
+impl Head {
+    /// A mail with one recipient of one destination, for tests.
+    pub(crate) fn example(id: &str) -> Self {
+        let target = Target {
+            route: "default".to_owned(),
+            recipients: vec!["support@example.com".to_owned()],
+            progress: Progress::default(),
+            history: Vec::new(),
+        };
+        Self {
+            id: id.to_owned(),
+            received_at_ms: 1_000_000,
+            reverse_path: String::new(),
+            trace: "from c".to_owned(),
+            destinations: vec![target],
+            replayed_at_ms: None,
+            death: None,
+        }
+    }
+}
+
 /// Why a mail is a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Death {
@@ -350,20 +372,11 @@ mod tests {
 
     #[test]
     fn a_mail_comes_back_and_damage_is_seen() {
-        let head = Head {
-            id: "01hf".to_owned(),
-            received_at_ms: 1,
-            reverse_path: "a@example.org".to_owned(),
-            trace: "from c".to_owned(),
-            destinations: vec![Target {
-                route: "default".to_owned(),
-                recipients: vec!["b@example.com".to_owned()],
-                progress: Progress::default(),
-                history: vec![Progress { failures: 1, due_ms: 2, at_ms: 1, reason: "why".to_owned() }],
-            }],
-            replayed_at_ms: Some(3),
-            death: Some(Death { at_ms: 4, reason: "refused".to_owned() }),
-        };
+        let mut head = Head::example("01hf");
+        head.replayed_at_ms = Some(3);
+        head.death = Some(Death { at_ms: 4, reason: "refused".to_owned() });
+        head.destinations[0].history =
+            vec![Progress { failures: 1, due_ms: 2, at_ms: 1, reason: "why".to_owned() }];
         let json = serde_json::to_vec(&head).unwrap();
         let header = MailHeader::of(&json, b"content").unwrap();
         let bytes = header.to_bytes(MARK);

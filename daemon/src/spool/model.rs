@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 
-use super::entry::{Head, Outcome, Progress, Target};
+use super::entry::{Head, Outcome, Progress};
 use super::faulty::{Fault, FaultyDisk};
 use super::part::Part;
 use super::segment::{Extent, Loaded, Location, SegmentId, State, load, scan};
@@ -174,8 +174,10 @@ impl Run {
                 (id, content)
             })
             .collect();
-        let batch: Vec<Entry> =
-            entries.iter().map(|(id, content)| Entry::new(&head(id), content.clone()).unwrap()).collect();
+        let batch: Vec<Entry> = entries
+            .iter()
+            .map(|(id, content)| Entry::new(&Head::example(id), content.clone()).unwrap())
+            .collect();
         let failures = self.failures();
         let results = self.store.append(&batch, Room::Bounded);
         assert_eq!(results.len(), entries.len());
@@ -204,7 +206,7 @@ impl Run {
         let sealed = Part::create(self.disk.clone()).and_then(|mut part| {
             content.chunks(1_000).try_for_each(|chunk| part.push(chunk))?;
             assert_eq!(part.content()?, content);
-            part.seal(&head(&id))
+            part.seal(&Head::example(&id))
         });
         let adopted =
             sealed.map_err(|error| AppendError::from(&error)).and_then(|sealed| self.store.adopt(&sealed, 1));
@@ -271,23 +273,6 @@ impl Run {
         };
         let mails = found.into_iter().filter(|mail| matches!(mail.states[0], State::Pending(_)));
         mails.map(|mail| (mail.head.id, Location { segment, offset: mail.offset })).collect()
-    }
-}
-
-fn head(id: &str) -> Head {
-    Head {
-        id: id.to_owned(),
-        received_at_ms: 0,
-        reverse_path: String::new(),
-        trace: String::new(),
-        destinations: vec![Target {
-            route: "default".to_owned(),
-            recipients: Vec::new(),
-            progress: Progress::default(),
-            history: Vec::new(),
-        }],
-        replayed_at_ms: None,
-        death: None,
     }
 }
 

@@ -65,20 +65,8 @@ mod tests {
     use crate::spool::entry::Death;
 
     fn head(death: Option<&str>) -> Head {
-        Head {
-            id: "one".to_owned(),
-            received_at_ms: 1_000_000,
-            reverse_path: String::new(),
-            trace: String::new(),
-            destinations: vec![Target {
-                route: "default".to_owned(),
-                recipients: Vec::new(),
-                progress: Progress::default(),
-                history: Vec::new(),
-            }],
-            replayed_at_ms: None,
-            death: death.map(|reason| Death { at_ms: 0, reason: reason.to_owned() }),
-        }
+        let death = death.map(|reason| Death { at_ms: 0, reason: reason.to_owned() });
+        Head { death, ..Head::example("one") }
     }
 
     #[test]

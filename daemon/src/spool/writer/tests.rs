@@ -55,7 +55,7 @@ impl Bench {
 
     fn append(&mut self, id: &str, content: &str) -> Result<Location, AppendError> {
         let (reply, told) = oneshot::channel();
-        let entry = Entry::new(&head(id), content.as_bytes().to_vec()).unwrap();
+        let entry = Entry::new(&Head::example(id), content.as_bytes().to_vec()).unwrap();
         let append = Append { entry, routes: vec!["default".to_owned()], rest: (), since_ms: 1, reply };
         self.jobs.send(Job::Append(Box::new(append))).unwrap();
         told.blocking_recv().unwrap()?;
@@ -87,24 +87,6 @@ impl Bench {
     fn end(self) {
         self.jobs.send(Job::Stop).unwrap();
         self.thread.join().unwrap();
-    }
-}
-
-fn head(id: &str) -> Head {
-    let target = Target {
-        route: "default".to_owned(),
-        recipients: vec!["support@example.com".to_owned()],
-        progress: Progress::default(),
-        history: Vec::new(),
-    };
-    Head {
-        id: id.to_owned(),
-        received_at_ms: 1,
-        reverse_path: String::new(),
-        trace: String::new(),
-        destinations: vec![target],
-        replayed_at_ms: None,
-        death: None,
     }
 }
 
@@ -268,7 +250,7 @@ fn a_segment_that_has_grown_meanwhile_is_not_removed() {
         matches!(bench.said.blocking_recv().unwrap(), Said::Retired(_, true))
     };
     assert!(!retire(two.offset));
-    let entry = Entry::new(&head("two"), b"content".to_vec()).unwrap();
+    let entry = Entry::new(&Head::example("two"), b"content".to_vec()).unwrap();
     assert!(retire(two.offset + entry.bytes()));
     bench.end();
 }
