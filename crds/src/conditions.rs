@@ -2,7 +2,7 @@
 //!
 //! A `MailLaser` always has all three conditions, each with the generation it describes. They follow what
 //! GitOps tools read: `Reconciling` while the cluster may still get there by itself, `Stalled` when a person
-//! has to act, neither when all is well. `Ready` says whether the resource, as it is written now, is in force
+//! has to act, neither when all is well. What may come by itself is waited for 10 minutes, and stalls then. `Ready` says whether the resource, as it is written now, is in force
 //! and serves.
 
 /// The types of conditions.
@@ -21,7 +21,9 @@ pub enum ConditionType {
     Reconciling,
     /// `True` when a person has to act. Reasons when `True`: [`Reason::NameConflict`], [`Reason::InvalidSpec`],
     /// [`Reason::WrongSecretType`], [`Reason::InvalidConfiguration`], [`Reason::ProgressDeadlineExceeded`],
-    /// [`Reason::Refused`], [`Reason::ClaimCannotGrow`]; when `False`: [`Reason::NotStalled`].
+    /// [`Reason::Refused`], [`Reason::ClaimCannotGrow`], and after 10 minutes [`Reason::SecretNotFound`],
+    /// [`Reason::ConfigMapNotFound`], [`Reason::ServiceNotFound`], [`Reason::ClaimPending`]; when `False`:
+    /// [`Reason::NotStalled`].
     Stalled,
 }
 
@@ -73,7 +75,7 @@ pub enum Reason {
     InvalidSpec,
     /// The daemon refused its configuration (exit code 78); the message is what it said.
     InvalidConfiguration,
-    /// The pods did not become ready in time.
+    /// The pods did not become ready within 10 minutes.
     ProgressDeadlineExceeded,
     /// The API server refuses an object as it would have to be.
     Refused,

@@ -37,7 +37,7 @@ use crate::problem::Problem;
 use crate::resources::labels::MANAGER;
 use crate::resources::{claim, pod_disruption_budget, service, service_account};
 use crate::spool::report::Notes;
-use crate::status::{HostInForce, Situation, status};
+use crate::status::{HostInForce, Situation, is_awaited, status};
 use crate::validate::{ValidatedMailLaser, validate};
 use crate::workload::{Observation, observe, observe_set};
 use crate::workloads::{Taken, Workloads};
@@ -263,10 +263,10 @@ async fn reconcile_readable(resource: &MailLaser, context: &Context) -> Result<A
             Reason::NameConflict | Reason::Refused | Reason::ClaimCannotGrow | Reason::WaitingForDeletion
         )
     });
-    report(resource, &findings, context).await?;
+    let is_awaited = report(resource, &findings, context).await?;
     match findings.failure {
         Some(failure) => Err(failure),
-        None if in_the_way => Ok(Action::requeue(backoff::look_again(backoff::random()))),
+        None if in_the_way || is_awaited => Ok(Action::requeue(backoff::look_again(backoff::random()))),
         None => Ok(Action::requeue(backoff::resync(backoff::random()))),
     }
 }
@@ -356,7 +356,7 @@ fn live<T: DeserializeOwned>(resource: &MailLaser, kind: Kind, context: &Context
 }
 
 /// What the pods are up to: those of the mode of delivery that is wanted, and how many there are of the other.
-fn observation(resource: &MailLaser, context: &Context) -> Observation {
+fn observation(resource: &MailLaser, context: &Context, now: Timestamp) -> Observation {
     let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
     let all = context.caches.pods(&namespace, &name);
     let is_of_set = |pod: &Arc<Pod>| claim::number(&pod.name_any(), &name).is_some();
@@ -364,19 +364,25 @@ fn observation(resource: &MailLaser, context: &Context) -> Observation {
     let deployment = live::<Deployment>(resource, Kind::Deployment, context);
     let set = live::<StatefulSet>(resource, Kind::StatefulSet, context);
     let (main, others) = if resource.spec.delivery.mode == DeliveryMode::Spool {
-        (observe_set(set.as_ref(), resource.spec.replicas, &of_set), of_deployment)
+        (observe_set(set.as_ref(), resource.spec.replicas, &of_set, now), of_deployment)
     } else {
-        (observe(deployment.as_ref(), &of_deployment), of_set)
+        (observe(deployment.as_ref(), &of_deployment, now), of_set)
     };
     let others = others.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).count();
     Observation { others: i32::try_from(others).unwrap_or(i32::MAX), ..main }
 }
 
-/// Writes the status if it differs, and tells of what a person should notice.
-async fn report(resource: &MailLaser, findings: &Findings, context: &Context) -> Result<(), ReconcileError> {
+/// Writes the status if it differs, and tells of what a person should notice. Whether something is waited for,
+/// and no event tells when that is too long.
+async fn report(
+    resource: &MailLaser,
+    findings: &Findings,
+    context: &Context,
+) -> Result<bool, ReconcileError> {
     let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
     let previous = context.status(resource);
-    let mut observation = observation(resource, context);
+    let now = Timestamp::now();
+    let mut observation = observation(resource, context, now);
     if !findings.is_current {
         // What the pods of an earlier version complain about may be mended in this one.
         observation.problem = None;
@@ -393,10 +399,11 @@ async fn report(resource: &MailLaser, findings: &Findings, context: &Context) ->
         observation: &observation,
         notes: &findings.notes,
         webhook_host: findings.webhook_host.clone(),
-        now: Timestamp::now(),
+        now,
     });
+    let is_awaited = is_awaited(&current);
     if previous.as_ref().is_some_and(|previous| own_conditions(previous) == current) {
-        return Ok(());
+        return Ok(is_awaited);
     }
     write_status(resource, &current, context)
         .await
@@ -408,7 +415,7 @@ async fn report(resource: &MailLaser, findings: &Findings, context: &Context) ->
         context.publish(&event, &resource.object_ref(&())).await;
     }
     context.wrote_status(resource, current);
-    Ok(())
+    Ok(is_awaited)
 }
 
 /// A status without the conditions that somebody else keeps in it.

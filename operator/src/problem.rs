@@ -30,6 +30,17 @@ impl Problem {
                 | Reason::ClaimCannotGrow
         )
     }
+
+    /// Whether somebody else has to make what is missing, and may have forgotten to.
+    pub fn is_awaited(&self) -> bool {
+        matches!(
+            self.reason,
+            Reason::SecretNotFound
+                | Reason::ConfigMapNotFound
+                | Reason::ServiceNotFound
+                | Reason::ClaimPending
+        )
+    }
 }
 
 /// One problem for many: the first that stalls, else the first, with the messages of all of its reason.

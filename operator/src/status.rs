@@ -6,13 +6,16 @@
 //!   the resource as it is written is not in force yet. It stays `True` when only the number of pods changes
 //!   or some of them are not ready, as long as one is: what is accepted then is what the resource says.
 //! - While `Stalled` is `True`, nothing is on its way: `Reconciling` is `False` and `Ready` is, too.
+//! - What may still come by itself is waited for as long as pods are. Then it stalls, so that GitOps tools and
+//!   people see what is broken as broken; if it comes after all, the resource goes on.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use mail_laser_crds::MailLaserStatus;
 use mail_laser_crds::conditions::{ConditionType, Reason};
 
 use crate::problem::{Problem, worst};
+use crate::resources::deployment::PROGRESS_DEADLINE_SECONDS;
 use crate::resources::labels;
 use crate::spool::report::Notes;
 use crate::workload::{Counts, Observation, Workload};
@@ -125,6 +128,12 @@ pub fn find(status: &MailLaserStatus, type_: ConditionType) -> Option<&Condition
     status.conditions.iter().find(|condition| condition.type_ == type_.as_str())
 }
 
+/// Whether the resource is to become ready by itself, within a time.
+pub fn is_awaited(status: &MailLaserStatus) -> bool {
+    let is = |type_, value| find(status, type_).is_some_and(|condition| condition.status == value);
+    is(ConditionType::Ready, "False") && is(ConditionType::Reconciling, "True")
+}
+
 fn verdict(situation: &Situation<'_>) -> Verdict {
     let of_pods = with_notes(of_pods(situation.observation), situation.notes);
     if situation.suspended {
@@ -142,7 +151,7 @@ fn verdict(situation: &Situation<'_>) -> Verdict {
     problems.extend(situation.observation.problem.clone());
     match worst(&problems) {
         None => of_pods,
-        Some(problem) if problem.stalls() => Verdict {
+        Some(problem) if problem.stalls() || is_overdue(situation, &problem) => Verdict {
             ready: Claim::new(false, problem.reason, &*problem.message),
             reconciling: Claim::new(false, problem.reason, "nothing is on its way: a person has to act"),
             stalled: Claim::new(true, problem.reason, problem.message),
@@ -174,6 +183,18 @@ fn with_notes(of_pods: Verdict, notes: &Notes) -> Verdict {
         (None, _) => Claim::new(holds, reason, message),
     };
     Verdict { reconciling, ..of_pods }
+}
+
+/// Whether what could have come by itself did not, in the time that pods have to become ready.
+fn is_overdue(situation: &Situation<'_>, problem: &Problem) -> bool {
+    let not_ready = situation
+        .previous
+        .and_then(|status| find(status, ConditionType::Ready))
+        .filter(|ready| ready.status == "False");
+    let deadline = SignedDuration::from_secs(PROGRESS_DEADLINE_SECONDS.into());
+    problem.is_awaited()
+        && not_ready
+            .is_some_and(|ready| situation.now.duration_since(ready.last_transition_time.0) >= deadline)
 }
 
 /// Whether this very version of the resource was in force already, and still is: what failed was only to
@@ -464,6 +485,29 @@ mod tests {
         }
         let status = compute(&failed, Some(&of_another_version), NOW);
         assert!(summary(&status).starts_with("Ready=False/RequestFailed"));
+    }
+
+    #[test]
+    fn what_does_not_come_by_itself_stalls_in_the_end() {
+        let deadline = i64::from(PROGRESS_DEADLINE_SECONDS);
+        let missing = Case { problems: vec![Problem::new(Reason::SecretNotFound, "x")], ..good() };
+        let first = compute(&missing, Some(&compute(&good(), None, NOW - 9999)), NOW);
+        let waiting = compute(&missing, Some(&first), NOW + deadline - 1);
+        assert_eq!(waiting, first);
+        assert!(is_awaited(&waiting) && !is_awaited(&compute(&good(), None, NOW)));
+        let stalled = compute(&missing, Some(&waiting), NOW + deadline);
+        assert_eq!(
+            summary(&stalled),
+            "Ready=False/SecretNotFound Reconciling=False/SecretNotFound Stalled=True/SecretNotFound"
+        );
+        assert!(!is_awaited(&stalled));
+        assert_eq!(compute(&missing, Some(&stalled), NOW + 2 * deadline), stalled);
+        assert!(summary(&compute(&good(), Some(&stalled), NOW + 2 * deadline)).starts_with("Ready=True"));
+        for reason in [Reason::RequestFailed, Reason::WaitingForDeletion, Reason::Growing] {
+            let passing = Case { problems: vec![Problem::new(reason, "x")], ..good() };
+            let status = compute(&passing, Some(&stalled), NOW + 2 * deadline);
+            assert!(summary(&status).ends_with("Stalled=False/NotStalled"), "{}", summary(&status));
+        }
     }
 
     #[test]

@@ -2,10 +2,12 @@
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, StatefulSet};
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodTemplateSpec};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use mail_laser_crds::conditions::Reason;
 
 use crate::problem::Problem;
+use crate::resources::deployment::PROGRESS_DEADLINE_SECONDS;
 use crate::resources::drain::EXIT_DEAD_LETTERS;
 use crate::resources::labels::TEMPLATE_HASH;
 use crate::resources::pod::{self, CONTAINER};
@@ -89,17 +91,30 @@ impl<'a> Pods<'a> {
     fn problem(&self) -> Option<Problem> {
         self.newest.iter().find_map(|pod| refused_configuration(pod))
     }
+
+    /// Whether one of the newest template has not been ready for as long as a Deployment would wait for it.
+    fn is_overdue(&self, now: Timestamp) -> bool {
+        let deadline = SignedDuration::from_secs(PROGRESS_DEADLINE_SECONDS.into());
+        self.newest
+            .iter()
+            .filter_map(|pod| not_ready_since(pod))
+            .any(|since| now.duration_since(since) >= deadline)
+    }
 }
 
 /// Looks at a Deployment, as it is in the cluster, and all its pods.
-pub fn observe(deployment: Option<&Deployment>, pods: &[impl AsRef<Pod>]) -> Observation {
+pub fn observe(deployment: Option<&Deployment>, pods: &[impl AsRef<Pod>], now: Timestamp) -> Observation {
     let Some(deployment) = deployment else { return Observation::default() };
     let template = &deployment.spec.template;
     let pods = Pods::new(template, pods);
     let hint = pods.hint().or_else(|| no_pod(deployment));
+    let workload = progress(deployment, pods.all, pods.newest.len());
+    // Of a rollout that is over the Deployment's own deadline knows nothing any more.
+    let is_down = matches!(workload, Workload::RolledOut(counts) if counts.ready == 0);
+    let is_late = has_exceeded_deadline(deployment) || is_down && pods.is_overdue(now);
     Observation {
-        workload: progress(deployment, pods.all, pods.newest.len()),
-        problem: pods.problem().or_else(|| deadline_exceeded(deployment, hint.as_deref())),
+        problem: pods.problem().or_else(|| is_late.then(|| deadline_exceeded(hint.as_deref()))),
+        workload,
         hint,
         image: pod::image(template).map(str::to_owned),
         others: 0,
@@ -108,7 +123,12 @@ pub fn observe(deployment: Option<&Deployment>, pods: &[impl AsRef<Pod>]) -> Obs
 
 /// Looks at a StatefulSet, as it is in the cluster, and all its pods. There should be `wanted` of them, which may
 /// be more than the StatefulSet says so far.
-pub fn observe_set(set: Option<&StatefulSet>, wanted: i32, pods: &[impl AsRef<Pod>]) -> Observation {
+pub fn observe_set(
+    set: Option<&StatefulSet>,
+    wanted: i32,
+    pods: &[impl AsRef<Pod>],
+    now: Timestamp,
+) -> Observation {
     let Some(set) = set else { return Observation::default() };
     let template = &set.spec.template;
     let pods = Pods::new(template, pods);
@@ -128,14 +148,14 @@ pub fn observe_set(set: Option<&StatefulSet>, wanted: i32, pods: &[impl AsRef<Po
     };
     // Unlike a Deployment it does not remember whether its pods were ever ready.
     let were_up = counts.ready > 0 || pods.newest.iter().any(|pod| was_restarted(pod));
+    let is_rolled_out = all_newest && were_up;
+    // A StatefulSet has no deadline of its own.
+    let is_late = (!is_rolled_out || counts.ready == 0) && pods.is_overdue(now);
+    let hint = pods.hint();
     Observation {
-        workload: if all_newest && were_up {
-            Workload::RolledOut(counts)
-        } else {
-            Workload::RollingOut(counts)
-        },
-        problem: pods.problem(),
-        hint: pods.hint(),
+        workload: if is_rolled_out { Workload::RolledOut(counts) } else { Workload::RollingOut(counts) },
+        problem: pods.problem().or_else(|| is_late.then(|| deadline_exceeded(hint.as_deref()))),
+        hint,
         image: pod::image(template).map(str::to_owned),
         others: 0,
     }
@@ -189,16 +209,25 @@ fn no_pod(deployment: &Deployment) -> Option<String> {
     Some(format!("no pod can be made: {}", quote(failure.message.as_deref()?)))
 }
 
-fn deadline_exceeded(deployment: &Deployment, hint: Option<&str>) -> Option<Problem> {
-    let condition = progressing(deployment)?;
-    let exceeded = is_observed(deployment) && condition.reason.as_deref() == Some(DEADLINE_EXCEEDED);
-    exceeded.then(|| {
-        let why = hint.unwrap_or("look at `kubectl describe` of the pods for the reason");
-        Problem::new(
-            Reason::ProgressDeadlineExceeded,
-            format!("the pods did not become ready in time: {why}"),
-        )
-    })
+fn has_exceeded_deadline(deployment: &Deployment) -> bool {
+    is_observed(deployment)
+        && progressing(deployment).is_some_and(|it| it.reason.as_deref() == Some(DEADLINE_EXCEEDED))
+}
+
+fn deadline_exceeded(hint: Option<&str>) -> Problem {
+    let why = hint.unwrap_or("look at `kubectl describe` of the pods for the reason");
+    Problem::new(Reason::ProgressDeadlineExceeded, format!("the pods did not become ready in time: {why}"))
+}
+
+/// When a pod stopped being ready, or was made, if it is not.
+fn not_ready_since(pod: &Pod) -> Option<Timestamp> {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let ready = conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready");
+    match ready {
+        Some(ready) if ready.status == "True" => None,
+        Some(ready) => ready.last_transition_time.as_ref().map(|time| time.0),
+        None => pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
+    }
 }
 
 /// A daemon that exits with 78 says why, and will say so again until somebody changes something. Between two
@@ -278,6 +307,8 @@ mod tests {
 
     use super::*;
 
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
     fn deployment(generation: i64, observed: i64, counts: [i32; 4], reason: &str) -> Deployment {
         let [wanted, total, updated, ready] = counts;
         serde_json::from_value(serde_json::json!({
@@ -323,7 +354,7 @@ mod tests {
             (deployment(2, 2, [3, 4, 1, 3], ROLLED_OUT), false),
             (deployment(2, 2, [3, 3, 3, 2], "ReplicaSetUpdated"), false),
         ] {
-            let observed = observe(Some(&deployment), &[] as &[Arc<Pod>]);
+            let observed = observe(Some(&deployment), &[] as &[Arc<Pod>], NOW);
             assert_eq!(matches!(observed.workload, Workload::RolledOut(_)), rolled_out, "{deployment:?}");
         }
     }
@@ -334,8 +365,8 @@ mod tests {
         let up = serde_json::json!({});
         let of_new = [pod("a", "new", true, up.clone())];
         let of_old = [pod("a", "old", true, up)];
-        assert!(matches!(observe(Some(&changed), &of_new).workload, Workload::RolledOut(_)));
-        assert!(matches!(observe(Some(&changed), &of_old).workload, Workload::RollingOut(_)));
+        assert!(matches!(observe(Some(&changed), &of_new, NOW).workload, Workload::RolledOut(_)));
+        assert!(matches!(observe(Some(&changed), &of_old, NOW).workload, Workload::RollingOut(_)));
     }
 
     #[test]
@@ -348,7 +379,7 @@ mod tests {
             serde_json::json!({"state": waiting, "lastState": terminated(78, said)}),
             serde_json::json!({"state": {"running": {}}, "lastState": terminated(78, said)}),
         ] {
-            let problem = observe(Some(&deployment), &[pod("a", "new", false, state)]).problem.unwrap();
+            let problem = observe(Some(&deployment), &[pod("a", "new", false, state)], NOW).problem.unwrap();
             assert_eq!(problem.reason, Reason::InvalidConfiguration);
             assert!(
                 problem.message.ends_with("Pod a said: first problem; second problem"),
@@ -365,7 +396,7 @@ mod tests {
         for pod in
             [pod("a", "old", false, end(78)), pod("a", "new", true, end(78)), pod("a", "new", false, end(1))]
         {
-            assert_eq!(observe(Some(&deployment), &[pod]).problem, None);
+            assert_eq!(observe(Some(&deployment), &[pod], NOW).problem, None);
         }
     }
 
@@ -373,7 +404,7 @@ mod tests {
     fn a_missed_deadline_names_the_cause() {
         let deployment = deployment(2, 2, [1, 1, 1, 0], DEADLINE_EXCEEDED);
         let waiting = serde_json::json!({"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}});
-        let problem = observe(Some(&deployment), &[pod("a", "new", false, waiting)]).problem.unwrap();
+        let problem = observe(Some(&deployment), &[pod("a", "new", false, waiting)], NOW).problem.unwrap();
         assert_eq!(problem.reason, Reason::ProgressDeadlineExceeded);
         assert!(problem.message.contains("pod a: ImagePullBackOff: no such image"), "{}", problem.message);
     }
@@ -386,7 +417,7 @@ mod tests {
         }));
         deployment.status.as_mut().unwrap().conditions.get_or_insert_default().push(failure.unwrap());
         let pods: [Arc<Pod>; 0] = [];
-        let observed = observe(Some(&deployment), &pods);
+        let observed = observe(Some(&deployment), &pods, NOW);
         assert_eq!(observed.hint.as_deref(), Some("no pod can be made: exceeded quota: small"));
     }
 
@@ -425,7 +456,7 @@ mod tests {
         ] {
             let set = set(generation, counts, revisions);
             let observed =
-                observe_set(Some(&set), counts[0], &[pod("a-0", pod_is.0, false, pod_is.1.clone())]);
+                observe_set(Some(&set), counts[0], &[pod("a-0", pod_is.0, false, pod_is.1.clone())], NOW);
             assert_eq!(matches!(observed.workload, Workload::RolledOut(_)), rolled_out, "{set:?}");
             assert_eq!(observed.image.as_deref(), Some("daemon:1"));
         }
@@ -433,9 +464,50 @@ mod tests {
 
     #[test]
     fn a_set_that_waits_for_a_drain_is_short_of_pods() {
-        let observed = observe_set(Some(&set(2, [1, 1, 1, 1], ["b", "b"])), 3, &[] as &[Arc<Pod>]);
+        let observed = observe_set(Some(&set(2, [1, 1, 1, 1], ["b", "b"])), 3, &[] as &[Arc<Pod>], NOW);
         let Workload::RolledOut(counts) = observed.workload else { panic!("{observed:?}") };
         assert_eq!((counts.wanted, counts.ready), (3, 1));
+    }
+
+    /// One that stopped being ready so many seconds before `NOW`, or was made then.
+    fn down_for(seconds: i64, was_ready: bool) -> Arc<Pod> {
+        let since = (NOW - SignedDuration::from_secs(seconds)).to_string();
+        let conditions = if was_ready {
+            serde_json::json!([{"type": "Ready", "status": "False", "lastTransitionTime": since}])
+        } else {
+            serde_json::json!([])
+        };
+        Arc::new(
+            serde_json::from_value(serde_json::json!({
+                "metadata": {"name": "a-0", "annotations": {TEMPLATE_HASH: "new"}, "creationTimestamp": since},
+                "status": {"conditions": conditions},
+            }))
+            .unwrap(),
+        )
+    }
+
+    #[test]
+    fn pods_have_a_deadline_where_kubernetes_has_none() {
+        let deadline = i64::from(PROGRESS_DEADLINE_SECONDS);
+        for was_ready in [true, false] {
+            for (seconds, counts, revisions, is_late) in [
+                (deadline, [1, 1, 1, 0], ["b", "b"], true),
+                (deadline - 1, [1, 1, 1, 0], ["b", "b"], false),
+                (deadline, [2, 2, 1, 1], ["a", "b"], true),
+                // It serves, in part.
+                (deadline, [2, 2, 2, 1], ["b", "b"], false),
+            ] {
+                let pods = [down_for(seconds, was_ready)];
+                let observed = observe_set(Some(&set(2, counts, revisions)), counts[0], &pods, NOW);
+                let reason = observed.problem.map(|problem| problem.reason);
+                assert_eq!(reason, is_late.then_some(Reason::ProgressDeadlineExceeded), "{counts:?}");
+            }
+            for (ready, reason, is_late) in [(0, ROLLED_OUT, true), (1, ROLLED_OUT, false), (0, "x", false)] {
+                let deployment = deployment(1, 1, [2, 2, 2, ready], reason);
+                let observed = observe(Some(&deployment), &[down_for(deadline, was_ready)], NOW);
+                assert_eq!(observed.problem.is_some(), is_late, "{ready} {reason}");
+            }
+        }
     }
 
     #[test]
@@ -454,7 +526,7 @@ mod tests {
             "status": {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]},
         }))
         .unwrap();
-        let observed = observe(Some(&deployment(1, 1, [1, 1, 1, 0], "x")), &[Arc::new(pod)]);
+        let observed = observe(Some(&deployment(1, 1, [1, 1, 1, 0], "x")), &[Arc::new(pod)], NOW);
         assert_eq!(observed.hint.as_deref(), Some("pod a has no node: 0/1 nodes"));
     }
 }

@@ -9,8 +9,8 @@ use super::{REVISION_HISTORY_LIMIT, labels};
 use crate::evaluate::Dereferenced;
 use crate::validate::ValidatedMailLaser;
 
-/// The default of Kubernetes.
-const PROGRESS_DEADLINE_SECONDS: i32 = 600;
+/// The default of Kubernetes. What has no deadline there has the same one here.
+pub const PROGRESS_DEADLINE_SECONDS: i32 = 600;
 
 /// The Deployment of a resource.
 pub fn build(resource: &ValidatedMailLaser, references: &Dereferenced, ipv6: bool) -> Deployment {
