@@ -3,7 +3,7 @@
 
 cluster := tests/cluster/cluster
 
-.PHONY: help demo test bench soak generate images cluster-up cluster-down lint unit gitops fuzz e2e clean
+.PHONY: help demo test bench soak generate images cluster-up cluster-down lint unit gitops charts fuzz e2e clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,10 +20,12 @@ bench: ## speed and memory, as ratios to peers measured in the same run; RECORD=
 soak: ## what takes too long for every change: 200 kills under load, faults of the disk, fuzzing for 10 minutes each
 	@tests/soak
 
-generate: ## write what is generated: deploy/crd/, the schemas in docs/ and tests/gitops/statuses.json
+generate: ## write what is generated: deploy/crd/, files/ of the charts, the schemas in docs/ and tests/gitops/statuses.json
 	mkdir -p target
 	cargo run --quiet --locked --package mail-laser-crds --bin crdgen >target/crd.yaml
 	mv target/crd.yaml deploy/crd/mail-laser.dev_maillasers.yaml
+	cp deploy/crd/mail-laser.dev_maillasers.yaml deploy/helm/mail-laser-crds/files/
+	sed -n '/^rules:/,/^---/{/^---/d;p}' deploy/rbac.yaml >deploy/helm/mail-laser-operator/files/rules.yaml
 	UPDATE_EXPECT=1 cargo test --quiet --locked --workspace --test mails -- schema documentation >/dev/null
 	UPDATE_EXPECT=1 cargo test --quiet --locked --package mail-laser-routes --test schema >/dev/null
 	UPDATE_EXPECT=1 cargo test --quiet --locked --workspace --test gitops >/dev/null
@@ -48,6 +50,9 @@ unit: ## all tests that need no cluster
 
 gitops: ## what Argo CD and Flux make of a MailLaser, by their own code
 	@tests/gitops/run
+
+charts: ## the Helm charts, by the real helm, against what kustomize makes of deploy/
+	@tests/charts/run
 
 fuzz: ## what comes from the network, FUZZ_SECONDS=20 for each target; TARGET=<name> for one
 	@tests/fuzz $(TARGET)
