@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::mail::Numbered;
 use crate::sink::Sink;
 
 /// Who gets all the mail.
@@ -83,27 +84,29 @@ struct Sending {
 }
 
 impl Sending {
-    /// Waits until another mail may be sent; `false` when there is none left.
-    async fn may_go_on(&self) -> bool {
+    /// Waits until another mail may be sent, and gives it its number; `None` when there is none left.
+    async fn next(&self) -> Option<u64> {
         let number = self.sent.fetch_add(1, Ordering::Relaxed);
         let arrived = || self.sink.arrived() - self.arrived_before;
         while number < self.load.mails && number >= arrived() + self.load.under_way_max {
             tokio::time::sleep(PAUSE).await;
         }
-        number < self.load.mails
+        (number < self.load.mails).then_some(number)
     }
 
     async fn over_one(&self, mut client: Client) -> anyhow::Result<()> {
-        while self.may_go_on().await {
-            client.mail(&self.load.content).await?;
+        let mut mail = Numbered::new(&self.load.content)?;
+        while let Some(number) = self.next().await {
+            client.mail(mail.with(number)).await?;
         }
         client.quit().await
     }
 
     async fn over_many(&self) -> anyhow::Result<()> {
-        while self.may_go_on().await {
+        let mut mail = Numbered::new(&self.load.content)?;
+        while let Some(number) = self.next().await {
             let mut client = Client::greeted(self.server).await?;
-            client.mail(&self.load.content).await?;
+            client.mail(mail.with(number)).await?;
             client.quit().await?;
         }
         Ok(())
