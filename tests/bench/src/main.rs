@@ -6,7 +6,9 @@
 mod load;
 mod machine;
 mod mail;
+mod metrics;
 mod peer;
+mod postfix;
 mod process;
 mod report;
 mod rows;

@@ -74,9 +74,18 @@ impl Process {
     }
 
     /// Ends it; what it still holds is of no interest.
-    pub(crate) async fn kill(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn kill(self) -> anyhow::Result<()> {
+        self.end_by(Signal::KILL).await
+    }
+
+    /// Asks it to end, and what it has started with it.
+    pub(crate) async fn terminate(self) -> anyhow::Result<()> {
+        self.end_by(Signal::TERM).await
+    }
+
+    async fn end_by(mut self, signal: Signal) -> anyhow::Result<()> {
         if let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
-            kill_process(pid, Signal::KILL)?;
+            kill_process(pid, signal)?;
         }
         tokio::time::timeout(PATIENCE, self.child.wait()).await.context("it does not end")??;
         Ok(())

@@ -3,10 +3,14 @@
 
 mod acceptance;
 mod attachment;
+mod backlog;
+mod confirm;
+mod drain;
 mod latency;
 mod memory;
 mod sessions;
 mod slow_webhook;
+mod spool;
 mod start;
 mod throughput;
 
@@ -14,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::load::Load;
+use crate::metrics;
 use crate::peer::{Peer, Running, Tools};
 use crate::report::Row;
 use crate::sink::{Pace, Sink};
@@ -23,6 +28,13 @@ const CONCURRENCY: u32 = 64;
 
 /// How long the mails of one measurement may take to arrive.
 const ARRIVAL_MAX: Duration = Duration::from_secs(120);
+
+/// How long it may take until a webhook that refuses is left alone: some deliveries with all of their
+/// retries.
+const OPEN_MAX: Duration = Duration::from_secs(30);
+
+/// How long a process may settle before its memory is read.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// The rows of all measurements whose name contains `only`, in the order of the table.
 pub(crate) async fn measure(tools: &Tools, rounds: usize, only: &str) -> anyhow::Result<Vec<Row>> {
@@ -48,6 +60,18 @@ pub(crate) async fn measure(tools: &Tools, rounds: usize, only: &str) -> anyhow:
     }
     if asked("sessions") {
         rows.extend(sessions::rows(tools, rounds).await?);
+    }
+    if asked("confirm") {
+        rows.push(confirm::row(tools, rounds).await?);
+    }
+    if asked("spool") {
+        rows.extend(spool::rows(tools, rounds).await?);
+    }
+    if asked("drain") {
+        rows.extend(drain::rows(tools, rounds).await?);
+    }
+    if asked("backlog") {
+        rows.extend(backlog::rows(tools).await?);
     }
     if asked("latency") {
         rows.push(latency::row(tools).await?);
@@ -82,11 +106,32 @@ impl Bench {
         Ok(started)
     }
 
+    /// Waits until the circuit of the daemon's webhook is open.
+    async fn wait_for_open_circuit(&self) -> anyhow::Result<()> {
+        const SERIES: &str = "mail_laser_circuit_breaker_state{route=\"default\"}";
+        const OPEN: u64 = 2;
+        metrics::wait_for(self.running.metrics, SERIES, OPEN, OPEN_MAX).await
+    }
+
+    /// Ends the peer: Postfix is many processes, which end together when the first is asked to.
+    async fn end(self, peer: Peer) -> anyhow::Result<()> {
+        match peer {
+            Peer::Postfix => self.running.process.terminate().await,
+            _ => self.running.process.kill().await,
+        }
+    }
+
     /// Sends `load`; mails a second, until the last has arrived.
     async fn rate(&self, load: &Load) -> anyhow::Result<f64> {
         let started = self.carry(load).await?;
         Ok(per_second(load.mails, self.sink.arrival(self.sink.arrived())? - started))
     }
+}
+
+/// Resident memory in KiB, once nothing happens any more.
+async fn settled(bench: &Bench) -> anyhow::Result<f64> {
+    tokio::time::sleep(SETTLE).await;
+    Ok(bench.running.process.resident_kib()? as f64)
 }
 
 fn per_second(mails: u64, time: Duration) -> f64 {

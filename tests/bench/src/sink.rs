@@ -2,7 +2,7 @@
 //! measures, and knows when each mail was there whole.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
 
 /// Bytes of one read: the JSON of a small mail fits, and a large one needs few.
 const READ_BYTES: usize = 64 * 1024;
@@ -45,6 +46,7 @@ pub(crate) struct Sink {
 
 struct Shared {
     pace: Pace,
+    away: AtomicBool,
     delays: mpsc::Sender<Delay>,
     arrived: AtomicU64,
     broken: AtomicU64,
@@ -69,6 +71,7 @@ impl Sink {
         std::thread::spawn(move || answer_in_turn(&due));
         let shared = Arc::new(Shared {
             pace,
+            away: AtomicBool::new(false),
             delays,
             arrived: AtomicU64::new(0),
             broken: AtomicU64::new(0),
@@ -84,6 +87,11 @@ impl Sink {
         self.address
     }
 
+    /// Refuses all mails from now on, or takes them again. Those that were refused have not arrived.
+    pub(crate) fn set_away(&self, away: bool) {
+        self.shared.away.store(away, Ordering::Relaxed);
+    }
+
     /// How many mails there were.
     pub(crate) fn arrived(&self) -> u64 {
         self.shared.arrived.load(Ordering::Relaxed)
@@ -95,8 +103,12 @@ impl Sink {
         self.shared.arrivals().get(index).copied().with_context(|| format!("mail {number} has not arrived"))
     }
 
-    /// Waits until `mails` have arrived.
-    pub(crate) async fn wait_for(&self, mails: u64, limit: Duration) -> anyhow::Result<()> {
+    /// Waits until the first mail has arrived.
+    pub(crate) async fn wait_for_first(&self, limit: Duration) -> anyhow::Result<()> {
+        self.wait_for_at_least(1, limit).await
+    }
+
+    async fn wait_for_at_least(&self, mails: u64, limit: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + limit;
         while self.arrived() < mails {
             ensure!(
@@ -106,6 +118,12 @@ impl Sink {
             );
             tokio::time::sleep(PAUSE).await;
         }
+        Ok(())
+    }
+
+    /// Waits until `mails` have arrived, and no more than those.
+    pub(crate) async fn wait_for(&self, mails: u64, limit: Duration) -> anyhow::Result<()> {
+        self.wait_for_at_least(mails, limit).await?;
         let broken = self.shared.broken.load(Ordering::Relaxed);
         ensure!(broken == 0, "{broken} connections to the webhook broke, or carried what is no JSON");
         ensure!(self.arrived() == mails, "{} mails arrived instead of {mails}", self.arrived());
@@ -175,6 +193,10 @@ async fn converse(mut stream: TcpStream, shared: &Shared) -> anyhow::Result<()> 
             missing -= read;
         }
         ensure!(last == Some(b'}'), "a body that is no JSON object");
+        if shared.away.load(Ordering::Relaxed) {
+            stream.write_all(REFUSAL).await?;
+            continue;
+        }
         shared.record();
         match shared.pace {
             Pace::AtOnce => {}
@@ -223,6 +245,20 @@ mod tests {
         assert_eq!(request(head).unwrap(), Some((head.len(), 12)));
         assert_eq!(request(&head[..head.len() - 1]).unwrap(), None);
         assert!(request(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_has_not_arrived() {
+        let sink = Sink::start(Pace::AtOnce).await.unwrap();
+        let mut client = TcpStream::connect(sink.address()).await.unwrap();
+        for (away, answer) in [(true, REFUSAL), (false, ANSWER)] {
+            sink.set_away(away);
+            client.write_all(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}").await.unwrap();
+            let mut answered = vec![0; answer.len()];
+            client.read_exact(&mut answered).await.unwrap();
+            assert_eq!(answered, answer);
+        }
+        assert_eq!(sink.arrived(), 1);
     }
 
     #[tokio::test]

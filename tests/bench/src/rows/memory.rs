@@ -1,17 +1,12 @@
 //! Resident memory: idle, for each idle connection, and after many mails.
 
-use std::time::Duration;
-
 use crate::load::{Client, Load};
 use crate::mail;
 use crate::peer::{Peer, Tools};
 use crate::report::Row;
 use crate::sink::Pace;
 
-use super::{Bench, CONCURRENCY};
-
-/// How long a process may settle before its memory is read.
-const SETTLE: Duration = Duration::from_secs(1);
+use super::{Bench, CONCURRENCY, settled};
 
 /// Enough that pages shared with others do not matter, and below the daemon's bound and common
 /// limits of open files.
@@ -86,11 +81,6 @@ async fn measure(tools: &Tools, peer: Peer, mails: u64) -> anyhow::Result<Memory
     let after_all = settled(&bench).await?;
     bench.running.process.kill().await?;
     Ok(Memory { idle, per_connection, after_first, after_all })
-}
-
-async fn settled(bench: &Bench) -> anyhow::Result<f64> {
-    tokio::time::sleep(SETTLE).await;
-    Ok(bench.running.process.resident_kib()? as f64)
 }
 
 fn mib(kib: f64) -> String {
