@@ -73,10 +73,7 @@ mod tests {
             let (mail, parsed) = mail_of(head(reverse_path, &recipients), b"content".to_vec(), 1).unwrap();
             assert_eq!(mail.id, MailId::new(UNIX_EPOCH, [7; 10]));
             assert_eq!(mail.reverse_path.as_str(), reverse_path);
-            assert_eq!(
-                (millis(mail.received_at), mail.trace.as_deref()),
-                (1_000_000, Some("from c"))
-            );
+            assert_eq!((millis(mail.received_at), mail.trace.as_deref()), (1_000_000, Some("from c")));
             assert_eq!(parsed.iter().map(Address::as_str).collect::<Vec<_>>(), recipients);
             assert_eq!(mail.content, b"content");
         }
