@@ -11,7 +11,8 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::caches::Lists;
+use crate::clock;
+use crate::health::Health;
 use crate::metrics::text;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -19,21 +20,21 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 #[derive(Clone)]
 struct Shared {
     registry: Arc<Registry>,
-    lists: Lists,
+    health: Health,
 }
 
-/// Serves `/metrics`, `/healthz` (the process answers) and `/readyz` (all there is in the cluster is known)
-/// until `shutdown`.
+/// Serves `/metrics`, and what [`crate::health`] knows, until `shutdown`: `/healthz` (no loop is stuck) and
+/// `/readyz` (this process can do its part).
 ///
 /// # Errors
 /// When the socket fails.
 pub(crate) async fn serve(
     listener: TcpListener,
     registry: Arc<Registry>,
-    lists: Lists,
+    health: Health,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router(Shared { registry, lists }))
+    axum::serve(listener, router(Shared { registry, health }))
         .with_graceful_shutdown(shutdown.cancelled_owned())
         .await
 }
@@ -41,7 +42,7 @@ pub(crate) async fn serve(
 fn router(shared: Shared) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
-        .route("/healthz", get(|| async {}))
+        .route("/healthz", get(liveness))
         .route("/readyz", get(readiness))
         .with_state(shared)
 }
@@ -53,10 +54,21 @@ async fn metrics(State(shared): State<Shared>) -> Response {
     }
 }
 
+async fn liveness(State(shared): State<Shared>) -> Response {
+    let stuck = shared.health.stuck(clock::now());
+    if let Some(why) = &stuck {
+        tracing::error!(why, "operator is stuck, and has to be started anew");
+    }
+    answer(stuck, StatusCode::INTERNAL_SERVER_ERROR)
+}
+
 async fn readiness(State(shared): State<Shared>) -> Response {
-    if shared.lists.are_complete() {
-        StatusCode::OK.into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the caches are not filled yet\n").into_response()
+    answer(shared.health.unready(clock::now()), StatusCode::SERVICE_UNAVAILABLE)
+}
+
+fn answer(trouble: Option<String>, code: StatusCode) -> Response {
+    match trouble {
+        None => StatusCode::OK.into_response(),
+        Some(trouble) => (code, trouble + "\n").into_response(),
     }
 }

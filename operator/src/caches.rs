@@ -52,15 +52,15 @@ pub struct Caches {
 pub struct Lists(Arc<watch::Sender<usize>>);
 
 impl Lists {
-    fn none_expected() -> Self {
+    pub(crate) fn none_expected() -> Self {
         Self(Arc::new(watch::Sender::new(0)))
     }
 
-    fn expect_one_more(&self) {
+    pub(crate) fn expect_one_more(&self) {
         self.0.send_modify(|missing| *missing += 1);
     }
 
-    fn one_more_is_there(&self) {
+    pub(crate) fn one_more_is_there(&self) {
         self.0.send_modify(|missing| *missing = missing.saturating_sub(1));
     }
 

@@ -28,9 +28,11 @@ use tokio_util::task::TaskTracker;
 use crate::apply::{Applier, Outcome, Removal, sent};
 use crate::backoff;
 use crate::caches::{Caches, Guarded};
+use crate::clock;
 use crate::dereference::Dereferencer;
 use crate::error::{ReconcileError, RequestError, Verb, chain, is_namespace_terminating};
 use crate::events::{events, left_behind};
+use crate::health;
 use crate::kinds::Kind;
 use crate::metrics::{Ending, Metrics};
 use crate::problem::Problem;
@@ -50,6 +52,9 @@ const RECONCILE_TIMEOUT: Duration = Duration::from_secs(25);
 /// say so when an API server, or a webhook in it, takes too long.
 const WRITING_TIMEOUT: Duration = Duration::from_secs(18);
 
+/// How long an Event may take. The loop of the controller waits for those of resources that are gone.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// What all reconciliations share.
 pub struct Context {
     client: Client,
@@ -62,6 +67,7 @@ pub struct Context {
     applier: Applier,
     /// The reconciliations that are under way; closed when no more shall begin.
     under_way: TaskTracker,
+    health: health::Controller,
     /// How often each resource failed in a row.
     failures: Mutex<HashMap<Key, u32>>,
     /// The status that was written last, with the version that the resource had in the cache then: while the
@@ -80,7 +86,14 @@ fn key(resource: &impl ResourceExt) -> Key {
 
 impl Context {
     /// What reconciliations share when they begin.
-    pub fn new(client: Client, image: String, ipv6: bool, caches: Caches, metrics: Metrics) -> Self {
+    pub fn new(
+        client: Client,
+        image: String,
+        ipv6: bool,
+        caches: Caches,
+        metrics: Metrics,
+        health: health::Controller,
+    ) -> Self {
         Self {
             image,
             ipv6,
@@ -91,6 +104,7 @@ impl Context {
             metrics,
             client,
             under_way: TaskTracker::new(),
+            health,
             failures: Mutex::default(),
             statuses: Mutex::default(),
             known: Mutex::default(),
@@ -124,11 +138,13 @@ impl Context {
 
     /// The status says the same, so nothing is lost with an Event that would be worth another try.
     async fn publish(&self, event: &Event, about: &ObjectReference) {
-        if let Err(error) = self.recorder.publish(event, about).await
-            && !is_namespace_terminating(&error)
-        {
-            let (namespace, name) = (&about.namespace, &about.name);
-            tracing::warn!(namespace, name, error = chain(&error), "event could not be written");
+        let (namespace, name) = (&about.namespace, &about.name);
+        match tokio::time::timeout(EVENT_TIMEOUT, self.recorder.publish(event, about)).await {
+            Ok(Err(error)) if !is_namespace_terminating(&error) => {
+                tracing::warn!(namespace, name, error = chain(&error), "event could not be written");
+            }
+            Ok(_) => {}
+            Err(_elapsed) => tracing::warn!(namespace, name, "event could not be written in time"),
         }
     }
 
@@ -225,6 +241,7 @@ pub async fn reconcile(resource: Arc<Guarded>, context: Arc<Context>) -> Result<
     if context.under_way.is_closed() {
         return Ok(Action::await_change());
     }
+    let _watched = context.health.begin(clock::now());
     let begin = Instant::now();
     let reconciliation = AssertUnwindSafe(reconcile_readable(resource, &context)).catch_unwind();
     let result = match tokio::time::timeout(RECONCILE_TIMEOUT, reconciliation).await {

@@ -128,6 +128,12 @@ pub enum RunError {
     /// The server of metrics and health failed.
     #[error("the server of metrics and health failed")]
     Admin(#[source] std::io::Error),
+    /// The way to the API server cannot be taken.
+    #[error("no client for the Kubernetes API could be made")]
+    Client(#[source] kube::Error),
+    /// The election ended, which it never does by itself.
+    #[error("the election of the leader ended unexpectedly")]
+    ElectionEnded,
     /// A watch ended, which none ever does by itself.
     #[error("a watch ended unexpectedly")]
     WatchEnded,

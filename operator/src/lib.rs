@@ -1,21 +1,27 @@
 //! Reconciles `MailLaser` resources into everything that the daemon needs in a cluster.
 //!
-//! [`run`] is the operator. It watches resources, what they own and what they refer to, and for each resource
-//! that something happened to does what [`controller`] describes. Decisions are pure functions of API types:
-//! [`validate`], [`resources`], [`spool`], [`diff`], [`ownership`], [`workload`], [`status`], [`events`]. Only
-//! [`caches`], [`dereference`], [`apply`], [`workloads`] and [`controller`] have to do with a client.
+//! [`run`] is the operator. Several may run, of which one leads: [`lease`] decides which, [`election`] asks for it,
+//! and [`fence`] keeps the others from writing. The leader watches resources, what they own and what they refer to,
+//! and for each resource that something happened to does what [`controller`] describes. Decisions are pure functions
+//! of API types: [`validate`], [`resources`], [`spool`], [`diff`], [`ownership`], [`workload`], [`status`],
+//! [`events`]. Only [`caches`], [`dereference`], [`apply`], [`workloads`] and [`controller`] have to do with a client.
 
 mod admin;
 pub mod apply;
 mod backoff;
 pub mod caches;
+pub mod clock;
 pub mod controller;
 pub mod dereference;
 pub mod diff;
+pub mod election;
 pub mod error;
 pub mod evaluate;
 pub mod events;
+pub mod fence;
+pub mod health;
 pub mod kinds;
+pub mod lease;
 mod managed_fields;
 mod metrics;
 pub mod ownership;
@@ -45,7 +51,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::caches::{Caches, Watches};
 use crate::controller::Context;
+use crate::election::{Election, Terms};
 use crate::error::{RunError, chain};
+use crate::fence::Fence;
+use crate::health::{Health, QUEUE_LOOK};
 use crate::metrics::Metrics;
 
 /// How many resources are reconciled at once. Each holds at most one request, so this also bounds what the
@@ -59,6 +68,8 @@ pub struct Config {
     pub image: String,
     /// The namespace to watch; all when absent.
     pub namespace: Option<String>,
+    /// The namespace of the Lease; the operator's own when absent.
+    pub lease_namespace: Option<String>,
     /// Whether pods listen on IPv6, and by it on IPv4; see [`has_ipv6`].
     pub ipv6: bool,
     /// Where metrics and health are served; nowhere when absent.
@@ -70,46 +81,118 @@ pub fn has_ipv6() -> bool {
     StdTcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
 }
 
-/// Runs the operator until `shutdown`; reconciliations that are under way are finished.
+/// Runs the operator until `shutdown`. It reconciles while it holds the Lease, and stands by while another does;
+/// reconciliations that are under way at the end are finished before the Lease is released.
 ///
 /// # Errors
-/// When the server of metrics and health fails, or a watch ends.
-pub async fn run(client: Client, config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
+/// When there is no way to the API server, the server of metrics and health fails, or a loop ends that never should.
+pub async fn run(cluster: kube::Config, config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
-    let (caches, watches) = Caches::start(&client, config.namespace.as_deref());
-    let Watches { resources, tasks: mut watches, wake_ups } = watches;
-    let lists = caches.lists().clone();
-    let context = Arc::new(Context::new(client, config.image, config.ipv6, caches, metrics));
-
-    let mut tasks = JoinSet::new();
-    if let Some(listener) = config.admin {
-        let server = admin::serve(listener, Arc::new(registry), lists.clone(), shutdown.clone());
-        tasks.spawn(async { server.await.map_err(RunError::Admin) });
+    let health = Health::new(clock::now());
+    let Config { image, namespace, lease_namespace, ipv6, admin } = config;
+    let mut servers = JoinSet::new();
+    if let Some(listener) = admin {
+        let server = admin::serve(listener, Arc::new(registry), health.clone(), shutdown.clone());
+        servers.spawn(async { server.await.map_err(RunError::Admin) });
     }
-    tasks.spawn(async move {
-        lists.ready().await;
-        tracing::info!("caches are filled");
-        Ok(())
-    });
 
-    // The watch of resources is one of those that wake the controller, so it needs none of its own.
-    let reconciliations = Controller::for_stream(futures::stream::pending(), resources)
-        .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
-        .reconcile_on(stream(wake_ups))
-        .run(controller::reconcile, controller::error_policy, Arc::clone(&context))
-        .for_each(|result| async {
-            if let Err(error) = result {
-                note(&error, &context).await;
+    // A client of its own: the requests of the controllers do not stand before a renewal.
+    let client = Client::try_from(cluster.clone()).map_err(RunError::Client)?;
+    let lease_namespace = lease_namespace.unwrap_or_else(|| cluster.default_namespace.clone());
+    let (election, mut terms) = Election::new(client, &lease_namespace, health.clone(), metrics.clone());
+    let resign = CancellationToken::new();
+    let election = tokio::spawn(election.run(resign.clone()));
+
+    let leader = Leader { cluster, image, namespace, ipv6, health, metrics };
+    let outcome = tokio::select! {
+        outcome = leader.serve(&mut terms, &shutdown) => outcome,
+        error = first_error(&mut servers) => Err(error),
+    };
+    resign.cancel();
+    // It does not fail; and if it panicked, the Lease ends by itself.
+    let _ = election.await;
+    outcome
+}
+
+/// What a term begins with.
+struct Leader {
+    cluster: kube::Config,
+    image: String,
+    namespace: Option<String>,
+    ipv6: bool,
+    health: Health,
+    metrics: Metrics,
+}
+
+impl Leader {
+    /// Serves one term after the other, until `shutdown`. Between them nothing is kept: to stand by costs no memory
+    /// and no watches, and what another leader did meanwhile is not taken for what this one did.
+    async fn serve(&self, terms: &mut Terms, shutdown: &CancellationToken) -> Result<(), RunError> {
+        loop {
+            let fence = tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                term = terms.wait_for(Option::is_some) => term.map_err(|_| RunError::ElectionEnded)?.clone(),
+            };
+            let Some(fence) = fence else { continue };
+            let outcome = tokio::select! {
+                outcome = self.lead(fence.clone(), shutdown) => Some(outcome),
+                over = terms.wait_for(|term| is_over(&fence, term.as_ref())) => {
+                    over.err().map(|_| Err(RunError::ElectionEnded))
+                }
+            };
+            self.health.lead(Vec::new());
+            if let Some(outcome) = outcome {
+                return outcome;
             }
-        });
-    // Reconciliations that are under way end only while the controller is polled.
-    tokio::select! {
-        () = stop(&shutdown, &context) => Ok(()),
-        () = reconciliations => Err(RunError::WatchEnded),
-        Some(_) = watches.join_next() => Err(RunError::WatchEnded),
-        error = first_error(&mut tasks) => Err(error),
+        }
     }
+
+    /// Runs the controller until `shutdown`. All that it started ends when this is dropped.
+    async fn lead(&self, fence: Fence, shutdown: &CancellationToken) -> Result<(), RunError> {
+        let client = fence::client(&self.cluster, fence).map_err(RunError::Client)?;
+        let (caches, watches) = Caches::start(&client, self.namespace.as_deref());
+        let Watches { resources, tasks: mut watches, wake_ups } = watches;
+        let lists = caches.lists().clone();
+        let controller = health::Controller::new(lists.clone(), clock::now());
+        self.health.lead(vec![controller.clone()]);
+        let context = Arc::new(Context::new(
+            client,
+            self.image.clone(),
+            self.ipv6,
+            caches,
+            self.metrics.clone(),
+            controller.clone(),
+        ));
+        let filled = async {
+            lists.ready().await;
+            tracing::info!("caches are filled");
+            std::future::pending().await
+        };
+
+        // The watch of resources is one of those that wake the controller, so it needs none of its own.
+        let reconciliations = Controller::for_stream(futures::stream::pending(), resources)
+            .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
+            .reconcile_on(queue(wake_ups, controller))
+            .run(controller::reconcile, controller::error_policy, Arc::clone(&context))
+            .for_each(|result| async {
+                if let Err(error) = result {
+                    note(&error, &context).await;
+                }
+            });
+        // Reconciliations that are under way end only while the controller is polled.
+        tokio::select! {
+            () = stop(shutdown, &context) => Ok(()),
+            () = reconciliations => Err(RunError::WatchEnded),
+            Some(_) = watches.join_next() => Err(RunError::WatchEnded),
+            never = filled => never,
+        }
+    }
+}
+
+/// Another term may have begun meanwhile.
+fn is_over(term: &Fence, now: Option<&Fence>) -> bool {
+    now.is_none_or(|now| !now.is_same(term))
 }
 
 async fn stop(shutdown: &CancellationToken, context: &Context) {
@@ -117,9 +200,16 @@ async fn stop(shutdown: &CancellationToken, context: &Context) {
     context.finish().await;
 }
 
-fn stream<T>(receiver: mpsc::Receiver<T>) -> impl futures::Stream<Item = T> {
-    futures::stream::unfold(receiver, |mut receiver| async {
-        receiver.recv().await.map(|item| (item, receiver))
+/// What wakes a controller. It says that the controller goes on, for only the controller's own loop gets it to.
+fn queue<T>(wake_ups: mpsc::Receiver<T>, health: health::Controller) -> impl futures::Stream<Item = T> {
+    let look = tokio::time::interval(QUEUE_LOOK);
+    futures::stream::unfold((wake_ups, look, health), |(mut wake_ups, mut look, health)| async {
+        loop {
+            tokio::select! {
+                item = wake_ups.recv() => return item.map(|item| (item, (wake_ups, look, health))),
+                _ = look.tick() => health.goes_on(clock::now()),
+            }
+        }
     })
 }
 

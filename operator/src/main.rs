@@ -21,6 +21,9 @@ struct Args {
     /// The namespace to watch; all by default.
     #[arg(long, env = "MAIL_LASER_OPERATOR_NAMESPACE")]
     namespace: Option<String>,
+    /// Where the Lease is that says who leads; in a cluster by default the operator's own namespace.
+    #[arg(long, env = "MAIL_LASER_OPERATOR_LEASE_NAMESPACE")]
+    lease_namespace: Option<String>,
     /// Where /metrics, /healthz and /readyz are served.
     #[arg(long, env = "MAIL_LASER_OPERATOR_BIND_ADDRESS", default_value = "0.0.0.0:8080")]
     bind_address: SocketAddr,
@@ -42,7 +45,7 @@ async fn main() -> anyhow::Result<()> {
     // An error means that there is a provider already, and any will do.
     let _ = rustls::crypto::ring::default_provider().install_default();
 
-    let client = kube::Client::try_default().await.context("there is no way to the Kubernetes API")?;
+    let cluster = kube::Config::infer().await.context("there is no way to the Kubernetes API")?;
     let admin = TcpListener::bind(args.bind_address)
         .await
         .with_context(|| format!("cannot listen on {} (--bind-address)", args.bind_address))?;
@@ -68,8 +71,14 @@ async fn main() -> anyhow::Result<()> {
         tracing::info!("operator stops when what is under way is done");
         stop.cancel();
     });
-    let config = Config { image: args.image, namespace: args.namespace, ipv6, admin: Some(admin) };
-    run(client, config, shutdown).await?;
+    let config = Config {
+        image: args.image,
+        namespace: args.namespace,
+        lease_namespace: args.lease_namespace,
+        ipv6,
+        admin: Some(admin),
+    };
+    run(cluster, config, shutdown).await?;
     Ok(())
 }
 

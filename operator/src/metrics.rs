@@ -5,6 +5,7 @@ use std::time::Duration;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
@@ -41,6 +42,7 @@ pub struct Metrics {
     reconciliations: Family<Pair, Counter>,
     seconds: Family<Single, Histogram>,
     writes: Family<Pair, Counter>,
+    leading: Gauge,
 }
 
 const RESOURCE: &str = "MailLaser";
@@ -55,6 +57,7 @@ impl Metrics {
             // From a millisecond (nothing to do) to 16 s (an API server in trouble).
             seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 4.0, 8))),
             writes: Family::default(),
+            leading: Gauge::default(),
         };
         let registry = registry.sub_registry_with_prefix("mail_laser_operator");
         registry.register("reconciliations", "Reconciliations", metrics.reconciliations.clone());
@@ -65,7 +68,13 @@ impl Metrics {
             metrics.seconds.clone(),
         );
         registry.register("writes", "Writes to the API server that succeeded", metrics.writes.clone());
+        registry.register("leading", "Whether this operator holds the Lease", metrics.leading.clone());
         metrics
+    }
+
+    /// Notes whether this operator holds the Lease.
+    pub fn leads(&self, leads: bool) {
+        self.leading.set(i64::from(leads));
     }
 
     /// Counts a reconciliation.
@@ -106,12 +115,14 @@ mod tests {
         metrics.reconciled(Ending::Ok, Duration::from_millis(2));
         metrics.wrote(Kind::Service, Verb::Apply);
         metrics.wrote_status();
+        metrics.leads(true);
         let text = text(&registry).unwrap();
         for line in [
             r#"mail_laser_operator_reconciliations_total{kind="MailLaser",result="ok"} 1"#,
             r#"mail_laser_operator_reconcile_seconds_count{kind="MailLaser"} 1"#,
             r#"mail_laser_operator_writes_total{kind="Service",verb="apply"} 1"#,
             r#"mail_laser_operator_writes_total{kind="MailLaser/status",verb="apply"} 1"#,
+            "mail_laser_operator_leading 1",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

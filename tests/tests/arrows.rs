@@ -89,6 +89,8 @@ const RULES: &[Rule] = &[
     clientless("operator/src/quantity"),
     clientless("operator/src/spool"),
     clientless("operator/src/status"),
+    pure("operator/src/lease"),
+    pure("operator/src/health"),
     clientless("operator/src/workload"),
     Rule { where_: "crds/src", never: &["kube::Client", "kube::runtime", "tokio", "mail_laser_operator"],
            because: "the types are for everybody: no client, no async" },
