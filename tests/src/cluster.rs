@@ -5,16 +5,30 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use kube::{Api, Client, Config, ResourceExt};
 use serde_json::Value;
 use tokio::process::Command;
 
 use crate::{Metrics, Reach, wait_for};
 
 const OPERATOR_NAMESPACE: &str = "mail-laser-system";
+const LEASE: &str = "mail-laser-operator";
+
+/// A write of an operator that reached the API server, whatever it answered.
+#[derive(Clone, Debug)]
+pub struct OperatorWrite {
+    /// The pod of the operator.
+    pub pod: String,
+    /// When it reached the API server, by its clock.
+    pub at: Timestamp,
+    /// Its verb and path.
+    pub what: String,
+}
 
 /// A connection to the cluster.
 #[derive(Clone)]
@@ -96,17 +110,31 @@ impl Cluster {
         Ok(Metrics::parse(&self.client.request_text(request).await?))
     }
 
-    /// The operator's running pod.
+    /// The pods of the operator that are to stay.
     ///
     /// # Errors
-    /// When there is none that is ready.
-    pub async fn operator_pod(&self) -> anyhow::Result<Pod> {
+    /// When the API server does not answer.
+    pub async fn operator_pods(&self) -> anyhow::Result<Vec<Pod>> {
         let pods: Api<Pod> = Api::namespaced(self.client(), OPERATOR_NAMESPACE);
         let pods = pods.list(&ListParams::default()).await?;
-        pods.items
-            .into_iter()
-            .find(|pod| pod.metadata.deletion_timestamp.is_none() && crate::env::is_ready(pod))
-            .context("the operator has no ready pod")
+        Ok(pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect())
+    }
+
+    /// The pod of the operator that leads.
+    ///
+    /// # Errors
+    /// When none leads that is ready.
+    pub async fn operator_pod(&self) -> anyhow::Result<Pod> {
+        let leases: Api<Lease> = Api::namespaced(self.client(), OPERATOR_NAMESPACE);
+        let holder = leases.get(LEASE).await?.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
+        let leads = |pod: &Pod| {
+            holder.rsplit_once('_').is_some_and(|(name, _)| name == pod.name_any())
+                && crate::env::is_ready(pod)
+        };
+        let pods = self.operator_pods().await?;
+        pods.into_iter()
+            .find(leads)
+            .with_context(|| format!("the Lease is of {holder:?}, which is not ready"))
     }
 
     /// The operator's last lines.
@@ -119,24 +147,23 @@ impl Cluster {
         text
     }
 
-    /// What the operator counts of itself.
+    /// What a pod of the operator counts of itself.
     ///
     /// # Errors
     /// When it has no port `admin`, or does not answer.
-    pub async fn operator_metrics(&self) -> anyhow::Result<Metrics> {
-        let pod = self.operator_pod().await?;
+    pub async fn operator_metrics(&self, pod: &Pod) -> anyhow::Result<Metrics> {
         let spec = pod.spec.as_ref().context("a pod without spec")?;
         let ports = spec.containers.iter().filter_map(|container| container.ports.as_ref()).flatten();
         let port = ports.into_iter().find(|port| port.name.as_deref() == Some("admin"));
         let port = port.context("the operator's pod has no port named admin")?.container_port;
-        let reach = self.reach_pod(&pod, u16::try_from(port)?).await?;
+        let reach = self.reach_pod(pod, u16::try_from(port)?).await?;
         scrape(&reach).await
     }
 
-    /// Kills the operator's pod, and waits for the next one.
+    /// Kills the pod of the operator that leads, and waits until another leads.
     ///
     /// # Errors
-    /// When there is none in time.
+    /// When none does in time.
     pub async fn restart_operator(&self) -> anyhow::Result<()> {
         let pods: Api<Pod> = Api::namespaced(self.client(), OPERATOR_NAMESPACE);
         let old = self.operator_pod().await?.metadata.name.context("a pod without name")?;
@@ -144,7 +171,17 @@ impl Cluster {
         self.operator_is_ready().await
     }
 
-    /// Waits until the operator runs.
+    /// Deletes a pod of the operator, which is told to stop, and does not wait for its end.
+    ///
+    /// # Errors
+    /// When there is no such pod.
+    pub async fn delete_operator(&self, pod: &Pod) -> anyhow::Result<()> {
+        let pods: Api<Pod> = Api::namespaced(self.client(), OPERATOR_NAMESPACE);
+        pods.delete(&pod.name_any(), &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    /// Waits until an operator leads and is ready.
     ///
     /// # Errors
     /// When it does not.
@@ -158,15 +195,43 @@ impl Cluster {
     /// # Errors
     /// When the log cannot be read. A cluster that is not ours has none: empty.
     pub async fn operator_requests(&self) -> anyhow::Result<Vec<String>> {
+        let requests = self.audit().await?.into_iter().filter(|request| request["verb"] != "watch");
+        Ok(requests.map(|request| format!("{} {}", request["verb"], request["requestURI"])).collect())
+    }
+
+    /// Every write of the operators but those of their Lease, as the audit log has them.
+    ///
+    /// # Errors
+    /// When the log cannot be read. A cluster that is not ours has none: empty.
+    pub async fn operator_writes(&self) -> anyhow::Result<Vec<OperatorWrite>> {
+        const WRITES: [&str; 5] = ["create", "update", "patch", "delete", "deletecollection"];
+        let audit = self.audit().await?;
+        let writes = audit
+            .iter()
+            .filter(|request| request["verb"].as_str().is_some_and(|verb| WRITES.contains(&verb)));
+        writes
+            .map(|request| {
+                let pod = &request["user"]["extra"]["authentication.kubernetes.io/pod-name"][0];
+                Ok(OperatorWrite {
+                    pod: pod.as_str().context("a write of no pod")?.to_owned(),
+                    at: request["requestReceivedTimestamp"]
+                        .as_str()
+                        .context("a write at no time")?
+                        .parse()?,
+                    what: format!("{} {}", request["verb"], request["requestURI"]),
+                })
+            })
+            .collect()
+    }
+
+    /// The operators' requests, those about their Lease left out.
+    async fn audit(&self) -> anyhow::Result<Vec<Value>> {
         if !self.is_ours {
             return Ok(Vec::new());
         }
         let log = tokio::fs::read_to_string(state()?.join("log/audit.log")).await.context("no audit log")?;
-        let requests = log
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .filter(|request| request["objectRef"]["resource"] != "leases" && request["verb"] != "watch");
-        Ok(requests.map(|request| format!("{} {}", request["verb"], request["requestURI"])).collect())
+        let requests = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        Ok(requests.filter(|request| request["objectRef"]["resource"] != "leases").collect())
     }
 
     /// The namespaces of tests, those that are being deleted among them.

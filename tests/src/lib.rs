@@ -36,7 +36,7 @@ mod webhook;
 
 pub mod receiver;
 
-pub use cluster::{Cluster, repository};
+pub use cluster::{Cluster, OperatorWrite, repository};
 pub use env::{Condition, Env, alone_in_namespace, in_namespace};
 pub use letter::Letter;
 pub use manifests::{documents, mail_laser, receiver_manifest};

@@ -6,6 +6,7 @@ mod disruption;
 mod drift;
 mod first_mail;
 mod hostile_smtp;
+mod leader;
 mod name_conflict;
 mod printed_columns;
 mod proxy;
