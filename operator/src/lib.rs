@@ -12,6 +12,7 @@ mod backoff;
 pub mod caches;
 pub mod clock;
 pub mod controller;
+pub mod definition;
 pub mod dereference;
 pub mod diff;
 pub mod election;
@@ -39,7 +40,7 @@ mod workloads;
 use std::net::{Ipv6Addr, TcpListener as StdTcpListener};
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use kube::Client;
 use kube::runtime::controller::{Config as ControllerConfig, Error as ControllerError};
 use kube::runtime::{Controller, watcher};
@@ -100,6 +101,7 @@ pub async fn run(cluster: kube::Config, config: Config, shutdown: CancellationTo
     // A client of its own: the requests of the controllers do not stand before a renewal.
     let client = Client::try_from(cluster.clone()).map_err(RunError::Client)?;
     let lease_namespace = lease_namespace.unwrap_or_else(|| cluster.default_namespace.clone());
+    servers.spawn(definition::check(client.clone()).map(Ok));
     let (election, mut terms) = Election::new(client, &lease_namespace, health.clone(), metrics.clone());
     let resign = CancellationToken::new();
     let election = tokio::spawn(election.run(resign.clone()));
