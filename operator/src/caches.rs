@@ -381,6 +381,7 @@ fn trim_pod(pod: &mut Pod) {
         labels: pod.metadata.labels.take(),
         annotations: pod.metadata.annotations.take(),
         resource_version: pod.metadata.resource_version.take(),
+        creation_timestamp: pod.metadata.creation_timestamp.take(),
         deletion_timestamp: pod.metadata.deletion_timestamp.take(),
         ..ObjectMeta::default()
     };
@@ -406,7 +407,32 @@ fn trim_metadata<K>(object: &mut PartialObjectMeta<K>) {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::apps::v1::StatefulSet;
+    use k8s_openapi::jiff::Timestamp;
+    use serde_json::json;
+
     use super::*;
+    use crate::resources::labels::TEMPLATE_HASH;
+    use crate::workload::observe_set;
+
+    /// No kubelet has said anything of it.
+    #[test]
+    fn a_trimmed_pod_without_a_node_has_its_deadline() {
+        let annotations = json!({ TEMPLATE_HASH: "new" });
+        let mut pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "a-0", "annotations": annotations, "creationTimestamp": "1970-01-01T00:00:00Z"},
+            "status": {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]},
+        }))
+        .unwrap();
+        trim_pod(&mut pod);
+        let set: StatefulSet = serde_json::from_value(json!({
+            "metadata": {},
+            "spec": {"serviceName": "", "selector": {}, "template": {"metadata": {"annotations": annotations}}},
+        }))
+        .unwrap();
+        let problem = observe_set(Some(&set), 1, &[Arc::new(pod)], Timestamp::now()).problem.unwrap();
+        assert!(problem.message.contains("0/1 nodes"), "{}", problem.message);
+    }
 
     #[tokio::test]
     async fn everybody_who_waits_for_the_lists_is_woken() {
