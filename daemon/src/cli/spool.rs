@@ -15,7 +15,7 @@ use mail_laser::spool::clock::millis;
 use mail_laser::spool::control::{self, Request};
 use mail_laser::spool::disk::Directory;
 use mail_laser::spool::entry::{Head, Progress, Subject, Target};
-use mail_laser::spool::segment::{Extent, Found, Histories, Location, SegmentId, State, load};
+use mail_laser::spool::segment::{Extent, Found, Histories, Location, SegmentId, load};
 use mail_laser::spool::selector::{Kind, Selector};
 use mail_laser::spool::survey;
 use mail_laser::spool::writer::Wish;
@@ -222,9 +222,7 @@ fn visit(
         let disk = Directory::new(path);
         let each = |segment: SegmentId, found: Found| {
             let at = Location { segment, offset: found.offset };
-            let states = found.states.iter().zip(&found.head.destinations).zip(0..);
-            for ((state, target), destination) in states {
-                let State::Pending(progress) = state else { continue };
+            for (destination, target, progress) in found.pending() {
                 let head = &found.head;
                 let chosen = match kind {
                     Kind::Waiting => selector.chooses_waiting(head, target, progress, now_ms),

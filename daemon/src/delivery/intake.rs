@@ -4,15 +4,13 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::request::{Prepared, prepare};
+use super::request::{Prepared, prepare, workers};
 use super::{Answer, Incoming};
 
 /// The bounds on mails that wait and on mails that are being read.
 #[derive(Debug)]
 pub struct Intake {
     queue: Arc<Semaphore>,
-    /// Mails that are read and written at the same time: more than the host has processors would
-    /// only take each other's memory.
     workers: Arc<Semaphore>,
     attachment_bytes_max: usize,
 }
@@ -23,7 +21,7 @@ impl Intake {
     pub fn new(messages_max: u32, attachment_bytes_max: usize) -> Self {
         Self {
             queue: Arc::new(Semaphore::new(usize::try_from(messages_max).unwrap_or(Semaphore::MAX_PERMITS))),
-            workers: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
+            workers: workers(),
             attachment_bytes_max,
         }
     }

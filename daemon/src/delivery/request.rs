@@ -25,6 +25,13 @@ use super::{Answer, Incoming};
 /// back costs more than reading it.
 const INLINE_BYTES_MAX: usize = 16 * 1024;
 
+/// Leave to read and write mails, as many at the same time as the host has processors: more would only
+/// take each other's memory.
+#[must_use]
+pub(super) fn workers() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)))
+}
+
 /// A request, where it goes, and the memory that it takes.
 pub(super) struct Prepared {
     pub(super) route: Arc<Route>,

@@ -13,7 +13,7 @@ use crate::metrics::SpoolMetrics;
 use super::LOG_TARGET;
 use super::disk::Disk;
 use super::entry::{Head, Outcome};
-use super::segment::{Extent, Found, Location, SegmentId, State, load, scan};
+use super::segment::{Extent, Location, SegmentId, load, scan};
 use super::selector::Selector;
 use super::store::{AppendError, Entry, Room, Store};
 
@@ -54,7 +54,7 @@ impl<D: Disk> DeadLetters<D> {
         for segment in segments {
             let mut kept = Kept::default();
             let scanned = scan(dead.store.disk(), &Extent::all_of(segment), |found| {
-                if is_kept(&found) {
+                if found.is_pending() {
                     kept.add(&found.head);
                 }
                 ControlFlow::Continue(())
@@ -120,9 +120,9 @@ impl<D: Disk> DeadLetters<D> {
             let (mut old, mut oldest_ms) = (Vec::new(), None::<u64>);
             let scanned = scan(self.store.disk(), &self.store.extent(segment), |found| {
                 let died_ms = died_ms(&found.head);
-                if is_kept(&found) && is_old(died_ms) {
+                if found.is_pending() && is_old(died_ms) {
                     old.push((Location { segment, offset: found.offset }, found.head));
-                } else if is_kept(&found) {
+                } else if found.is_pending() {
                     oldest_ms = Some(oldest_ms.map_or(died_ms, |oldest| oldest.min(died_ms)));
                 }
                 ControlFlow::Continue(())
@@ -154,7 +154,7 @@ impl<D: Disk> DeadLetters<D> {
     fn evict(&mut self, segment: SegmentId) {
         // What cannot be read is dropped without its name.
         let _ = scan(self.store.disk(), &self.store.extent(segment), |found| {
-            if is_kept(&found) {
+            if found.is_pending() {
                 self.note_drop(&found.head, "there is no room for all of them");
             }
             ControlFlow::Continue(())
@@ -184,7 +184,7 @@ impl<D: Disk> DeadLetters<D> {
     ) -> io::Result<()> {
         let mut chosen = Vec::new();
         scan(self.store.disk(), &self.store.extent(segment), |found| {
-            if is_kept(&found) && selector.chooses_dead(&found.head, now_ms) {
+            if found.is_pending() && selector.chooses_dead(&found.head, now_ms) {
                 chosen.push(Location { segment, offset: found.offset });
             }
             ControlFlow::Continue(())
@@ -235,12 +235,6 @@ impl Kept {
 
 fn died_ms(head: &Head) -> u64 {
     head.death.as_ref().map_or(head.received_at_ms, |death| death.at_ms)
-}
-
-/// Whether it was neither replayed nor discarded.
-#[must_use]
-pub fn is_kept(found: &Found) -> bool {
-    found.states.iter().any(|state| matches!(state, State::Pending(_)))
 }
 
 #[cfg(test)]

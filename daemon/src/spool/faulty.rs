@@ -27,7 +27,8 @@ struct Content {
     durable: Vec<u8>,
     /// Changes since the last sync, each of which may or may not survive.
     changes: Vec<Change>,
-    /// Whether a sync failed: then what it should have saved is lost, though it is still seen.
+    /// Whether a sync failed: then what it should have saved is lost, though it is still seen, and
+    /// nothing more is saved for whoever goes on with the file.
     lost: bool,
 }
 
@@ -164,7 +165,15 @@ impl Disk for FaultyDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<FaultyFile> {
-        let file = self.state().names.get(name).copied().ok_or(io::ErrorKind::NotFound)?;
+        let mut state = self.state();
+        let file = state.names.get(name).copied().ok_or(io::ErrorKind::NotFound)?;
+        // As on Linux: a later process hears nothing of the sync that failed. What it writes is saved,
+        // around holes where the lost octets should be.
+        let content = &mut state.files[file];
+        if std::mem::take(&mut content.lost) {
+            content.changes.clear();
+        }
+        drop(state);
         Ok(FaultyFile(self.clone(), file))
     }
 
@@ -235,8 +244,9 @@ impl DiskFile for FaultyFile {
         match result {
             Ok(()) => {
                 if !file.lost {
-                    file.durable = file.seen.clone();
-                    file.changes.clear();
+                    for change in std::mem::take(&mut file.changes) {
+                        change.apply(&mut file.durable);
+                    }
                 }
             }
             // As on Linux: what could not be saved counts as saved from then on, and is not.

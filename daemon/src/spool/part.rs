@@ -5,6 +5,7 @@ use std::io;
 
 use super::disk::{Disk, DiskFile};
 use super::entry::{FILE_HEADER_BYTES, Head, MAIL_HEADER_BYTES, MailHeader, Mark, file_header};
+use super::segment::exactly;
 
 /// What the names of such files begin with.
 const PREFIX: &str = "incoming-";
@@ -79,15 +80,7 @@ impl<D: Disk> Part<D> {
     /// # Errors
     /// What the system says.
     pub fn content(&self) -> io::Result<Vec<u8>> {
-        let mut content = vec![0; self.content_bytes as usize];
-        let mut read = 0;
-        while read < content.len() {
-            match self.file.read_at(&mut content[read..], CONTENT_AT + read as u64)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                more => read += more,
-            }
-        }
-        Ok(content)
+        exactly(&self.file, CONTENT_AT, self.content_bytes as usize)
     }
 
     /// Writes what is known of the mail, and makes sure that all of it stays after a loss of power.
@@ -122,7 +115,11 @@ impl<D: Disk> Drop for Part<D> {
     }
 }
 
-fn random() -> io::Result<[u8; 16]> {
+/// 16 bytes that nobody can guess.
+///
+/// # Errors
+/// When the system has no randomness.
+pub(super) fn random() -> io::Result<[u8; 16]> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(bytes)

@@ -90,6 +90,23 @@ pub struct Found {
     pub states: Vec<State>,
 }
 
+impl Found {
+    /// Its destinations where it has not met its end: which, and where it stands there.
+    pub fn pending(&self) -> impl Iterator<Item = (u16, &Target, &Progress)> {
+        let destinations = self.states.iter().zip(&self.head.destinations).zip(0..);
+        destinations.filter_map(|((state, target), destination)| match state {
+            State::Pending(progress) => Some((destination, target, progress)),
+            State::Ended => None,
+        })
+    }
+
+    /// Whether it has not met its end somewhere.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.pending().next().is_some()
+    }
+}
+
 /// Where a mail stands at a destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
@@ -289,7 +306,7 @@ fn mark_by(first: &[u8]) -> Option<Mark> {
 }
 
 /// Reads exactly so many bytes.
-fn exactly(file: &impl DiskFile, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+pub(super) fn exactly(file: &impl DiskFile, offset: u64, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut window = vec![0; length.min(WINDOW_BYTES)];
     while bytes.len() < length {

@@ -8,7 +8,7 @@ use super::entry::{
     FILE_HEADER_BYTES, Head, MAIL_HEADER_BYTES, MailHeader, Mark, Outcome, Subject, file_header, mark_of,
     write_outcome,
 };
-use super::part::{Sealed, is_left_behind};
+use super::part::{Sealed, is_left_behind, random};
 use super::segment::{Extent, FileKind, Location, SegmentId, mails_file, mark_in, outcomes_file};
 
 /// Octets of a content that is copied so that it can be written together with its neighbours; a
@@ -101,13 +101,30 @@ pub struct Store<D: Disk> {
     disk: D,
     limits: Limits,
     next: SegmentId,
-    /// Octets of each segment's two files.
-    sizes: BTreeMap<SegmentId, u64>,
+    sizes: Sizes,
     active: Option<Active<D::File>>,
     /// Whether files with outcomes may have been made since the directory was synced, by the process
     /// before, too.
     made: bool,
     outcomes: BTreeMap<SegmentId, Outcomes<D::File>>,
+}
+
+/// Octets of each segment's files, and of all together: the sum is asked for with every group of mails.
+#[derive(Debug, Default)]
+struct Sizes {
+    by_segment: BTreeMap<SegmentId, u64>,
+    total: u64,
+}
+
+impl Sizes {
+    fn grow(&mut self, segment: SegmentId, bytes: u64) {
+        *self.by_segment.entry(segment).or_default() += bytes;
+        self.total += bytes;
+    }
+
+    fn remove(&mut self, segment: SegmentId) {
+        self.total -= self.by_segment.remove(&segment).unwrap_or(0);
+    }
 }
 
 /// The segment that mails are appended to.
@@ -139,13 +156,11 @@ impl<D: Disk> Store<D> {
     /// # Errors
     /// When the directory cannot be listed.
     pub fn open(disk: D, limits: Limits) -> io::Result<Self> {
-        let mut sizes = BTreeMap::new();
+        let mut sizes = Sizes::default();
         let mut outcomes = Vec::new();
         for (name, bytes) in disk.list()? {
             match FileKind::of(&name) {
-                Some(FileKind::Mails(segment)) => {
-                    *sizes.entry(segment).or_default() += bytes;
-                }
+                Some(FileKind::Mails(segment)) => sizes.grow(segment, bytes),
                 Some(FileKind::Outcomes(segment, _)) => outcomes.push((segment, name, bytes)),
                 // Its mail was never acknowledged. That it stays costs only space.
                 None if is_left_behind(&name) => drop(disk.remove(&name)),
@@ -153,13 +168,14 @@ impl<D: Disk> Store<D> {
             }
         }
         // A number is never used twice, not even that of a segment of which only outcomes are left.
-        let used = sizes.keys().copied().chain(outcomes.iter().map(|(segment, ..)| *segment));
+        let used = sizes.by_segment.keys().copied().chain(outcomes.iter().map(|(segment, ..)| *segment));
         let next = used.max().map_or(1, |newest| newest + 1);
         for (segment, name, bytes) in outcomes {
-            match sizes.get_mut(&segment) {
-                Some(size) => *size += bytes,
+            if sizes.by_segment.contains_key(&segment) {
+                sizes.grow(segment, bytes);
+            } else {
                 // Its mails were removed first. That it stays costs only space.
-                None => drop(disk.remove(&name)),
+                drop(disk.remove(&name));
             }
         }
         Ok(Self { disk, limits, next, sizes, active: None, made: true, outcomes: BTreeMap::new() })
@@ -173,7 +189,7 @@ impl<D: Disk> Store<D> {
 
     /// All segments, the oldest first.
     pub fn segments(&self) -> impl Iterator<Item = SegmentId> {
-        self.sizes.keys().copied()
+        self.sizes.by_segment.keys().copied()
     }
 
     /// The segment that is still written to.
@@ -185,13 +201,7 @@ impl<D: Disk> Store<D> {
     /// Octets of all files.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.sizes.values().sum()
-    }
-
-    /// Octets of a segment's files.
-    #[must_use]
-    pub fn segment_bytes(&self, segment: SegmentId) -> u64 {
-        self.sizes.get(&segment).copied().unwrap_or(0)
+        self.sizes.total
     }
 
     /// What there is to read of a segment, as of now.
@@ -247,7 +257,7 @@ impl<D: Disk> Store<D> {
             let _ = self.disk.remove(&name);
             return Err(AppendError::from(&error));
         }
-        self.sizes.insert(segment, sealed.bytes);
+        self.sizes.grow(segment, sealed.bytes);
         Ok(Location { segment, offset: FILE_HEADER_BYTES as u64 })
     }
 
@@ -294,7 +304,7 @@ impl<D: Disk> Store<D> {
         match (written, durable) {
             (Ok((offsets, _)), Ok(end)) => {
                 active.durable = end;
-                *self.sizes.entry(active.segment).or_default() += end - start;
+                self.sizes.grow(active.segment, end - start);
                 let segment = active.segment;
                 offsets.into_iter().map(|offset| Ok(Location { segment, offset })).collect()
             }
@@ -314,9 +324,7 @@ impl<D: Disk> Store<D> {
 
     fn begin_segment(&mut self) -> io::Result<Active<D::File>> {
         let segment = self.next;
-        let mut mark = [0; 16];
-        getrandom::fill(&mut mark).map_err(|error| io::Error::other(error.to_string()))?;
-        let mark = Mark(mark);
+        let mark = Mark(random()?);
         self.next += 1;
         let name = mails_file(segment);
         let file = self.disk.create(&name)?;
@@ -327,13 +335,13 @@ impl<D: Disk> Store<D> {
             let _ = self.disk.remove(&name);
             return Err(error);
         }
-        self.sizes.insert(segment, FILE_HEADER_BYTES as u64);
+        self.sizes.grow(segment, FILE_HEADER_BYTES as u64);
         Ok(Active { segment, mark, file, durable: FILE_HEADER_BYTES as u64 })
     }
 
     /// Notes what became of a mail. It is written by [`Self::write_outcomes`].
     pub fn note(&mut self, mail: Location, destination: u16, outcome: Outcome) {
-        if !self.sizes.contains_key(&mail.segment) {
+        if !self.sizes.by_segment.contains_key(&mail.segment) {
             return;
         }
         let outcomes = self.outcomes.entry(mail.segment).or_insert_with(|| Outcomes {
@@ -357,7 +365,7 @@ impl<D: Disk> Store<D> {
         let mut result = Ok(());
         for (segment, outcomes) in &mut self.outcomes {
             let written = outcomes.write(&self.disk, *segment, &mut self.made);
-            let written = written.map(|bytes| *self.sizes.entry(*segment).or_default() += bytes);
+            let written = written.map(|bytes| self.sizes.grow(*segment, bytes));
             let synced = if durable { outcomes.sync() } else { Ok(()) };
             result = result.and(written).and(synced);
         }
@@ -384,7 +392,7 @@ impl<D: Disk> Store<D> {
             self.active = None;
         }
         self.disk.remove(&mails_file(segment))?;
-        self.sizes.remove(&segment);
+        self.sizes.remove(segment);
         let outcomes = self.outcomes.remove(&segment);
         // Mails that came back without their outcomes would be delivered again.
         self.disk.sync()?;
@@ -454,6 +462,9 @@ impl<F: DiskFile> Outcomes<F> {
                 Ok(file) => {
                     let read = file.read_at(&mut header, 0)?;
                     if mark_of(&header[..read]) == Some(mark) {
+                        // The sync of a process before may have failed: then it is only seen, and it is
+                        // by the header that what follows is found.
+                        file.write_at(&file_header(mark), 0)?;
                         self.written = file.length()?;
                         return Ok((file, mark));
                     }

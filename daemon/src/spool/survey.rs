@@ -4,7 +4,7 @@ use std::io;
 use std::ops::ControlFlow;
 
 use super::disk::Disk;
-use super::segment::{Extent, FileKind, Found, SegmentId, State, scan};
+use super::segment::{Extent, FileKind, Found, SegmentId, scan};
 
 /// All segments of a spool, the oldest first.
 ///
@@ -35,7 +35,7 @@ pub fn visit<D: Disk>(
     let mut flow = ControlFlow::Continue(());
     for segment in segments(disk)? {
         let scanned = scan(disk, &Extent::all_of(segment), |found| {
-            if found.states.iter().any(|state| matches!(state, State::Pending(_))) {
+            if found.is_pending() {
                 flow = visit(segment, found);
             }
             flow

@@ -20,7 +20,7 @@ use super::disk::Disk;
 use super::entry::{Death, Head, Outcome, Progress, Subject, Target};
 use super::lane::Pair;
 use super::part::Sealed;
-use super::segment::{Extent, Histories, Loaded, Location, SegmentId, State, load, scan};
+use super::segment::{Extent, Histories, Loaded, Location, SegmentId, load, scan};
 use super::selector::Selector;
 use super::store::{AppendError, Entry, Room, Store};
 
@@ -476,9 +476,7 @@ impl<D: Disk, T: Send + 'static> Writer<D, T> {
         let extent = self.store.extent(segment);
         let mut left: Vec<(Location, Head, Vec<u16>)> = Vec::new();
         scan(self.store.disk(), &extent, |found| {
-            let states = found.states.iter().zip(0..);
-            let waiting = states.filter(|(state, _)| matches!(state, State::Pending(_)));
-            let waiting: Vec<u16> = waiting.map(|(_, destination)| destination).collect();
+            let waiting: Vec<u16> = found.pending().map(|(destination, ..)| destination).collect();
             if !waiting.is_empty() {
                 left.push((Location { segment, offset: found.offset }, found.head, waiting));
             }

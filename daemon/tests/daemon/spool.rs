@@ -471,24 +471,29 @@ fn space_of_delivered_mails_is_given_back() {
     }
 }
 
-#[test]
-fn a_directory_that_cannot_be_used_is_named() {
-    let (webhook, directory) = (Webhook::start(), tempfile::tempdir().unwrap());
-    let mut other = command(
-        directory.path(),
+/// What the daemon says on its way out with a spool there that it cannot use.
+fn refused(spool: &Path) -> String {
+    let (webhook, empty) = (Webhook::start(), tempfile::tempdir().unwrap());
+    let mut daemon = command(
+        empty.path(),
         &[
             ("MAIL_LASER_TARGET_EMAILS", TO),
             ("MAIL_LASER_WEBHOOK_URL", &webhook.url()),
             ("MAIL_LASER_DELIVERY", "spool"),
-            ("MAIL_LASER_SPOOL_DIR", "/proc/nothing"),
+            ("MAIL_LASER_SPOOL_DIR", spool.to_str().unwrap()),
             ("MAIL_LASER_PORT", "0"),
             ("MAIL_LASER_HEALTH_PORT", "0"),
             ("MAIL_LASER_METRICS_PORT", "0"),
         ],
     );
-    let output = other.output().unwrap();
+    let output = daemon.output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_named() {
+    let text = refused(Path::new("/proc/nothing"));
     assert!(text.contains("/proc/nothing") && text.contains("MAIL_LASER_SPOOL_DIR"), "{text}");
 }
 
@@ -497,20 +502,6 @@ fn a_spool_has_one_writer() {
     let (webhook, directory) = (Webhook::start(), tempfile::tempdir().unwrap());
     let daemon = start(&webhook, directory.path(), &[]);
     assert_eq!(send(&daemon, "it has the spool").0, 250);
-    let mut other = command(
-        directory.path(),
-        &[
-            ("MAIL_LASER_TARGET_EMAILS", TO),
-            ("MAIL_LASER_WEBHOOK_URL", &webhook.url()),
-            ("MAIL_LASER_DELIVERY", "spool"),
-            ("MAIL_LASER_SPOOL_DIR", directory.path().to_str().unwrap()),
-            ("MAIL_LASER_PORT", "0"),
-            ("MAIL_LASER_HEALTH_PORT", "0"),
-            ("MAIL_LASER_METRICS_PORT", "0"),
-        ],
-    );
-    let output = other.output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let text = refused(directory.path());
     assert!(text.contains("is used by another process"), "{text}");
 }

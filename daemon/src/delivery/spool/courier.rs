@@ -26,7 +26,6 @@ use super::letter::mail_of;
 pub(super) struct Courier {
     disk: Directory,
     memory: Arc<MemoryBudget>,
-    /// Mails that are read and written at the same time.
     workers: Arc<Semaphore>,
     /// Cancelled when deliveries under way are given up.
     pub(super) stop: CancellationToken,
@@ -50,9 +49,8 @@ pub(super) enum End {
 }
 
 impl Courier {
-    pub(super) fn new(disk: Directory, memory: Arc<MemoryBudget>) -> Self {
-        let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { disk, memory, workers: Arc::new(Semaphore::new(workers)), stop: CancellationToken::new() }
+    pub(super) fn new(disk: Directory, memory: Arc<MemoryBudget>, workers: Arc<Semaphore>) -> Self {
+        Self { disk, memory, workers, stop: CancellationToken::new() }
     }
 
     /// Delivers a mail of so many octets; `held` is the mail if it is in memory already.

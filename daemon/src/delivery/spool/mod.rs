@@ -32,7 +32,7 @@ use crate::spool::disk::Directory;
 use crate::spool::store::{AppendError, Entry, Limits, Store};
 use crate::spool::writer::{Adoption, Append, Job, Jobs, Writer};
 
-use super::request::{has_attachment_beyond, work};
+use super::request::{has_attachment_beyond, work, workers};
 use super::totals::Totals;
 use super::{Answer, Incoming};
 use courier::Courier;
@@ -72,7 +72,7 @@ pub struct Spool {
     jobs: Jobs<Incoming>,
     attachment_bytes_max: usize,
     spill: Arc<Spill>,
-    /// Mails whose attachments are looked at, at the same time.
+    /// The courier's: what is looked at before it is taken counts, too.
     workers: Arc<Semaphore>,
     standing: watch::Receiver<Standing>,
     totals: Arc<Totals>,
@@ -163,7 +163,9 @@ impl Spool {
             Writer::spawn(store, kept, asked, says, clock, metrics.spool().clone()).map_err(unusable)?;
         let spill_bytes = (config.bytes_max / SPILL_SHARE).max(message_bytes_max as u64);
         let spill = Arc::new(Spill::new(disk.clone(), spill_bytes));
-        let (courier, totals) = (Arc::new(Courier::new(disk.clone(), memory)), Arc::new(Totals::default()));
+        let workers = workers();
+        let courier = Arc::new(Courier::new(disk.clone(), memory, Arc::clone(&workers)));
+        let totals = Arc::new(Totals::default());
         let parts = Parts {
             segments,
             lifetime: config.lifetime,
@@ -188,7 +190,7 @@ impl Spool {
             jobs,
             attachment_bytes_max,
             spill,
-            workers: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
+            workers,
             standing,
             totals,
             courier,

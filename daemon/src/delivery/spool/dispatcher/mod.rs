@@ -1,8 +1,10 @@
 //! Decides with [`Backlog`] what is delivered when, and has it done.
 
+mod commands;
+mod look;
+
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -25,14 +27,17 @@ use crate::spool::disk::Directory;
 use crate::spool::entry::{Death, Outcome, Progress};
 use crate::spool::lane::{Gate, LaneId, Pair, Waiting};
 use crate::spool::pace::wait_after;
-use crate::spool::segment::{Extent, Location, SegmentId, State, is_unwritten, scan};
-use crate::spool::selector::{Kind, Selector};
-use crate::spool::writer::{Burial, DeadAction, Job, Jobs, Said, Spooled, Wish};
+use crate::spool::segment::{Extent, Location, SegmentId, is_unwritten};
+use crate::spool::writer::{Burial, Job, Jobs, Said, Spooled};
 use crate::webhook::LOG_TARGET;
 use crate::webhook::breaker::CircuitState;
 use crate::webhook::destination::Delivery;
 
+use self::commands::Commanded;
+use self::look::{Look, pairs};
 use super::courier::{Courier, End};
+
+pub(super) use self::commands::Command;
 
 /// How often what is due is looked for: waits are minutes.
 const TICK: Duration = Duration::from_secs(1);
@@ -55,14 +60,6 @@ const BAD_DISK_WAIT: Duration = Duration::from_secs(600);
 
 /// A mail in memory. Boxed, as most that wait hold none.
 type Held = Box<Incoming>;
-
-/// What a person asks for.
-#[derive(Debug)]
-pub(super) struct Command {
-    pub(super) selector: Selector,
-    pub(super) wish: Wish,
-    pub(super) reply: oneshot::Sender<Result<Done, String>>,
-}
 
 /// What waits, as far as it is known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -118,30 +115,11 @@ struct Destined {
     route: Option<Arc<Route>>,
 }
 
-/// A command that is being carried out.
-struct Commanded {
-    command: Command,
-    /// Segments that are still to be looked through, once it is its turn.
-    left: Option<VecDeque<SegmentId>>,
-    done: Done,
-}
-
 /// What the dispatcher's own tasks say.
 enum Own {
     Ended { waiting: Waiting<Held>, id: Option<MailId>, end: End },
     Scanned { extent: Extent, result: io::Result<Look> },
     DeadDone { reply: oneshot::Sender<Result<Done, String>>, done: Done, result: Result<u64, String> },
-}
-
-/// What a look at a segment has found.
-struct Look {
-    names: Vec<String>,
-    /// Its mails that wait; their lane is an index of the names.
-    waiting: Vec<Waiting<Held>>,
-    /// Those that the command chooses.
-    chosen: Vec<Waiting<Held>>,
-    bytes: u64,
-    damaged_bytes: u64,
 }
 
 /// What a dispatcher is made of.
@@ -559,16 +537,6 @@ impl Dispatcher {
         }
     }
 
-    /// The segment that the first command wants to be read next.
-    fn next_of_command(&mut self) -> Option<SegmentId> {
-        let first = self.commands.front_mut().filter(|_| self.compacting.is_none())?;
-        let all = || match first.command.selector.chooses_kind(Kind::Waiting) {
-            true => self.backlog.segments().collect(),
-            false => VecDeque::new(),
-        };
-        first.left.get_or_insert_with(all).pop_front()
-    }
-
     fn scan(&self, extent: Extent) {
         let (disk, own, now_ms) = (self.disk.clone(), self.own.clone(), self.clock.now_ms());
         let command = self.commands.front().filter(|_| self.scans_for_command);
@@ -614,97 +582,6 @@ impl Dispatcher {
             self.retire(segment);
         }
     }
-
-    fn begin(&mut self, command: Command) {
-        self.commands.push_back(Commanded { command, left: None, done: Done::default() });
-    }
-
-    /// Does to a mail what the first command wants.
-    fn grant(&mut self, waiting: Waiting<Held>) {
-        let Some(wish) = self.commands.front().map(|it| it.command.wish) else { return };
-        let picked = self.backlog.pick(&waiting);
-        if let Some(it) = self.commands.front_mut() {
-            let count = if picked { &mut it.done.done } else { &mut it.done.busy };
-            *count += 1;
-        }
-        match wish {
-            _ if !picked => {}
-            Wish::Retry => self.backlog.wait(Waiting { due_ms: self.clock.now_ms(), ..waiting }),
-            Wish::Discard => self.meets_its_end(&waiting, Outcome::Discarded),
-        }
-    }
-
-    /// Goes on to dead letters where all segments have been looked through for a command.
-    fn conclude(&mut self) {
-        let looked = |it: &mut Commanded| it.left.as_ref().is_some_and(VecDeque::is_empty);
-        let Some(Commanded { command, done, .. }) = self.commands.pop_front_if(looked) else { return };
-        let Command { selector, wish, reply } = command;
-        info!(target: SPOOL_LOG, ?wish, done = done.done, busy = done.busy, ?selector, "mails that wait were acted on by hand");
-        if !selector.chooses_kind(Kind::Dead) {
-            let _ = reply.send(Ok(done));
-            return;
-        }
-        self.dead_actions += 1;
-        let (dead, result) = oneshot::channel();
-        self.ask(Job::Dead(DeadAction { selector, wish, reply: dead }));
-        let own = self.own.clone();
-        tokio::spawn(async move {
-            let result = result.await.unwrap_or_else(|_| Err("the spool is being closed".to_owned()));
-            let _ = own.send(Own::DeadDone { reply, done, result });
-        });
-    }
-}
-
-impl Look {
-    fn nothing() -> Self {
-        Self { names: Vec::new(), waiting: Vec::new(), chosen: Vec::new(), bytes: 0, damaged_bytes: 0 }
-    }
-
-    fn at(disk: &Directory, extent: &Extent, selector: Option<&Selector>, now_ms: u64) -> io::Result<Self> {
-        let mut look = Self::nothing();
-        let mut names: HashMap<String, LaneId> = HashMap::new();
-        look.damaged_bytes = scan(disk, extent, |found| {
-            look.bytes += found.entry_bytes;
-            let at = Location { segment: extent.segment, offset: found.offset };
-            let pending =
-                found.states.iter().filter(|state| matches!(state, State::Pending(_))).count() as u64;
-            let since_ms = found.head.since_ms();
-            for ((state, target), destination) in found.states.iter().zip(&found.head.destinations).zip(0..) {
-                let State::Pending(progress) = state else { continue };
-                let lane = *names.entry(target.route.clone()).or_insert_with(|| {
-                    look.names.push(target.route.clone());
-                    LaneId::try_from(look.names.len() - 1).unwrap_or(LaneId::MAX)
-                });
-                let (pair, share) = (Pair { mail: at, destination }, found.entry_bytes / pending);
-                let one = || Waiting { lane, ..waiting(pair, share, since_ms, progress) };
-                let chosen = selector
-                    .is_some_and(|selector| selector.chooses_waiting(&found.head, target, progress, now_ms));
-                look.chosen.extend(chosen.then(one));
-                look.waiting.push(one());
-            }
-            ControlFlow::Continue(())
-        })?;
-        Ok(look)
-    }
-}
-
-/// The pairs of a mail, each with the name of its destination.
-fn pairs(
-    at: Location,
-    bytes: u64,
-    since_ms: u64,
-    destinations: Vec<(String, Progress)>,
-) -> impl Iterator<Item = (Waiting<Held>, String)> {
-    let share = bytes / destinations.len().max(1) as u64;
-    destinations.into_iter().zip(0..).map(move |((name, progress), destination)| {
-        (waiting(Pair { mail: at, destination }, share, since_ms, &progress), name)
-    })
-}
-
-fn waiting(pair: Pair, bytes: u64, since_ms: u64, progress: &Progress) -> Waiting<Held> {
-    // What was never tried is due since it is there.
-    let due_ms = if progress.is_none() { since_ms } else { progress.due_ms };
-    Waiting { pair, lane: LaneId::MAX, since_ms, due_ms, failures: progress.failures, bytes, held: None }
 }
 
 /// Jitter; none without a source of randomness.
