@@ -22,4 +22,5 @@ pub mod spool;
 mod supervise;
 pub mod telemetry;
 pub mod tls;
+mod turn;
 pub mod webhook;

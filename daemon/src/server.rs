@@ -65,7 +65,7 @@ pub enum Error {
     #[error(
         "cannot set up TLS for the webhook; check the system's CA certificates and MAIL_LASER_WEBHOOK_CA_FILE"
     )]
-    Webhook(#[source] reqwest::Error),
+    Webhook(#[source] crate::webhook::TlsError),
     /// The pair for the SMTP side cannot be used.
     #[error("cannot set up TLS for SMTP")]
     Tls(#[source] PairError),

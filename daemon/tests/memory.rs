@@ -187,7 +187,7 @@ fn context(webhook: SocketAddr) -> Context {
     let webhook = WebhookConfig {
         url: WebhookUrl::parse(&format!("http://{webhook}/"), false).unwrap(),
         bearer_token: None,
-        ca_roots: None,
+        ca_roots: Vec::new(),
         timeout: Duration::from_secs(600),
         retries_max: 0,
         breaker_threshold: NonZeroU32::MIN,

@@ -13,8 +13,11 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use http::HeaderValue;
 use ipnet::IpNet;
-use reqwest::header::HeaderValue;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
 use tracing::warn;
 
@@ -76,8 +79,8 @@ pub struct WebhookConfig {
     pub url: WebhookUrl,
     /// What `Authorization` says, if anything.
     pub bearer_token: Option<SecretString>,
-    /// PEM certificates of roots that are trusted beside the system's.
-    pub ca_roots: Option<Vec<u8>>,
+    /// Roots that are trusted beside the system's.
+    pub ca_roots: Vec<CertificateDer<'static>>,
     /// Limit of one attempt.
     pub timeout: Duration,
     /// Retries after the first attempt, 0 to 10.
@@ -452,10 +455,10 @@ fn tls_pair(
 fn ca_roots(
     reader: &mut Reader<'_>,
     read_file: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>,
-) -> Option<Vec<u8>> {
+) -> Vec<CertificateDer<'static>> {
     let path = reader.text(&variables::WEBHOOK_CA_FILE);
     if path.is_empty() {
-        return None;
+        return Vec::new();
     }
     let problem = |why: String| {
         Problem::other(format!(
@@ -464,21 +467,20 @@ fn ca_roots(
             variables::WEBHOOK_CA_FILE.valid
         ))
     };
-    match read_file(Path::new(path)) {
-        Ok(pem) if are_certificates(&pem) => return Some(pem),
-        Ok(_) => reader.problems.push(problem("holds no certificate in PEM that can be used".to_owned())),
+    match read_file(Path::new(path)).map(|pem| certificates(&pem)) {
+        Ok(Some(roots)) => return roots,
+        Ok(None) => reader.problems.push(problem("holds no certificate in PEM that can be used".to_owned())),
         Err(error) => reader.problems.push(problem(format!("cannot be read: {error}"))),
     }
-    None
+    Vec::new()
 }
 
-/// Whether a client takes them as roots: that they decode as PEM says little.
-fn are_certificates(pem: &[u8]) -> bool {
-    crate::crypto::init();
-    match reqwest::Certificate::from_pem_bundle(pem) {
-        Ok(roots) if !roots.is_empty() => reqwest::Client::builder().tls_certs_only(roots).build().is_ok(),
-        _ => false,
-    }
+/// All certificates, if there are any and all can be roots: that they decode as PEM says little.
+fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+    let roots: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().ok()?;
+    let mut store = RootCertStore::empty();
+    let usable = roots.iter().all(|root| store.add(root.clone()).is_ok());
+    (usable && !roots.is_empty()).then_some(roots)
 }
 
 fn effective(config: &Config, reader: &Reader<'_>) -> Vec<(&'static str, String)> {

@@ -3,11 +3,17 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use url::{Host, Url};
+use http::Uri;
+use percent_encoding::percent_decode_str;
+use url::{Host, Position, Url};
 
 /// An address that mail may be posted to.
 #[derive(Clone, PartialEq, Eq)]
-pub struct WebhookUrl(Url);
+pub struct WebhookUrl {
+    url: Url,
+    /// What of it a request is made with.
+    request: Uri,
+}
 
 /// Why an address is not a [`WebhookUrl`]; finishes a sentence that begins with the variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -32,23 +38,45 @@ impl WebhookUrl {
         let url = Url::parse(text).map_err(|_| WebhookUrlError::NotAUrl)?;
         let host = url.host().ok_or(WebhookUrlError::NotAUrl)?;
         match url.scheme() {
-            "https" => Ok(Self(url)),
-            "http" if allow_http || is_loopback(&host) => Ok(Self(url)),
-            "http" => Err(WebhookUrlError::PlainHttp),
-            _ => Err(WebhookUrlError::Scheme),
+            "https" => {}
+            "http" if allow_http || is_loopback(&host) => {}
+            "http" => return Err(WebhookUrlError::PlainHttp),
+            _ => return Err(WebhookUrlError::Scheme),
         }
+        // As its parts are written one after the other: no user, no fragment.
+        let request = format!(
+            "{}{}",
+            url.origin().ascii_serialization(),
+            &url[Position::BeforePath..Position::AfterQuery]
+        );
+        let request = request.parse().map_err(|_| WebhookUrlError::NotAUrl)?;
+        Ok(Self { url, request })
     }
 
-    /// The whole address, for the request alone.
+    /// What a request asks for: without user, password and fragment.
     #[must_use]
-    pub fn expose(&self) -> &Url {
-        &self.0
+    pub fn request_uri(&self) -> &Uri {
+        &self.request
+    }
+
+    /// Whether connections use TLS.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.url.scheme() == "https"
     }
 
     /// Whether the address itself holds credentials.
     #[must_use]
     pub fn has_credentials(&self) -> bool {
-        !self.0.username().is_empty() || self.0.password().is_some()
+        !self.url.username().is_empty() || self.url.password().is_some()
+    }
+
+    /// The user, a colon and the password, if the address holds them: RFC 7617 section 2.
+    #[must_use]
+    pub fn credentials(&self) -> Option<Vec<u8>> {
+        let user = percent_decode_str(self.url.username());
+        let password = percent_decode_str(self.url.password().unwrap_or_default());
+        self.has_credentials().then(|| user.chain(*b":").chain(password).collect())
     }
 }
 
@@ -62,7 +90,7 @@ fn is_loopback(host: &Host<&str>) -> bool {
 
 impl fmt::Display for WebhookUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.origin().ascii_serialization())
+        f.write_str(&self.url.origin().ascii_serialization())
     }
 }
 
@@ -101,6 +129,22 @@ mod tests {
         let url = WebhookUrl::parse("https://user:secret@api.example.com:8443/token?key=1", false).unwrap();
         assert_eq!(url.to_string(), "https://api.example.com:8443");
         assert_eq!(format!("{url:?}"), "WebhookUrl(https://api.example.com:8443)");
-        assert!(url.has_credentials());
+        assert_eq!(url.credentials().unwrap(), b"user:secret");
+    }
+
+    #[test]
+    fn a_request_has_neither_user_nor_fragment() {
+        for (text, request) in [
+            ("https://a%20b:c%3A@api.example.com/in?key=1#top", "https://api.example.com/in?key=1"),
+            ("https://api.example.com:443", "https://api.example.com/"),
+            ("https://b\u{fc}cher.example/a b|c", "https://xn--bcher-kva.example/a%20b|c"),
+            ("http://[::1]:8080/?q=\u{fc}", "http://[::1]:8080/?q=%C3%BC"),
+        ] {
+            let url = WebhookUrl::parse(text, false).unwrap();
+            assert_eq!(url.request_uri().to_string(), request, "{text}");
+        }
+        let url = WebhookUrl::parse("https://a%20b:c%3A@api.example.com/", false).unwrap();
+        assert_eq!(url.credentials().unwrap(), b"a b:c:");
+        assert_eq!(WebhookUrl::parse("https://api.example.com/", false).unwrap().credentials(), None);
     }
 }

@@ -1,14 +1,13 @@
 //! `forward`: the sender is answered once the mail waits in memory, and what cannot be delivered
 //! is dropped, with a record for each mail.
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 
 use tracing::{error, warn};
 
 use crate::metrics::MessageOutcome;
+use crate::turn::after_others;
 use crate::webhook::LOG_TARGET;
 use crate::webhook::destination::Delivery;
 use crate::webhook::retry::Terms;
@@ -47,6 +46,7 @@ impl Forward {
         for journey in begun {
             self.journeys.spawn(deliver(journey, Arc::clone(&self.totals)));
         }
+        // The mail is on its way before its sender is answered and the log is written.
         after_others().await;
         Answer::Accepted(id)
     }
@@ -55,22 +55,6 @@ impl Forward {
     pub async fn finish(&self, grace: impl Future<Output = ()>) {
         self.journeys.finish(grace).await;
     }
-}
-
-/// Lets tasks that are ready go first, deliveries that were just begun among them: the mail is on its
-/// way before its sender is answered and the log is written. The runtime's own `yield_now` asks the
-/// system for more work in between, which takes longer than all of it.
-async fn after_others() {
-    let mut waited = false;
-    poll_fn(|task| {
-        if waited {
-            return Poll::Ready(());
-        }
-        waited = true;
-        task.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// Takes one mail to its end, which is recorded exactly once.

@@ -4,13 +4,23 @@ use std::error::Error;
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::{self, Error as SendError};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use secrecy::ExposeSecret;
+use tokio::time::{Instant, sleep_until};
 
 use crate::config::WebhookConfig;
 use crate::config::url::WebhookUrl;
+use crate::turn::after_others;
 
+use super::connector::{Connector, TlsError, connector};
 use super::outcome::{Outcome, Refusal};
 use super::problem;
 
@@ -28,11 +38,15 @@ const IDLE_CONNECTION_TIME: Duration = Duration::from_secs(45);
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Posts to one webhook.
+///
+/// It follows no redirect: who answers one would choose where mail goes. It knows no proxy: one of the
+/// environment would see mail that was meant for loopback.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: reqwest::Client,
+    http: legacy::Client<Connector, Full<Bytes>>,
     url: WebhookUrl,
-    authorization: Option<HeaderValue>,
+    /// The headers that all requests have.
+    headers: HeaderMap,
     timeout: Duration,
 }
 
@@ -50,26 +64,19 @@ impl Client {
     ///
     /// # Errors
     /// When TLS cannot be set up: no roots of trust, or roots that are none.
-    pub fn new(config: &WebhookConfig) -> Result<Self, reqwest::Error> {
-        crate::crypto::init();
-        let mut http = reqwest::Client::builder()
-            .user_agent(concat!("MailLaser/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            // A proxy of the environment would see mail that was meant for loopback.
-            .no_proxy()
-            .hickory_dns(true)
-            .tcp_nodelay(true)
-            .pool_max_idle_per_host(usize::try_from(config.concurrency.get()).unwrap_or(usize::MAX))
-            .pool_idle_timeout(IDLE_CONNECTION_TIME);
-        if let Some(pem) = &config.ca_roots {
-            http = http.tls_certs_merge(reqwest::Certificate::from_pem_bundle(pem)?);
-        }
-        let authorization = config.bearer_token.as_ref().and_then(|token| {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).ok()?;
-            value.set_sensitive(true);
-            Some(value)
-        });
-        Ok(Self { http: http.build()?, url: config.url.clone(), authorization, timeout: config.timeout })
+    pub fn new(config: &WebhookConfig) -> Result<Self, TlsError> {
+        let mut http = legacy::Client::builder(TokioExecutor::new());
+        http.timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_CONNECTION_TIME)
+            .pool_max_idle_per_host(usize::try_from(config.concurrency.get()).unwrap_or(usize::MAX));
+        let connector = connector(config.url.is_https(), &config.ca_roots)?;
+        Ok(Self {
+            http: http.build(connector),
+            url: config.url.clone(),
+            headers: headers(config),
+            timeout: config.timeout,
+        })
     }
 
     /// Where it posts to, for logs: without user, path and query.
@@ -80,10 +87,19 @@ impl Client {
 
     /// Makes one attempt. Its answer begins within the timeout.
     pub async fn attempt(&self, request: &Request) -> Outcome {
-        let answer = match tokio::time::timeout(self.timeout, self.post(request)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Outcome::Unreachable(describe(error)),
-            Err(_elapsed) => return Outcome::TimedOut,
+        let time_out = Instant::now() + self.timeout;
+        let late = async {
+            // Setting a clock is a system call: the request is on its way before it.
+            after_others().await;
+            sleep_until(time_out).await;
+        };
+        let answer = tokio::select! {
+            biased;
+            answer = self.post(request) => match answer {
+                Ok(answer) => answer,
+                Err(error) => return Outcome::Unreachable(describe(&error)),
+            },
+            () = late => return Outcome::TimedOut,
         };
         let status = answer.status().as_u16();
         let retry_after = header(&answer, &RETRY_AFTER).and_then(|text| retry_after(text, SystemTime::now()));
@@ -93,26 +109,39 @@ impl Client {
         Outcome::of(Refusal { status, retry_after, problem })
     }
 
-    async fn post(&self, request: &Request) -> reqwest::Result<reqwest::Response> {
-        let mut post = self
-            .http
-            .post(self.url.expose().clone())
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-            .header(IDEMPOTENCY_KEY, request.idempotency_key.as_str())
-            .body(request.body.clone());
-        if let Some(authorization) = &self.authorization {
-            post = post.header(AUTHORIZATION, authorization.clone());
-        }
-        post.send().await
+    async fn post(&self, request: &Request) -> Result<Response<Incoming>, SendError> {
+        let mut post = http::Request::new(Full::new(request.body.clone()));
+        *post.method_mut() = Method::POST;
+        *post.uri_mut() = self.url.request_uri().clone();
+        *post.headers_mut() = self.headers.clone();
+        // Visible ASCII always is a value.
+        let key = HeaderValue::from_str(&request.idempotency_key).ok();
+        post.headers_mut().extend(key.map(|key| (IDEMPOTENCY_KEY, key)));
+        self.http.request(post).await
     }
+}
+
+fn headers(config: &WebhookConfig) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("MailLaser/", env!("CARGO_PKG_VERSION"))));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let bearer = config.bearer_token.as_ref().map(|token| format!("Bearer {}", token.expose_secret()));
+    let basic = || config.url.credentials().map(|it| format!("Basic {}", STANDARD.encode(it)));
+    let authorization = bearer.or_else(basic).and_then(|text| HeaderValue::from_str(&text).ok());
+    if let Some(mut authorization) = authorization {
+        authorization.set_sensitive(true);
+        headers.insert(AUTHORIZATION, authorization);
+    }
+    headers
 }
 
 /// Reads an answer's body, for what it explains and for its connection's sake. The status has
 /// decided: neither the size of the body nor its time can take the mail's delivery back.
-async fn read(mut answer: reqwest::Response) -> Vec<u8> {
+async fn read(mut answer: Response<Incoming>) -> Vec<u8> {
     let mut body = Vec::new();
     let read = async {
-        while let Ok(Some(chunk)) = answer.chunk().await {
+        while let Some(Ok(frame)) = answer.body_mut().frame().await {
+            let Ok(chunk) = frame.into_data() else { continue };
             body.extend_from_slice(&chunk[..chunk.len().min(ANSWER_BYTES_MAX - body.len())]);
             if body.len() == ANSWER_BYTES_MAX {
                 break;
@@ -124,7 +153,7 @@ async fn read(mut answer: reqwest::Response) -> Vec<u8> {
     body
 }
 
-fn header<'a>(answer: &'a reqwest::Response, name: &HeaderName) -> Option<&'a str> {
+fn header<'a>(answer: &'a Response<Incoming>, name: &HeaderName) -> Option<&'a str> {
     answer.headers().get(name)?.to_str().ok()
 }
 
@@ -137,10 +166,9 @@ fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     Some(SystemTime::from(date).duration_since(now).unwrap_or_default())
 }
 
-/// The whole chain of an error in one line, without the address.
-fn describe(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
+/// The whole chain of an error in one line. None of its links holds the address.
+fn describe(error: &SendError) -> String {
+    let mut text = if error.is_connect() { "cannot connect" } else { "the request failed" }.to_owned();
     let mut source = error.source();
     while let Some(error) = source {
         let _ = write!(text, ": {error}");

@@ -12,6 +12,7 @@ use crate::message::id::MailId;
 use crate::metrics::RouteMetrics;
 
 use super::LOG_TARGET;
+use super::TlsError;
 use super::breaker::{Admission, Breaker, CircuitState, Transition};
 use super::client::{Client, Request};
 use super::outcome::Outcome;
@@ -53,7 +54,7 @@ impl Destination {
     ///
     /// # Errors
     /// When its client cannot be made: see [`Client::new`].
-    pub fn new(route: &str, config: &WebhookConfig, metrics: RouteMetrics) -> Result<Self, reqwest::Error> {
+    pub fn new(route: &str, config: &WebhookConfig, metrics: RouteMetrics) -> Result<Self, TlsError> {
         Ok(Self {
             route: route.to_owned(),
             client: Client::new(config)?,

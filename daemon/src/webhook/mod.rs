@@ -5,11 +5,15 @@
 
 pub mod breaker;
 pub mod client;
+mod connector;
 pub mod destination;
 pub mod outcome;
 pub mod payload;
 pub mod problem;
+mod resolver;
 pub mod retry;
+
+pub use connector::TlsError;
 
 /// The target of every log record about deliveries.
 pub const LOG_TARGET: &str = "mail_laser::webhook";

@@ -197,6 +197,17 @@ fn the_token_is_sent_and_no_secret_is_logged() {
 }
 
 #[test]
+fn credentials_of_the_address_are_sent_as_a_header_to_a_host_by_name() {
+    let webhook = Webhook::start();
+    let url = webhook.url().replace("://127.0.0.1", "://user:secret%20password@localhost");
+    let daemon = Daemon::start(&webhook, &[("MAIL_LASER_WEBHOOK_URL", url.as_str())]);
+    assert_eq!(daemon.client().mail("support@example.com", "\r\n").0, 250);
+    assert_eq!(webhook.wait_for(1)[0].headers["authorization"], "Basic dXNlcjpzZWNyZXQgcGFzc3dvcmQ=");
+    daemon.wait_for_log("mail delivered", 1);
+    assert!(!daemon.log_text().contains("secret"));
+}
+
+#[test]
 fn an_unreachable_webhook_is_named_without_its_path() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let webhook = Webhook::start();

@@ -20,7 +20,7 @@ static SHARED: LazyLock<(Arc<Route>, Arc<ServerConfig>)> = LazyLock::new(|| {
     let webhook = WebhookConfig {
         url: WebhookUrl::parse("http://127.0.0.1:9/", false).unwrap(),
         bearer_token: None,
-        ca_roots: None,
+        ca_roots: Vec::new(),
         timeout: Duration::from_secs(1),
         retries_max: 0,
         breaker_threshold: NonZeroU32::MIN,

@@ -1,0 +1,50 @@
+//! Names of webhooks to addresses.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::vec;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::LookupIpStrategy;
+use hyper_util::client::legacy::connect::dns::Name;
+use tokio::sync::OnceCell;
+use tower::Service;
+
+/// Asks the name servers of `/etc/resolv.conf`, and `/etc/hosts` before them. Unlike the C library's
+/// resolver it takes no thread for a lookup.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Resolver {
+    /// Made with the first lookup, which is in the runtime.
+    inner: Arc<OnceCell<TokioResolver>>,
+}
+
+impl Service<Name> for Resolver {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move {
+            let resolver = inner.get_or_try_init(|| async { make() }).await?;
+            let found = resolver.lookup_ip(name.as_str()).await.map_err(io::Error::other)?;
+            // The port is that of the URL.
+            let addresses: Vec<SocketAddr> = found.iter().map(|ip| SocketAddr::new(ip, 0)).collect();
+            Ok(addresses.into_iter())
+        })
+    }
+}
+
+fn make() -> io::Result<TokioResolver> {
+    let mut builder = TokioResolver::builder_tokio().map_err(io::Error::other)?;
+    // Both, so that the other is tried where one does not answer.
+    builder.options_mut().ip_strategy = LookupIpStrategy::Ipv6AndIpv4;
+    builder.build().map_err(io::Error::other)
+}
