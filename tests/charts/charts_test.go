@@ -51,6 +51,33 @@ func TestChartsInstallWhatKustomizeInstalls(t *testing.T) {
 	}
 }
 
+// The overlay that docs/install.md shows: every image comes from the registry.
+func TestTheOverlayOfTheDocumentationTakesAllImagesFromARegistry(t *testing.T) {
+	_, rest, _ := strings.Cut(read(t, "../../docs/install.md"), "```yaml\napiVersion: kustomize.config.k8s.io")
+	overlay, _, found := strings.Cut("apiVersion: kustomize.config.k8s.io"+rest, "```")
+	if !found {
+		t.Fatal("docs/install.md shows no overlay")
+	}
+	folder := t.TempDir()
+	absolute, err := filepath.Abs(deploy)
+	if err == nil {
+		err = os.Symlink(absolute, filepath.Join(folder, "deploy"))
+	}
+	if err == nil {
+		err = os.Mkdir(filepath.Join(folder, "overlay"), 0o755)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(folder, "overlay", "kustomization.yaml"), []byte(overlay), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	built := tool(t, "kustomize", "build", filepath.Join(folder, "overlay"))
+	if strings.Contains(built, "localhost/") || strings.Count(built, "registry.example.com/") != 2 {
+		t.Errorf("not two images of the registry in:\n%s", built)
+	}
+}
+
 func TestAnUninstallKeepsTheDefinition(t *testing.T) {
 	const key = "CustomResourceDefinition/maillasers.mail-laser.dev"
 	bare := objects(t, template(t, crds, "--set", "keep=false"))[key]

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail, ensure};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use kube::api::{
-    DeleteParams, DynamicObject, EvictParams, ListParams, LogParams, Patch, PatchParams, PostParams,
+    DeleteParams, DynamicObject, EvictParams, ListParams, LogParams, Patch, PatchParams, PostParams, TypeMeta,
 };
 use kube::core::{ApiResource, GroupVersionKind};
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::RwLock;
 
@@ -166,6 +166,24 @@ impl Env {
                 .await
                 .with_context(|| format!("{} {name} was not applied", types.kind))?;
         }
+        Ok(())
+    }
+
+    /// Has the API server look at a document, as `kubectl create --dry-run=server` does: it is strict about unknown
+    /// fields, and nothing is kept.
+    ///
+    /// # Errors
+    /// When it refuses: with what it says.
+    pub async fn dry_run(&self, mut document: Value) -> anyhow::Result<()> {
+        document["metadata"]["namespace"] = self.namespace().into();
+        let types: TypeMeta = serde_json::from_value(document.clone())?;
+        let resource = ApiResource::from_gvk(&GroupVersionKind::try_from(&types)?);
+        let collection = DynamicObject::url_path(&resource, Some(self.namespace()));
+        let path = format!("{collection}?dryRun=All&fieldValidation=Strict");
+        let request = http::Request::post(path)
+            .header("content-type", "application/json")
+            .body(serde_json::to_vec(&document)?)?;
+        self.cluster.client().request_text(request).await?;
         Ok(())
     }
 

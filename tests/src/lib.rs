@@ -23,6 +23,7 @@
 //! Tests wait for states, never for durations: see [`wait_for`].
 
 mod cluster;
+mod documentation;
 mod env;
 mod letter;
 mod manifests;
@@ -37,6 +38,7 @@ mod webhook;
 pub mod receiver;
 
 pub use cluster::{Cluster, OperatorWrite, repository};
+pub use documentation::{Example, Expectation, Page, pages};
 pub use env::{Condition, Env, alone_in_namespace, in_namespace};
 pub use letter::Letter;
 pub use manifests::{documents, mail_laser, receiver_manifest};

@@ -3,6 +3,7 @@
 mod circuit;
 mod confirm;
 mod disruption;
+mod documentation;
 mod drift;
 mod first_mail;
 mod hostile_smtp;

@@ -3,18 +3,17 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, ensure};
-use kube::Resource;
-use kube::api::{DynamicObject, TypeMeta};
-use kube::core::{ApiResource, GroupVersionKind};
-use mail_laser_e2e::{Env, documents, in_namespace, repository};
+use anyhow::{Context, bail, ensure};
+use mail_laser_e2e::{documents, in_namespace, repository};
 
 #[tokio::test]
 async fn valid_samples_are_taken() -> anyhow::Result<()> {
     in_namespace("valid-samples", |env| async move {
         for path in samples("valid")? {
             let yaml = fs::read_to_string(&path)?;
-            create(&env, &yaml).await.with_context(|| format!("{}", path.display()))?;
+            for document in documents(&yaml)? {
+                env.dry_run(document).await.with_context(|| format!("{}", path.display()))?;
+            }
         }
         Ok(())
     })
@@ -31,7 +30,8 @@ async fn invalid_samples_are_refused_with_the_sentence_that_they_name() -> anyho
             let expected = first
                 .strip_prefix("# refused: ")
                 .with_context(|| format!("{path:?} starts with {first:?}"))?;
-            match create(&env, &yaml).await {
+            let [document] = &documents(&yaml)?[..] else { bail!("{path:?} is not one document") };
+            match env.dry_run(document.clone()).await {
                 Ok(()) => wrong.push(format!("{}: it was taken", path.display())),
                 Err(error) => {
                     let message = format!("{error:#}");
@@ -54,20 +54,4 @@ fn samples(folder: &str) -> anyhow::Result<Vec<PathBuf>> {
     paths.sort();
     ensure!(!paths.is_empty(), "no samples in {}", folder.display());
     Ok(paths)
-}
-
-/// As `kubectl create --dry-run=server` does it: strict about unknown fields, and nothing is kept.
-async fn create(env: &Env, yaml: &str) -> anyhow::Result<()> {
-    for mut document in documents(yaml)? {
-        document["metadata"]["namespace"] = env.namespace().into();
-        let types: TypeMeta = serde_json::from_value(document.clone())?;
-        let resource = ApiResource::from_gvk(&GroupVersionKind::try_from(&types)?);
-        let collection = DynamicObject::url_path(&resource, Some(env.namespace()));
-        let path = format!("{collection}?dryRun=All&fieldValidation=Strict");
-        let request = http::Request::post(path)
-            .header("content-type", "application/json")
-            .body(serde_json::to_vec(&document)?)?;
-        env.cluster().client().request_text(request).await?;
-    }
-    Ok(())
 }

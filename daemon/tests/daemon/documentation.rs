@@ -1,11 +1,11 @@
-//! The README's table of variables is what the daemon reads.
+//! The table of variables in `docs/daemon.md` is what the daemon reads.
 
 use mail_laser::config::variables::ALL;
 
 #[test]
 fn the_table_of_variables_is_complete_and_has_the_defaults() {
-    let readme = include_str!("../../../README.md");
-    let (_, section) = readme.split_once("## The daemon's variables").expect("the section");
+    let page = include_str!("../../../docs/daemon.md");
+    let (_, section) = page.split_once("\n## Variables\n").expect("the section");
     let documented: Vec<(&str, &str)> = section
         .lines()
         .take_while(|line| !line.starts_with("## "))
