@@ -24,11 +24,17 @@ pub trait Disk: Send + Sync + 'static {
     /// What the system says.
     fn create(&self, name: &str) -> io::Result<Self::File>;
 
-    /// Opens a file for reading and writing.
+    /// Opens a file for reading, which a disk that has turned read-only still allows.
     ///
     /// # Errors
     /// What the system says.
     fn open(&self, name: &str) -> io::Result<Self::File>;
+
+    /// Opens a file for reading and writing.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn open_for_writing(&self, name: &str) -> io::Result<Self::File>;
 
     /// Gives a file another name, which no file has.
     ///
@@ -115,6 +121,10 @@ impl Disk for Directory {
     }
 
     fn open(&self, name: &str) -> io::Result<File> {
+        File::open(self.0.join(name))
+    }
+
+    fn open_for_writing(&self, name: &str) -> io::Result<File> {
         OpenOptions::new().read(true).write(true).open(self.0.join(name))
     }
 

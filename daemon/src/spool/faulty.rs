@@ -65,7 +65,11 @@ struct State {
 pub(super) struct FaultyDisk(Arc<Mutex<State>>);
 
 /// A file of it.
-pub(super) struct FaultyFile(FaultyDisk, usize);
+pub(super) struct FaultyFile {
+    disk: FaultyDisk,
+    number: usize,
+    writable: bool,
+}
 
 impl FaultyDisk {
     fn state(&self) -> MutexGuard<'_, State> {
@@ -161,10 +165,15 @@ impl Disk for FaultyDisk {
         state.files.push(Content::default());
         let file = state.files.len() - 1;
         state.names.insert(name.to_owned(), file);
-        Ok(FaultyFile(self.clone(), file))
+        Ok(FaultyFile { disk: self.clone(), number: file, writable: true })
     }
 
     fn open(&self, name: &str) -> io::Result<FaultyFile> {
+        let number = self.state().names.get(name).copied().ok_or(io::ErrorKind::NotFound)?;
+        Ok(FaultyFile { disk: self.clone(), number, writable: false })
+    }
+
+    fn open_for_writing(&self, name: &str) -> io::Result<FaultyFile> {
         let mut state = self.state();
         let file = state.names.get(name).copied().ok_or(io::ErrorKind::NotFound)?;
         // As on Linux: a later process hears nothing of the sync that failed. What it writes is saved,
@@ -174,7 +183,7 @@ impl Disk for FaultyDisk {
             content.changes.clear();
         }
         drop(state);
-        Ok(FaultyFile(self.clone(), file))
+        Ok(FaultyFile { disk: self.clone(), number: file, writable: true })
     }
 
     fn rename(&self, name: &str, to: &str) -> io::Result<()> {
@@ -206,19 +215,20 @@ impl Disk for FaultyDisk {
 
 impl DiskFile for FaultyFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let mut state = self.0.state();
+        assert!(self.writable, "it was opened for reading");
+        let mut state = self.disk.state();
         let result = state.operation();
         // A write that fails may have written a part.
         let written = if result.is_ok() { bytes.len() } else { bytes.len() / 2 };
         if written > 0 {
-            state.change(self.1, Change::Write(offset, bytes[..written].to_vec()));
+            state.change(self.number, Change::Write(offset, bytes[..written].to_vec()));
         }
         result
     }
 
     fn read_at(&self, room: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.0.state();
-        let bytes = &state.files[self.1].seen;
+        let state = self.disk.state();
+        let bytes = &state.files[self.number].seen;
         let start = bytes.len().min(offset as usize);
         let read = room.len().min(bytes.len() - start);
         room[..read].copy_from_slice(&bytes[start..start + read]);
@@ -226,21 +236,22 @@ impl DiskFile for FaultyFile {
     }
 
     fn length(&self) -> io::Result<u64> {
-        Ok(self.0.state().files[self.1].seen.len() as u64)
+        Ok(self.disk.state().files[self.number].seen.len() as u64)
     }
 
     fn cut(&self, length: u64) -> io::Result<()> {
-        let mut state = self.0.state();
+        assert!(self.writable, "it was opened for reading");
+        let mut state = self.disk.state();
         state.operation()?;
-        state.change(self.1, Change::Cut(length));
+        state.change(self.number, Change::Cut(length));
         Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut state = self.0.state();
+        let mut state = self.disk.state();
         let result = state.operation();
         let crashed = state.crashed;
-        let file = &mut state.files[self.1];
+        let file = &mut state.files[self.number];
         match result {
             Ok(()) => {
                 if !file.lost {

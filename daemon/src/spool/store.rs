@@ -458,7 +458,7 @@ impl<F: DiskFile> Outcomes<F> {
         let mark = mark_in(&disk.open(&mails_file(segment))?)?;
         loop {
             let name = outcomes_file(segment, self.generation);
-            match disk.open(&name) {
+            match disk.open_for_writing(&name) {
                 Ok(file) => {
                     let read = file.read_at(&mut header, 0)?;
                     if mark_of(&header[..read]) == Some(mark) {

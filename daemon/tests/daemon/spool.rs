@@ -1,5 +1,6 @@
 //! `spool`: what was answered with 250 is delivered, whatever happens in between.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
@@ -225,7 +226,8 @@ fn dead_letters_are_listed_replayed_and_discarded() {
         Some(listed(directory, &["--dead"])).filter(|mails| mails.len() == 3)
     });
     assert!(dead.iter().all(|mail| mail["reason"] == "the webhook answered 422"), "{dead:?}");
-    assert_eq!(listed(directory, &["--waiting"]).len(), 0);
+    // Each was a dead letter for good before it ceased to wait.
+    eventually("none waits", || listed(directory, &["--waiting"]).is_empty().then_some(()));
     let id = |n: usize| dead[n]["id"].as_str().unwrap();
     assert_eq!(spool(directory, &["discard", "--dead", id(0)]).0, Some(0));
 
@@ -393,6 +395,73 @@ fn a_full_disk_refuses_mail_and_goes_on_once_there_is_room() {
         (metric(&daemon, "forwarded") >= Some(f64::from(u32::try_from(taken - 1).unwrap()))).then_some(())
     });
     eventually("there is room again", || (daemon.client().mail(TO, &content).0 == 250).then_some(()));
+}
+
+/// A disk that the kernel found broken is read-only from then on, whatever is open on it.
+#[test]
+fn a_disk_that_turns_read_only_refuses_mail_and_loses_none() {
+    let (webhook, status) = switchable(503);
+    let directory = tempfile::tempdir().unwrap();
+    let (image, spool_directory) = (directory.path().join("image"), directory.path().join("spool"));
+    std::fs::create_dir(&spool_directory).unwrap();
+    std::fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
+    run("mkfs.ext4", &["-q", image.to_str().unwrap()]);
+    let variables = [
+        ("MAIL_LASER_CIRCUIT_BREAKER_THRESHOLD", "1"),
+        ("MAIL_LASER_CIRCUIT_BREAKER_RESET", "1"),
+        ("MAIL_LASER_DELIVERY", "spool"),
+        ("MAIL_LASER_SPOOL_DIR", spool_directory.to_str().unwrap()),
+        ("MAIL_LASER_SPOOL_MAX_BYTES", "4000000"),
+        ("MAIL_LASER_MAX_MESSAGE_SIZE", "100000"),
+        ("MAIL_LASER_WEBHOOK_MAX_RETRIES", "0"),
+        ("MAIL_LASER_TLS", "off"),
+    ];
+    let mount = format!(
+        "mount -o loop,errors=remount-ro {} {} && exec \"$0\"",
+        image.display(),
+        spool_directory.display()
+    );
+    let on_disk = ["unshare", "--mount", "sh", "-c", &mount];
+    let daemon = Daemon::under(&on_disk, &webhook.url(), &variables);
+    for subject in ["first", "second"] {
+        assert_eq!(send(&daemon, subject).0, 250);
+    }
+
+    let device =
+        run("losetup", &["--noheadings", "--output", "NAME", "--associated", image.to_str().unwrap()]);
+    let name = device.trim().trim_start_matches("/dev/");
+    std::fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "a disk that fails").unwrap();
+    let refused = eventually("a refusal", || {
+        let (code, text) = send(&daemon, "third");
+        (code != 250).then_some(text)
+    });
+    assert!(refused.starts_with("451 4.3.0 "), "{refused}");
+    assert!(daemon.is_healthy());
+    status.store(200, Ordering::Relaxed);
+    let seen = daemon.path(&spool_directory);
+    assert_eq!(spool(&seen, &["retry", "--all"]).1, "2 mails are on their way again\n");
+    eventually("both are delivered", || (metric(&daemon, "forwarded") == Some(2.0)).then_some(()));
+    drop(daemon);
+
+    // That could not be noted: both come again, each under its id.
+    run("e2fsck", &["-p", image.to_str().unwrap()]);
+    let daemon = Daemon::under(&on_disk, &webhook.url(), &variables);
+    eventually("both come again", || {
+        spool(&daemon.path(&spool_directory), &["retry", "--all"]);
+        (metric(&daemon, "forwarded") == Some(2.0)).then_some(())
+    });
+    let received = webhook.received();
+    let keys: BTreeSet<&String> = received.iter().map(|it| &it.headers["idempotency-key"]).collect();
+    assert_eq!(keys.len(), 2);
+}
+
+/// What a program prints; it must succeed, or be content with what it repaired.
+fn run(program: &str, arguments: &[&str]) -> String {
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap());
+    let output = std::process::Command::new(program).args(arguments).env("PATH", path).output().unwrap();
+    let repaired = program == "e2fsck" && output.status.code() == Some(1);
+    assert!(output.status.success() || repaired, "{program}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]

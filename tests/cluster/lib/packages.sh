@@ -11,14 +11,15 @@ PACKAGES=(
   ca-certificates:/etc/ssl/certs/ca-certificates.crt
   conntrack:conntrack
   containernetworking-plugins:/usr/lib/cni/bridge
+  e2fsprogs:/usr/sbin/mkfs.ext4
   g++:g++
   gcc:gcc
   iproute2:ip
   libc6-dev:/usr/include/stdlib.h
   libnet-ssleay-perl:/usr/share/doc/libnet-ssleay-perl/copyright
+  mount:losetup
   nftables:nft
   openssl:openssl
-  python3:python3
   python3:python3
   runc:runc
   swaks:swaks

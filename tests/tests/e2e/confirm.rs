@@ -17,7 +17,8 @@ use crate::traffic::{Sender, Traffic};
 
 const SENDERS: usize = 4;
 
-/// Long enough that a pod that ends has senders whom it holds.
+/// With one delivery at a time, long enough that mails wait in a pod that ends: what it had answered before
+/// their delivery would be lost with it.
 const WEBHOOK_TAKES_MS: u64 = 250;
 
 #[tokio::test]
@@ -44,7 +45,8 @@ async fn the_reply_is_what_the_webhook_says() -> anyhow::Result<()> {
 #[tokio::test]
 async fn rollouts_and_a_killed_pod_lose_no_mail() -> anyhow::Result<()> {
     in_namespace("confirm-rollout", |env| async move {
-        let (first, smtp) = inbox(&env, "  delivery: {mode: Confirm}\n  replicas: 2\n").await?;
+        let spec = format!("  delivery: {{mode: Confirm}}\n  replicas: 2\n  env: {}\n", one_at_a_time(45));
+        let (first, smtp) = inbox(&env, &spec).await?;
         let second = env.deploy_webhook("second").await?;
         for webhook in [&first, &second] {
             let behaviour = Behaviour { status: 200, times: None, delay_ms: WEBHOOK_TAKES_MS };
@@ -56,8 +58,7 @@ async fn rollouts_and_a_killed_pod_lose_no_mail() -> anyhow::Result<()> {
         let traffic = Traffic::start(std::iter::repeat_with(sender).take(SENDERS));
         traffic.flows().await?;
 
-        let env_value = json!([{"name": "MAIL_LASER_CONFIRM_TIMEOUT", "value": "44"}]);
-        rolls(&env, json!({"spec": {"env": env_value}})).await?;
+        rolls(&env, json!({"spec": {"env": one_at_a_time(44)}})).await?;
         traffic.flows().await?;
         rolls(&env, json!({"spec": {"webhook": {"serviceRef": {"name": "second"}}}})).await?;
         second.wait_for_any_mail().await?;
@@ -108,6 +109,13 @@ fn id(reply: &Reply) -> anyhow::Result<String> {
 fn says(reply: &Reply, code: u16, reason: &str) -> anyhow::Result<()> {
     ensure!(reply.code == code && reply.to_string().contains(reason), "not {code}, {reason:?}: {reply}");
     Ok(())
+}
+
+fn one_at_a_time(timeout_seconds: u32) -> serde_json::Value {
+    json!([
+        {"name": "MAIL_LASER_WEBHOOK_CONCURRENCY", "value": "1"},
+        {"name": "MAIL_LASER_CONFIRM_TIMEOUT", "value": timeout_seconds.to_string()},
+    ])
 }
 
 /// Changes the resource, and waits until none of the pods of before is left.

@@ -1,6 +1,6 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -117,6 +117,12 @@ impl Daemon {
     /// The whole log as text.
     pub(crate) fn log_text(&self) -> String {
         self.log.lock().expect("the log").iter().map(|record| format!("{record}\n")).collect()
+    }
+
+    /// A path of its file system, which may have mounts that others do not see.
+    pub(crate) fn path(&self, path: &Path) -> PathBuf {
+        let relative = path.strip_prefix("/").expect("an absolute path");
+        Path::new("/proc").join(self.child.id().to_string()).join("root").join(relative)
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

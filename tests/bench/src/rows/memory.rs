@@ -15,8 +15,9 @@ const CONNECTIONS: u32 = 1_000;
 const IDLE_KIB_MAX: f64 = 9.0 * 1024.0;
 const CONNECTION_KIB_MAX: f64 = 6.0;
 
-/// A page here or there is no growth.
-const GROWTH_MAX: f64 = 1.02;
+/// What the allocator keeps for itself varies by that, after however many mails. The smallest thing that it hands
+/// out takes 32 bytes: one that each mail left behind would make 2,800 KiB.
+const GROWTH_KIB_MAX: f64 = 512.0;
 
 /// Resident memory in KiB.
 struct Memory {
@@ -49,11 +50,11 @@ pub(super) async fn rows(tools: &Tools) -> anyhow::Result<Vec<Row>> {
         },
         Row {
             what: "resident memory after 10,000 mails, after 100,000".into(),
-            target: "no growth".into(),
+            target: "at most 0.5 MiB more".into(),
             daemon: format!("{}, {}", mib(daemon.after_first), mib(daemon.after_all)),
             peer: format!("{}, {}, {name}", mib(forwarder.after_first), mib(forwarder.after_all)),
             ratio: Some(daemon.after_all / daemon.after_first),
-            met: Some(daemon.after_all <= GROWTH_MAX * daemon.after_first),
+            met: Some(daemon.after_all - daemon.after_first <= GROWTH_KIB_MAX),
         },
     ])
 }
