@@ -3,7 +3,7 @@
 
 cluster := tests/cluster/cluster
 
-.PHONY: help demo test bench soak generate images cluster-up cluster-down lint unit gitops charts fuzz e2e clean
+.PHONY: help demo test bench soak generate images cluster-up cluster-down lint unit gitops charts manifests fuzz e2e clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ gitops: ## what Argo CD and Flux make of a MailLaser, by their own code
 
 charts: ## the Helm charts, by the real helm, against what kustomize makes of deploy/
 	@tests/charts/run
+
+manifests: ## what deploy/ and the charts render, by kubeconform and kube-score
+	@tests/manifests/run
 
 fuzz: ## what comes from the network, FUZZ_SECONDS=20 for each target; TARGET=<name> for one
 	@tests/fuzz $(TARGET)
