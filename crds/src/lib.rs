@@ -46,7 +46,7 @@ pub use references::{
     OptionalSecretKeySelector, SecretKeySelector, SecretSource,
 };
 pub use schema::{crd, manifest};
-pub use service::{ExternalTrafficPolicy, Service, ServiceType};
+pub use service::{ExternalTrafficPolicy, IpFamily, IpFamilyPolicy, Service, ServiceType};
 pub use status::MailLaserStatus;
 pub use tls::{Tls, TlsMode};
 pub use webhook::{CircuitBreaker, Scheme, ServiceRef, Webhook};

@@ -13,7 +13,11 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("self.type != 'ClusterIP' || (!has(self.nodePort) && !has(self.externalTrafficPolicy))")
         .message("service.nodePort and service.externalTrafficPolicy must be absent when service.type is ClusterIP: use type NodePort or LoadBalancer"),
     validation = Rule::new("self.type == 'LoadBalancer' || !has(self.loadBalancerClass)")
-        .message("service.loadBalancerClass must be absent unless service.type is LoadBalancer")
+        .message("service.loadBalancerClass must be absent unless service.type is LoadBalancer"),
+    validation = Rule::new("self.type == 'LoadBalancer' || !has(self.loadBalancerSourceRanges)")
+        .message("service.loadBalancerSourceRanges must be absent unless service.type is LoadBalancer"),
+    validation = Rule::new("!has(self.ipFamilies) || self.ipFamilies.size() < 2 || self.ipFamilyPolicy != 'SingleStack'")
+        .message("service.ipFamilies must be one family when service.ipFamilyPolicy is SingleStack: use PreferDualStack or RequireDualStack for two")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Service {
@@ -36,11 +40,32 @@ pub struct Service {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 317))]
     pub load_balancer_class: Option<String>,
-    /// `Local` keeps the address of the client, and with it the limit of connections from one address;
-    /// with `Cluster` the pods see addresses of nodes, so that limit is off, unless `proxyProtocolFrom` says
-    /// who tells them the client's.
+    /// Networks that the load balancer takes connections from; all by default. Not every load balancer can.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 4, max = 43)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(network, isCIDR(network))")
+            .message("service.loadBalancerSourceRanges must be networks, such as 192.0.2.0/24 or 2001:db8::/32")
+    )]
+    pub load_balancer_source_ranges: Vec<String>,
+    /// Which nodes pass traffic from outside on. `Local`: those with a ready pod, and pods see the client's
+    /// address. `Cluster`: all, and pods see addresses of nodes, so that the limit of connections from one
+    /// address is off. By default `Local`; `Cluster` where `proxyProtocolFrom` says who tells the client's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_traffic_policy: Option<ExternalTrafficPolicy>,
+    /// Of how many IP families the Service has addresses.
+    #[serde(default)]
+    pub ip_family_policy: IpFamilyPolicy,
+    /// The families, the first one first; by default the cluster's. The cluster does not let the first one
+    /// change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    #[x_kube(
+        validation = Rule::new("self.size() < 2 || self[0] != self[1]")
+            .message("service.ipFamilies must name each family once")
+    )]
+    pub ip_families: Vec<IpFamily>,
 }
 
 impl Default for Service {
@@ -51,7 +76,10 @@ impl Default for Service {
             annotations: BTreeMap::new(),
             node_port: None,
             load_balancer_class: None,
+            load_balancer_source_ranges: Vec::new(),
             external_traffic_policy: None,
+            ip_family_policy: IpFamilyPolicy::default(),
+            ip_families: Vec::new(),
         }
     }
 }
@@ -98,6 +126,48 @@ impl ExternalTrafficPolicy {
         match self {
             Self::Cluster => "Cluster",
             Self::Local => "Local",
+        }
+    }
+}
+
+/// Of how many IP families a Service has addresses.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum IpFamilyPolicy {
+    /// Of one.
+    #[default]
+    SingleStack,
+    /// Of both, where the cluster has both.
+    PreferDualStack,
+    /// Of both, and of none where the cluster does not have both.
+    RequireDualStack,
+}
+
+impl IpFamilyPolicy {
+    /// As in a Service.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SingleStack => "SingleStack",
+            Self::PreferDualStack => "PreferDualStack",
+            Self::RequireDualStack => "RequireDualStack",
+        }
+    }
+}
+
+/// An IP family.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum IpFamily {
+    /// 32 bits.
+    IPv4,
+    /// 128 bits.
+    IPv6,
+}
+
+impl IpFamily {
+    /// As in a Service.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::IPv4 => "IPv4",
+            Self::IPv6 => "IPv6",
         }
     }
 }

@@ -37,6 +37,8 @@ fn changed_at(path: &str, field: &str, sent: &Value, live: Option<&Value>) -> Op
                 let matching = live.iter().find(|candidate| same_keys(keys, item, candidate));
                 changed_at(&format!("{path}[{}]", label(keys, item)), "", item, matching)
             }),
+            // Of two families where one is asked for the cluster chose the second.
+            None if field == "ipFamilies" && live.starts_with(sent) => None,
             None if sent.len() != live.len() => Some(path.to_owned()),
             None => sent.iter().zip(live).enumerate().find_map(|(index, (sent, live))| {
                 changed_at(&format!("{path}[{index}]"), "", sent, Some(live))
@@ -204,6 +206,14 @@ mod tests {
             json!({"tolerations": [{"key": "a"}, {}]}),
             Some(".tolerations"),
         );
+    }
+
+    #[test]
+    fn the_cluster_chooses_the_second_family_and_not_the_first() {
+        let families = |families: &[&str]| json!({ "ipFamilies": families });
+        check(families(&["IPv6"]), families(&["IPv6", "IPv4"]), None);
+        check(families(&["IPv6"]), families(&["IPv4", "IPv6"]), Some(".ipFamilies"));
+        check(families(&["IPv6", "IPv4"]), families(&["IPv6"]), Some(".ipFamilies"));
     }
 
     #[test]

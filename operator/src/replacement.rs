@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::kinds::Kind;
 
-/// What the cluster chose for a Service, and must stay: its addresses.
+/// What the cluster chose for a Service, and must stay where the resource does not say otherwise: its addresses.
 const SERVICE_FIELDS_KEPT: &[&str] =
     &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"];
 
@@ -26,7 +26,7 @@ pub(crate) fn replacement(kind: Kind, sent: &Value, live: &Value) -> Value {
     }
     if kind == Kind::Service {
         for field in SERVICE_FIELDS_KEPT {
-            if let Some(value) = live["spec"].get(field) {
+            if let (None, Some(value)) = (sent["spec"].get(field), live["spec"].get(field)) {
                 object["spec"][*field] = value.clone();
             }
         }
@@ -60,6 +60,14 @@ mod tests {
         let sent = json!({"metadata": {}, "spec": {"type": "ClusterIP"}});
         let live = json!({"metadata": {}, "spec": {"type": "ExternalName", "externalName": "x", "clusterIP": "10.0.0.1"}});
         let spec = json!({"type": "ClusterIP", "clusterIP": "10.0.0.1"});
+        assert_eq!(replacement(Kind::Service, &sent, &live)["spec"], spec);
+    }
+
+    #[test]
+    fn what_the_resource_says_of_families_is_sent() {
+        let sent = json!({"metadata": {}, "spec": {"ipFamilyPolicy": "PreferDualStack"}});
+        let live = json!({"metadata": {}, "spec": {"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"]}});
+        let spec = json!({"ipFamilyPolicy": "PreferDualStack", "ipFamilies": ["IPv4"]});
         assert_eq!(replacement(Kind::Service, &sent, &live)["spec"], spec);
     }
 }

@@ -142,10 +142,11 @@ fn the_mode_of_delivery_is_the_daemons_and_its_timeout_is_settable() {
 fn the_limit_per_address_is_off_where_addresses_of_clients_do_not_reach_the_pods() {
     for (service, off) in [
         ("{}", false),
-        ("{type: NodePort}", true),
+        ("{type: NodePort}", false),
         ("{type: NodePort, externalTrafficPolicy: Cluster}", true),
         ("{type: NodePort, externalTrafficPolicy: Local}", false),
-        ("{type: LoadBalancer}", true),
+        ("{type: LoadBalancer}", false),
+        ("{type: LoadBalancer, externalTrafficPolicy: Cluster}", true),
         ("{type: LoadBalancer, externalTrafficPolicy: Local}", false),
     ] {
         let mut resource = least();
@@ -156,6 +157,41 @@ fn the_limit_per_address_is_off_where_addresses_of_clients_do_not_reach_the_pods
         resource.spec.proxy_protocol_from = vec!["10.0.0.0/8".to_owned()];
         assert_eq!(limit(&resource), None, "{service} with the PROXY protocol");
     }
+}
+
+#[test]
+fn a_service_keeps_the_addresses_of_clients_unless_somebody_tells_them() {
+    let policy =
+        |resource: &MailLaser| service::build(&validated(resource)).spec.unwrap().external_traffic_policy;
+    for (type_, direct, told) in [
+        ("ClusterIP", None, None),
+        ("NodePort", Some("Local"), Some("Cluster")),
+        ("LoadBalancer", Some("Local"), Some("Cluster")),
+    ] {
+        let mut resource = least();
+        resource.spec.service = serde_yaml_ng::from_str(&format!("{{type: {type_}}}")).unwrap();
+        assert_eq!(policy(&resource).as_deref(), direct, "{type_}");
+        resource.spec.proxy_protocol_from = vec!["10.0.0.0/8".to_owned()];
+        assert_eq!(policy(&resource).as_deref(), told, "{type_}");
+    }
+}
+
+#[test]
+fn linkerd_is_told_of_the_ports_of_the_service_and_of_the_pods() {
+    const KEY: &str = "config.linkerd.io/opaque-ports";
+    let told = |resource: &MailLaser| {
+        let service = service::build(&validated(resource)).metadata.annotations.unwrap().remove(KEY).unwrap();
+        let pods = rendered(resource, false).spec.template.metadata.unwrap().annotations.unwrap();
+        (service, pods[KEY].clone())
+    };
+    let mut resource = least();
+    assert_eq!(told(&resource), ("25".to_owned(), "2525,4465".to_owned()));
+    resource.spec.tls.smtps_port = Some(465);
+    assert_eq!(told(&resource), ("25,465".to_owned(), "2525,4465".to_owned()));
+    resource.spec.service.annotations.insert(KEY.to_owned(), "1".to_owned());
+    let annotations = [(KEY.to_owned(), "2".to_owned())].into();
+    resource.spec.pod_template = Some(mail_laser_crds::PodTemplate { annotations, ..Default::default() });
+    assert_eq!(told(&resource), ("1".to_owned(), "2".to_owned()));
 }
 
 /// A variable of the daemon.

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{
     ConfigMapKeySelector, EnvVar, EnvVarSource, ObjectFieldSelector, ResourceFieldSelector, SecretKeySelector,
 };
-use mail_laser_crds::{DeliveryMode, SecretSource, Tls, Webhook};
+use mail_laser_crds::{DeliveryMode, MailLaserSpec, SecretSource, Tls, Webhook};
 
 use super::pod::SMTPS_PORT;
 use super::service::shows_client_addresses;
@@ -92,12 +92,16 @@ fn from_fields(resource: &ValidatedMailLaser, ipv6: bool, disk: Option<&Disk>) -
             variables.push(literal(name, "::"));
         }
     }
-    let is_told = !spec.proxy_protocol_from.is_empty() || sets(spec, PROXY_PROTOCOL_FROM);
-    if !shows_client_addresses(&spec.service) && !is_told {
+    if !shows_client_addresses(spec) && !is_told_of_clients(spec) {
         // All clients would share the addresses of a few nodes.
         variables.push(literal("MAIL_LASER_MAX_CONCURRENT_PER_IP", "0"));
     }
     variables
+}
+
+/// Whether a load balancer tells the pods who the client is.
+pub fn is_told_of_clients(spec: &MailLaserSpec) -> bool {
+    !spec.proxy_protocol_from.is_empty() || sets(spec, PROXY_PROTOCOL_FROM)
 }
 
 fn from_webhook(webhook: &Webhook, resource: &ValidatedMailLaser) -> Vec<EnvVar> {

@@ -5,6 +5,7 @@ pub mod deployment;
 pub mod drain;
 pub mod environment;
 pub mod labels;
+mod opaque_ports;
 pub mod pod;
 pub mod pod_disruption_budget;
 pub mod probes;
@@ -29,4 +30,9 @@ fn metadata(resource: &ValidatedMailLaser) -> ObjectMeta {
         owner_references: Some(vec![resource.owner.clone()]),
         ..ObjectMeta::default()
     }
+}
+
+/// Absent rather than empty, as the API server keeps it.
+fn some<T: Default + PartialEq>(value: T) -> Option<T> {
+    (value != T::default()).then_some(value)
 }

@@ -15,7 +15,7 @@ use mail_laser_crds::PodTemplate;
 use sha2::{Digest, Sha256};
 
 use super::environment::Disk;
-use super::{environment, labels, probes, volumes};
+use super::{environment, labels, opaque_ports, probes, some, volumes};
 use crate::evaluate::Dereferenced;
 use crate::validate::ValidatedMailLaser;
 
@@ -84,7 +84,12 @@ pub fn template(
     let mut template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(labels),
-            annotations: some(additions.annotations.clone()),
+            annotations: Some(match role {
+                Role::Memory | Role::Spool(_) => {
+                    opaque_ports::annotated(&additions.annotations, smtp_ports())
+                }
+                Role::Drain(..) => additions.annotations.clone(),
+            }),
             ..ObjectMeta::default()
         }),
         spec: Some(spec(resource, additions, ipv6, role)),
@@ -206,6 +211,11 @@ fn container(
     }
 }
 
+/// The ports that speak SMTP, used or not: pods need not be rolled to have Linkerd know them.
+fn smtp_ports() -> impl Iterator<Item = i32> {
+    [SMTP_PORT, SMTPS_PORT].into_iter()
+}
+
 fn ports(resource: &ValidatedMailLaser) -> Vec<ContainerPort> {
     let smtps = resource.spec.tls.smtps_port.map(|_| (SMTPS_PORT_NAME, SMTPS_PORT));
     [(SMTP_PORT_NAME, SMTP_PORT), (HEALTH_PORT_NAME, HEALTH_PORT), ("metrics", METRICS_PORT)]
@@ -244,11 +254,6 @@ fn template_hash(template: &PodTemplateSpec) -> String {
     // All maps of the API types are sorted, so equal templates have equal text.
     let text = serde_json::to_vec(template).unwrap_or_default();
     Sha256::digest(&text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Absent rather than empty, as the API server keeps it.
-fn some<T: Default + PartialEq>(value: T) -> Option<T> {
-    (value != T::default()).then_some(value)
 }
 
 /// The image in a template.

@@ -16,6 +16,7 @@ mod restart;
 mod samples;
 mod scale;
 mod secrets;
+mod service;
 mod service_links;
 mod spool;
 mod spool_claims;
