@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::references::{OptionalConfigMapKeySelector, OptionalSecretKeySelector};
+use crate::reserved;
 
 /// An environment variable of the daemon. It wins over the field of the resource that sets the same one.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -70,27 +71,7 @@ pub struct ResourceFieldRef {
     pub divisor: Option<Quantity>,
 }
 
-/// Variables that are the operator's: what they say must agree with ports, probes, volumes and fields of
-/// the resource. A trailing `*` stands for any ending. The rule on `spec.env` is made from this list.
-pub(crate) const RESERVED: &[&str] = &[
-    "MAIL_LASER_BIND_ADDRESS",
-    "MAIL_LASER_DELIVERY",
-    "MAIL_LASER_HEALTH_*",
-    "MAIL_LASER_METRICS_*",
-    "MAIL_LASER_PORT",
-    "MAIL_LASER_ROUTES",
-    "MAIL_LASER_SHUTDOWN_GRACE",
-    "MAIL_LASER_SMTPS_PORT",
-    "MAIL_LASER_SPOOL_*",
-    "MAIL_LASER_TLS_CERT_FILE",
-    "MAIL_LASER_TLS_KEY_FILE",
-    "MAIL_LASER_WEBHOOK_CA_FILE",
-];
-
-/// Whether `spec.env` must not set this variable because it is the operator's.
+/// Whether `spec.env` must not set this variable because it is the operator's: see `reserved`.
 pub fn reserved_env_name(name: &str) -> bool {
-    RESERVED.iter().any(|reserved| match reserved.strip_suffix('*') {
-        Some(prefix) => name.starts_with(prefix),
-        None => name == *reserved,
-    })
+    reserved::contains(reserved::VARIABLES, name)
 }

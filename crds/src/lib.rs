@@ -30,10 +30,14 @@ mod mail_laser;
 mod pod_template;
 mod probes;
 mod references;
+mod reserved;
 mod schema;
+mod security;
 mod service;
+mod sidecar;
 mod status;
 mod tls;
+mod volume;
 mod webhook;
 
 pub use delivery::{Delivery, DeliveryMode, Spool};
@@ -46,9 +50,15 @@ pub use references::{
     OptionalSecretKeySelector, SecretKeySelector, SecretSource,
 };
 pub use schema::{crd, manifest};
+pub use security::{ContainerSecurityContext, PodSecurityContext, Profile, ProfileType, SeLinuxOptions};
 pub use service::{ExternalTrafficPolicy, IpFamily, IpFamilyPolicy, Service, ServiceType};
+pub use sidecar::{Exec, HttpGet, Sidecar, SidecarPort, SidecarProbe, TcpSocket};
 pub use status::MailLaserStatus;
 pub use tls::{Tls, TlsMode};
+pub use volume::{
+    ClaimVolume, ConfigMapVolume, EmptyDirMedium, EmptyDirVolume, SecretVolume, Volume, VolumeItem,
+    VolumeMount,
+};
 pub use webhook::{CircuitBreaker, Scheme, ServiceRef, Webhook};
 
 /// The API group of all kinds.

@@ -9,10 +9,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::Delivery;
-use crate::env::{EnvVar, RESERVED};
+use crate::env::EnvVar;
 use crate::pod_template::PodTemplate;
 use crate::probes::Probes;
 use crate::references::LocalReference;
+use crate::reserved;
 use crate::service::Service;
 use crate::status::MailLaserStatus;
 use crate::tls::Tls;
@@ -188,15 +189,9 @@ fn target_emails_rule() -> Rule {
 }
 
 fn env_rule() -> Rule {
-    let conditions: Vec<String> = RESERVED
-        .iter()
-        .map(|reserved| match reserved.strip_suffix('*') {
-            Some(prefix) => format!("e.name.startsWith('{prefix}')"),
-            None => format!("e.name == '{reserved}'"),
-        })
-        .collect();
-    Rule::new(format!("!self.exists(e, {})", conditions.join(" || ")))
-        .message(format!("env must not set what the operator sets: {}", RESERVED.join(", ")).as_str())
+    let names = reserved::VARIABLES;
+    Rule::new(format!("!self.exists(e, {})", reserved::condition(names, "e.name")))
+        .message(format!("env must not set what the operator sets: {}", names.join(", ")).as_str())
 }
 
 /// When an image is pulled.

@@ -390,6 +390,7 @@ fn trim_pod(pod: &mut Pod) {
         pod.status = Some(PodStatus {
             conditions: status.conditions,
             container_statuses: status.container_statuses,
+            init_container_statuses: status.init_container_statuses,
             ..PodStatus::default()
         });
     }

@@ -26,7 +26,8 @@ fn changed_at(path: &str, field: &str, sent: &Value, live: Option<&Value>) -> Op
     match (sent, live) {
         (Value::Object(sent), Value::Object(live)) => sent.iter().find_map(|(name, value)| {
             // Below `limits` and `requests` names are those of resources.
-            let is_quantity = matches!(field, "limits" | "requests") || name == "divisor";
+            let is_quantity =
+                matches!(field, "limits" | "requests") || matches!(&**name, "divisor" | "sizeLimit");
             if is_quantity && same_quantity(value, live.get(name)) {
                 return None;
             }
@@ -69,7 +70,7 @@ fn is_blank(value: &Value) -> bool {
 /// the items have at least the first.
 fn merge_keys(field: &str) -> Option<&'static [&'static str]> {
     Some(match field {
-        "containers" | "env" | "imagePullSecrets" | "volumes" => &["name"],
+        "containers" | "env" | "imagePullSecrets" | "initContainers" | "volumes" => &["name"],
         "ownerReferences" => &["uid"],
         "ports" => &["containerPort", "port", "protocol"],
         "topologySpreadConstraints" => &["topologyKey", "whenUnsatisfiable"],
@@ -167,6 +168,7 @@ mod tests {
         check(resources("1000m"), resources("1"), None);
         check(resources("1000m"), resources("2"), Some(".resources.limits.cpu"));
         check(json!({"divisor": "1000m"}), json!({"divisor": "1"}), None);
+        check(json!({"sizeLimit": "1024Mi"}), json!({"sizeLimit": "1Gi"}), None);
         check(json!({"image": "1000m"}), json!({"image": "1"}), Some(".image"));
     }
 

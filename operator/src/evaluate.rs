@@ -54,6 +54,25 @@ impl Content {
         let keys = values.iter().map(|(key, value)| (key.clone(), digest(value))).collect();
         Self { type_, keys }
     }
+
+    /// Whether there is such a key, or is meant none in particular.
+    fn has(&self, key: Option<&str>) -> bool {
+        key.is_none_or(|key| self.keys.contains_key(key))
+    }
+
+    /// The hash of a key's value, or of all.
+    fn sha256(&self, key: Option<&str>) -> Option<[u8; 32]> {
+        let Some(key) = key else {
+            let mut hasher = Sha256::new();
+            for (key, digest) in &self.keys {
+                // No key can hold a NUL, so no two objects give the same bytes.
+                hasher.update(format!("{key}\0"));
+                hasher.update(digest.sha256);
+            }
+            return Some(hasher.finalize().into());
+        };
+        self.keys.get(key).map(|digest| digest.sha256)
+    }
 }
 
 /// The objects that references name, as far as they exist.
@@ -73,7 +92,8 @@ fn host(url: &str) -> Option<String> {
 /// What the references come to, given the objects.
 pub fn evaluate(resource: &ValidatedMailLaser, references: &[Reference], found: &Found) -> Dereferenced {
     let content_of = |reference: &Reference| found.get(&(reference.holder, reference.name.clone()))?.as_ref();
-    let digest_of = |reference: &Reference| content_of(reference)?.keys.get(&reference.key);
+    let digest_of = |reference: &Reference| content_of(reference)?.keys.get(reference.key.as_ref()?);
+    let hash_of = |reference: &Reference| content_of(reference)?.sha256(reference.key.as_deref());
     let problem_of = |reference: &Reference| match content_of(reference) {
         None => Some(missing(reference, &resource.namespace)),
         Some(content) => unusable(reference, &resource.namespace, content),
@@ -83,7 +103,7 @@ pub fn evaluate(resource: &ValidatedMailLaser, references: &[Reference], found: 
     // The keys of one Secret have its absence and its type in common.
     problems.dedup();
     Dereferenced {
-        hash: hash(references, &digest_of),
+        hash: hash(references, &hash_of),
         webhook_host: webhook_host(resource, references, &digest_of),
         problems,
     }
@@ -98,15 +118,16 @@ fn not_found(holder: Holder) -> Reason {
 
 fn missing(reference: &Reference, namespace: &str) -> Problem {
     let Reference { holder, name, key, field, purpose, .. } = reference;
-    let what = match purpose.secret_type() {
-        Some(type_) => format!("of type {type_}"),
-        None => format!("(key {key})"),
+    let what = match (purpose.secret_type(), key) {
+        (Some(type_), _) => format!(" of type {type_}"),
+        (None, Some(key)) => format!(" (key {key})"),
+        (None, None) => String::new(),
     };
     let kind = holder.kind();
     Problem::new(
         not_found(*holder),
         format!(
-            "{kind} {name} {what}, which {field} refers to, does not exist in namespace {namespace}: create it, or correct the field"
+            "{kind} {name}{what}, which {field} refers to, does not exist in namespace {namespace}: create it, or correct the field"
         ),
     )
 }
@@ -123,11 +144,12 @@ fn unusable(reference: &Reference, namespace: &str, content: &Content) -> Option
                 "{kind} {name} in namespace {namespace}, which {field} refers to, is of type {type_} instead of {expected}: delete it and create it anew (`kubectl create secret tls`), or correct the field"
             ),
         )),
-        _ if content.keys.contains_key(key) => None,
+        _ if content.has(key.as_deref()) => None,
         _ => Some(Problem::new(
             not_found(*holder),
             format!(
-                "{kind} {name} in namespace {namespace} has no key {key}, which {field} refers to: add it, or correct the field"
+                "{kind} {name} in namespace {namespace} has no key {}, which {field} refers to: add it, or correct the field",
+                key.as_deref().unwrap_or_default()
             ),
         )),
     }
@@ -135,16 +157,13 @@ fn unusable(reference: &Reference, namespace: &str, content: &Content) -> Option
 
 /// A hash of content, not of versions: a Secret that is written again as it was rolls no pods. Nor does a
 /// renewed certificate, which the daemon takes up by itself.
-fn hash<'a>(
-    references: &[Reference],
-    digest_of: &dyn Fn(&Reference) -> Option<&'a KeyDigest>,
-) -> Option<String> {
+fn hash(references: &[Reference], hash_of: &dyn Fn(&Reference) -> Option<[u8; 32]>) -> Option<String> {
     let mut entries: Vec<_> = references
         .iter()
         .filter(|reference| reference.purpose == Purpose::Start)
         .map(|reference| {
-            let content = digest_of(reference).map(|digest| digest.sha256);
-            (reference.holder, &reference.name, &reference.key, content)
+            let key = reference.key.as_deref().unwrap_or_default();
+            (reference.holder, &reference.name, key, hash_of(reference))
         })
         .collect();
     if entries.is_empty() {

@@ -1,6 +1,6 @@
 //! What a resource refers to: Secrets, ConfigMaps and Services of its own namespace.
 
-use mail_laser_crds::MailLaserSpec;
+use mail_laser_crds::{EnvVar, MailLaserSpec, PodTemplate, Volume};
 
 use crate::resources::environment::{BEARER_TOKEN, WEBHOOK_URL};
 use crate::resources::volumes::{TLS_CERTIFICATE, TLS_KEY};
@@ -25,15 +25,15 @@ impl Holder {
     }
 }
 
-/// A reference to a key, and the field that makes it.
+/// A reference to a key or to all keys of an object, and the field that makes it.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Reference {
     /// The kind of the object.
     pub holder: Holder,
     /// The name of the object.
     pub name: String,
-    /// The key in it.
-    pub key: String,
+    /// The key in it; all when absent.
+    pub key: Option<String>,
     /// The field that refers to it, as in a message.
     pub field: String,
     /// Whether pods start without it.
@@ -66,8 +66,7 @@ impl Purpose {
 pub fn keys(spec: &MailLaserSpec) -> Vec<Reference> {
     let mut references = Vec::new();
     let mut add = |holder, name: &str, key: &str, field: String, optional: bool| {
-        let (name, key) = (name.to_owned(), key.to_owned());
-        references.push(Reference { holder, name, key, field, optional, purpose: Purpose::Start });
+        references.push(start(holder, name, Some(key), field, optional));
     };
     if let Some(webhook) = &spec.webhook {
         if let (Some(source), false) = (&webhook.url_from, sets(spec, WEBHOOK_URL)) {
@@ -88,27 +87,62 @@ pub fn keys(spec: &MailLaserSpec) -> Vec<Reference> {
             }
         }
     }
-    for entry in &spec.env {
-        let field = || format!("spec.env[{}]", entry.name);
-        let Some(source) = &entry.value_from else { continue };
-        if let Some(key) = &source.secret_key_ref {
-            add(Holder::Secret, &key.name, &key.key, field(), key.optional.unwrap_or(false));
-        }
-        if let Some(key) = &source.config_map_key_ref {
-            add(Holder::ConfigMap, &key.name, &key.key, field(), key.optional.unwrap_or(false));
-        }
-    }
+    references.extend(spec.env.iter().filter_map(|entry| of_variable(entry, "spec.env")));
+    references.extend(spec.pod_template.iter().flat_map(of_additions));
     if let Some(name) = spec.tls.secret() {
         references.extend([TLS_CERTIFICATE, TLS_KEY].map(|key| Reference {
             holder: Holder::Secret,
             name: name.to_owned(),
-            key: key.to_owned(),
+            key: Some(key.to_owned()),
             field: "spec.tls.secretName".to_owned(),
             optional: false,
             purpose: Purpose::Certificate,
         }));
     }
     references
+}
+
+fn start(holder: Holder, name: &str, key: Option<&str>, field: String, optional: bool) -> Reference {
+    let (name, key) = (name.to_owned(), key.map(str::to_owned));
+    Reference { holder, name, key, field, optional, purpose: Purpose::Start }
+}
+
+fn of_variable(entry: &EnvVar, list: &str) -> Option<Reference> {
+    let source = entry.value_from.as_ref()?;
+    let field = format!("{list}[{}]", entry.name);
+    let secret = source
+        .secret_key_ref
+        .as_ref()
+        .map(|key| (Holder::Secret, &key.name, &key.key, key.optional.unwrap_or(false)));
+    let config_map = source
+        .config_map_key_ref
+        .as_ref()
+        .map(|key| (Holder::ConfigMap, &key.name, &key.key, key.optional.unwrap_or(false)));
+    let (holder, name, key, optional) = secret.or(config_map)?;
+    Some(start(holder, name, Some(key), field, optional))
+}
+
+/// What further volumes and containers need.
+fn of_additions(template: &PodTemplate) -> Vec<Reference> {
+    let variables = template.containers.iter().flat_map(|container| {
+        let list = format!("spec.podTemplate.containers[{}].env", container.name);
+        container.env.iter().filter_map(move |entry| of_variable(entry, &list))
+    });
+    template.volumes.iter().flat_map(of_volume).chain(variables).collect()
+}
+
+fn of_volume(volume: &Volume) -> Vec<Reference> {
+    let secret = volume.secret.as_ref().map(|it| (Holder::Secret, &it.secret_name, &it.items, it.optional));
+    let config_map =
+        volume.config_map.as_ref().map(|it| (Holder::ConfigMap, &it.name, &it.items, it.optional));
+    let Some((holder, name, items, optional)) = secret.or(config_map) else { return Vec::new() };
+    let reference = |key: Option<&str>| {
+        start(holder, name, key, format!("spec.podTemplate.volumes[{}]", volume.name), optional)
+    };
+    if items.is_empty() {
+        return vec![reference(None)];
+    }
+    items.iter().map(|item| reference(Some(&item.key))).collect()
 }
 
 /// The Service that mails go to, if the webhook is one.
@@ -146,11 +180,23 @@ mod tests {
             - {name: C, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
             - {name: D, value: d}
             tls: {secretName: pair}
+            podTemplate:
+              volumes:
+              - {name: v, secret: {secretName: whole}}
+              - {name: w, configMap: {name: parts, optional: true, items: [{key: a, path: b}]}}
+              - {name: x, emptyDir: {}}
+              containers:
+              - name: proxy
+                image: i
+                env: [{name: E, valueFrom: {secretKeyRef: {name: p, key: e}}}]
             ",
         );
         let found: Vec<_> = keys(&spec)
             .into_iter()
-            .map(|r| format!("{} {}/{} {} {}", r.holder.kind(), r.name, r.key, r.field, r.optional))
+            .map(|r| {
+                let key = r.key.as_deref().unwrap_or("*");
+                format!("{} {}/{key} {} {}", r.holder.kind(), r.name, r.field, r.optional)
+            })
             .collect();
         assert_eq!(
             found,
@@ -160,6 +206,9 @@ mod tests {
                 "ConfigMap roots/ca.crt spec.webhook.caBundleFrom false",
                 "Secret s/a spec.env[A] true",
                 "ConfigMap c/b spec.env[B] false",
+                "Secret whole/* spec.podTemplate.volumes[v] false",
+                "ConfigMap parts/a spec.podTemplate.volumes[w] true",
+                "Secret p/e spec.podTemplate.containers[proxy].env[E] false",
                 "Secret pair/tls.crt spec.tls.secretName false",
                 "Secret pair/tls.key spec.tls.secretName false",
             ]

@@ -6,7 +6,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
 use mail_laser_crds::{
-    DeliveryMode, MailLaser, MailLaserSpec, SecretKeySelector, ServiceRef, TlsMode, reserved_env_name,
+    DeliveryMode, MailLaser, MailLaserSpec, PodTemplate, SecretKeySelector, ServiceRef, TlsMode,
+    reserved_env_name,
 };
 
 use crate::quantity;
@@ -77,6 +78,9 @@ pub enum ValidationError {
     /// A variable of the operator's.
     #[error("spec.env must not set {0}, which the operator sets: remove it")]
     ReservedVariable(String),
+    /// A name, port or path in `spec.podTemplate` that is the operator's.
+    #[error("spec.podTemplate.{0} must not have {1}, which is the operator's: choose another")]
+    ReservedInPods(&'static str, String),
     /// A port that needs TLS, and none.
     #[error(
         "spec.tls.smtpsPort must be absent when spec.tls.mode is Off: remove it, or use mode Opportunistic or Require"
@@ -106,6 +110,9 @@ pub fn validate(resource: &MailLaser, default_image: &str) -> Result<ValidatedMa
 
     if let Some(entry) = spec.env.iter().find(|entry| reserved_env_name(&entry.name)) {
         return Err(ValidationError::ReservedVariable(entry.name.clone()));
+    }
+    if let Some((field, what)) = spec.pod_template.as_ref().and_then(PodTemplate::clash) {
+        return Err(ValidationError::ReservedInPods(field, what));
     }
     if spec.target_emails.as_ref().is_none_or(Vec::is_empty) && !sets(&spec, TARGET_EMAILS) {
         return Err(ValidationError::NoRecipients);
@@ -236,6 +243,47 @@ mod tests {
             (reserved, ValidationError::ReservedVariable("MAIL_LASER_HEALTH_PORT".to_owned())),
         ] {
             assert_eq!(validate(&resource(spec), "i").unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_the_operators_in_a_pod_is_refused_here_too() {
+        let container = "containers: [{name: a, image: i";
+        for (template, expected) in [
+            ("volumes: [{name: spool, emptyDir: {}}]".to_owned(), Some("volumes")),
+            ("volumes: [{name: routes-0, emptyDir: {}}]".to_owned(), Some("volumes")),
+            (
+                "volumes: [{name: a, persistentVolumeClaim: {claimName: spool-b-0}}]".to_owned(),
+                Some("volumes"),
+            ),
+            ("volumeMounts: [{name: a, mountPath: /a}]".to_owned(), Some("volumeMounts")),
+            (
+                "{volumes: [{name: a, emptyDir: {}}], volumeMounts: [{name: a, mountPath: /etc}]}".to_owned(),
+                Some("volumeMounts"),
+            ),
+            (
+                "{volumes: [{name: a, emptyDir: {}}], volumeMounts: [{name: a, mountPath: /a/../etc}]}"
+                    .to_owned(),
+                Some("volumeMounts"),
+            ),
+            (
+                "{volumes: [{name: a, emptyDir: {}}], volumeMounts: [{name: a, mountPath: /a}]}".to_owned(),
+                None,
+            ),
+            ("containers: [{name: mail-laser, image: i}]".to_owned(), Some("containers")),
+            (format!("{container}, volumeMounts: [{{name: spool, mountPath: /a}}]}}]"), Some("volumeMounts")),
+            (format!("{container}, ports: [{{containerPort: 2525}}]}}]"), Some("containers")),
+            (format!("{container}, ports: [{{containerPort: 1, name: smtp}}]}}]"), Some("containers")),
+            (format!("{container}, ports: [{{containerPort: 1, name: x}}]}}]"), None),
+        ] {
+            let webhook = Webhook { url: Some("https://example.com/".to_owned()), ..Webhook::default() };
+            let pod_template = Some(serde_yaml_ng::from_str(&template).unwrap());
+            let spec = MailLaserSpec { pod_template, ..spec(Some(webhook)) };
+            let found = match validate(&resource(spec), "i") {
+                Err(ValidationError::ReservedInPods(field, _)) => Some(field),
+                other => other.map(|_| None).unwrap(),
+            };
+            assert_eq!(found, expected, "{template}");
         }
     }
 

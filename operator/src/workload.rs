@@ -269,15 +269,29 @@ fn hint(pod: &Pod) -> Option<String> {
     if let Some(message) = unscheduled {
         return Some(format!("pod {name} has no node: {}", quote(message)));
     }
-    let container = container(pod).filter(|container| !container.ready)?;
+    let before_the_daemon = pod.status.as_ref().and_then(|status| status.init_container_statuses.as_ref());
+    let mut containers = before_the_daemon.into_iter().flatten().chain(container(pod));
+    containers.find_map(|container| trouble(&name, container))
+}
+
+/// Why a container is not ready, if that says more than that it is not yet.
+fn trouble(pod: &str, container: &ContainerStatus) -> Option<String> {
+    if container.ready {
+        return None;
+    }
+    let who = match container.name.as_str() {
+        CONTAINER => format!("pod {pod}"),
+        other => format!("container {other} of pod {pod}"),
+    };
     if let Some(end) = ended(container.state.as_ref()).or(ended(container.last_state.as_ref())) {
-        return Some(format!("pod {name} ended with exit code {end}"));
+        return Some(format!("{who} ended with exit code {end}"));
     }
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
-    let reason = waiting.reason.as_deref().filter(|reason| *reason != "ContainerCreating")?;
+    let says_nothing = |reason: &&str| matches!(*reason, "ContainerCreating" | "PodInitializing");
+    let reason = waiting.reason.as_deref().filter(|reason| !says_nothing(reason))?;
     Some(match waiting.message.as_deref() {
-        Some(message) => format!("pod {name}: {reason}: {}", quote(message)),
-        None => format!("pod {name}: {reason}"),
+        Some(message) => format!("{who}: {reason}: {}", quote(message)),
+        None => format!("{who}: {reason}"),
     })
 }
 

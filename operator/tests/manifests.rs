@@ -85,7 +85,8 @@ fn spool_and_dead_letters_leave_room_on_the_disk() {
         assert_eq!(value("MAIL_LASER_SPOOL_LIFETIME").as_deref(), Some("86400"));
         let bytes: u64 = value("MAIL_LASER_SPOOL_MAX_BYTES").unwrap().parse().unwrap();
         assert!(bytes * 5 / 4 < (20 << 30) * 9 / 10, "{bytes}");
-        let mount = &template.spec.as_ref().unwrap().containers[0].volume_mounts.as_ref().unwrap()[2];
+        let mounts = template.spec.as_ref().unwrap().containers[0].volume_mounts.as_ref().unwrap();
+        let mount = mounts.iter().find(|mount| mount.name == "spool").unwrap();
         assert_eq!(value("MAIL_LASER_SPOOL_DIR"), Some(mount.mount_path.clone()));
     }
 }
@@ -248,6 +249,90 @@ fn the_hash_of_the_template_follows_the_template_and_nothing_else() {
     let mut changed = least();
     changed.spec.image = Some("other:1".to_owned());
     assert_ne!(hash(&changed), before);
+}
+
+/// Of what the Pod Security Standard `restricted` demands, all that a resource could touch.
+#[test]
+fn pods_are_restricted_whatever_a_resource_says() {
+    let (set, job) = rendered_spool(&spool());
+    for template in
+        [rendered(&everything(), true).spec.template, set.spec.template, job.spec.unwrap().template]
+    {
+        let spec = template.spec.unwrap();
+        assert_eq!(spec.automount_service_account_token, Some(false));
+        assert_eq!((spec.host_network, spec.host_pid, spec.host_ipc), (None, None, None));
+        let context = spec.security_context.unwrap();
+        assert_eq!(context.run_as_non_root, Some(true));
+        assert_ne!(context.run_as_user.unwrap(), 0);
+        assert!(["RuntimeDefault", "Localhost"].contains(&&*context.seccomp_profile.unwrap().type_));
+        assert_eq!(context.sysctls, None);
+        for volume in spec.volumes.unwrap() {
+            let permitted = [
+                volume.config_map.is_some(),
+                volume.secret.is_some(),
+                volume.empty_dir.is_some(),
+                volume.persistent_volume_claim.is_some(),
+            ];
+            assert_eq!(permitted.iter().filter(|is| **is).count(), 1, "{}", volume.name);
+        }
+        let containers: Vec<_> = spec.containers.into_iter().chain(spec.init_containers.unwrap()).collect();
+        assert_eq!(containers.len(), 2);
+        for container in containers {
+            let context = container.security_context.unwrap();
+            assert_eq!(context.allow_privilege_escalation, Some(false));
+            assert_eq!(context.privileged, None);
+            assert_ne!(context.run_as_user, Some(0));
+            assert_eq!(context.capabilities.unwrap().drop.unwrap(), ["ALL"]);
+            assert!(container.ports.unwrap_or_default().iter().all(|port| port.host_port.is_none()));
+        }
+    }
+}
+
+/// One that a Job would wait for would never let it end.
+#[test]
+fn further_containers_are_sidecars_of_pods_that_drain_too() {
+    let (set, job) = rendered_spool(&spool());
+    for template in [set.spec.template, job.spec.unwrap().template] {
+        let sidecars = template.spec.unwrap().init_containers.unwrap();
+        assert_eq!(sidecars[0].name, "proxy");
+        assert_eq!(sidecars[0].restart_policy.as_deref(), Some("Always"));
+    }
+}
+
+#[test]
+fn pods_spread_over_nodes_and_zones_unless_a_resource_says_how() {
+    let keys = |resource: &MailLaser| {
+        let spec = rendered(resource, false).spec.template.spec.unwrap();
+        let constraints = spec.topology_spread_constraints.unwrap_or_default();
+        let nodes: Vec<_> =
+            constraints.iter().map(|it| format!("{} {}", it.topology_key, it.when_unsatisfiable)).collect();
+        let anti_affinity = spec.affinity.and_then(|affinity| affinity.pod_anti_affinity).unwrap_or_default();
+        let zones = anti_affinity.preferred_during_scheduling_ignored_during_execution.unwrap_or_default();
+        let zones: Vec<_> = zones.into_iter().map(|term| term.pod_affinity_term.topology_key).collect();
+        (nodes.join(","), zones.join(","))
+    };
+    let over_nodes = "kubernetes.io/hostname ScheduleAnyway";
+    for (template, nodes, zones) in [
+        ("{}", over_nodes, "topology.kubernetes.io/zone"),
+        ("affinity: {nodeAffinity: {}}", over_nodes, "topology.kubernetes.io/zone"),
+        ("affinity: {podAntiAffinity: {}}", over_nodes, ""),
+        (
+            "topologySpreadConstraints: [{maxSkew: 1, topologyKey: rack, whenUnsatisfiable: DoNotSchedule}]",
+            "rack DoNotSchedule",
+            "",
+        ),
+    ] {
+        let mut resource = least();
+        resource.spec.pod_template = Some(serde_yaml_ng::from_str(template).unwrap());
+        assert_eq!(keys(&resource), (nodes.to_owned(), zones.to_owned()), "{template}");
+    }
+    let drain = rendered_spool(&{
+        let mut resource = spool();
+        resource.spec.pod_template = None;
+        resource
+    });
+    let drain = drain.1.spec.unwrap().template.spec.unwrap();
+    assert_eq!((drain.affinity, drain.topology_spread_constraints), (None, None));
 }
 
 #[test]

@@ -180,7 +180,8 @@ fn secret(name: &str, source: &SecretSource) -> EnvVar {
     }
 }
 
-fn from_entry(entry: &mail_laser_crds::EnvVar) -> EnvVar {
+/// An entry of `env`, as a pod has it.
+pub fn from_entry(entry: &mail_laser_crds::EnvVar) -> EnvVar {
     EnvVar {
         name: entry.name.clone(),
         value: entry.value.clone(),

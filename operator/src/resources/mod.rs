@@ -11,6 +11,8 @@ pub mod pod_disruption_budget;
 pub mod probes;
 pub mod service;
 pub mod service_account;
+mod sidecar;
+mod spread;
 pub mod stateful_set;
 pub mod volumes;
 

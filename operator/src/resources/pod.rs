@@ -6,16 +6,16 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, Container, ContainerPort, Lifecycle, LifecycleHandler, LocalObjectReference,
-    PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements, SeccompProfile, SecurityContext,
-    SleepAction, TopologySpreadConstraint, VolumeMount,
+    Affinity, AppArmorProfile, Container, ContainerPort, Lifecycle, LifecycleHandler, LocalObjectReference,
+    PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements, SELinuxOptions, SeccompProfile,
+    SleepAction, VolumeMount,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use mail_laser_crds::PodTemplate;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use mail_laser_crds::{ContainerSecurityContext, PodTemplate, Profile, Resources};
 use sha2::{Digest, Sha256};
 
 use super::environment::Disk;
-use super::{environment, labels, opaque_ports, probes, some, volumes};
+use super::{environment, labels, opaque_ports, probes, sidecar, some, spread, volumes};
 use crate::evaluate::Dereferenced;
 use crate::validate::ValidatedMailLaser;
 
@@ -103,26 +103,22 @@ pub fn template(
 }
 
 fn spec(resource: &ValidatedMailLaser, additions: PodTemplate, ipv6: bool, role: Role<'_>) -> PodSpec {
-    let (volumes, mounts): (Vec<_>, _) = volumes::build(resource, role).into_iter().unzip();
+    let (volumes, mut mounts): (Vec<_>, Vec<_>) = volumes::build(resource, role).into_iter().unzip();
+    mounts.extend(additions.volume_mounts.iter().map(volumes::mounted));
+    let volumes = volumes.into_iter().flatten().chain(additions.volumes.iter().map(volumes::further));
+    // What a pod drains may be on one node alone, so it cannot keep a distance from others.
+    let (affinity, constraints) = if role.takes_mail() {
+        (spread::affinity(&additions, &resource.name), spread::constraints(&additions, &resource.name))
+    } else {
+        (of_nodes(additions.affinity), Vec::new())
+    };
     PodSpec {
         service_account_name: Some(resource.name.clone()),
         service_account: Some(resource.name.clone()),
         automount_service_account_token: Some(false),
         // A Service named `mail-laser` would otherwise set variables that look like the daemon's.
         enable_service_links: Some(false),
-        security_context: Some(PodSecurityContext {
-            run_as_non_root: Some(true),
-            run_as_user: Some(USER),
-            run_as_group: Some(USER),
-            // A new volume is root's. Its files are looked at only when its root directory is not right.
-            fs_group: role.disk().map(|_| USER),
-            fs_group_change_policy: role.disk().map(|_| "OnRootMismatch".to_owned()),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".to_owned(),
-                ..SeccompProfile::default()
-            }),
-            ..PodSecurityContext::default()
-        }),
+        security_context: Some(security_context(&additions.security_context.unwrap_or_default(), role)),
         termination_grace_period_seconds: Some(
             if role.takes_mail() { PRE_STOP_SECONDS } else { 0 }
                 + environment::SHUTDOWN_GRACE_SECONDS
@@ -137,20 +133,14 @@ fn spec(resource: &ValidatedMailLaser, additions: PodTemplate, ipv6: bool, role:
                 .collect::<Vec<_>>(),
         ),
         containers: vec![container(resource, mounts, ipv6, role)],
-        volumes: some(volumes.into_iter().flatten().collect::<Vec<_>>()),
+        init_containers: some(additions.containers.iter().map(sidecar::build).collect::<Vec<_>>()),
+        volumes: some(volumes.collect::<Vec<_>>()),
         node_selector: some(additions.node_selector),
         tolerations: some(additions.tolerations),
-        affinity: if role.takes_mail() { additions.affinity } else { of_nodes(additions.affinity) },
-        topology_spread_constraints: some(
-            additions
-                .topology_spread_constraints
-                .into_iter()
-                // What a pod drains may be on one node alone, so it cannot keep a distance from others.
-                .filter(|_| role.takes_mail())
-                .map(|constraint| of_these_pods(constraint, &resource.name))
-                .collect::<Vec<_>>(),
-        ),
+        affinity,
+        topology_spread_constraints: some(constraints),
         priority_class_name: additions.priority_class_name,
+        runtime_class_name: additions.runtime_class_name,
         // A Job counts pods that failed, and needs each to be one.
         restart_policy: Some(if role.takes_mail() { "Always" } else { "Never" }.to_owned()),
         dns_policy: Some("ClusterFirst".to_owned()),
@@ -182,11 +172,7 @@ fn container(
         ports: takes_mail.then(|| ports(resource)),
         liveness_probe: takes_mail.then(|| probes::build((&spec.probes.liveness).into())),
         readiness_probe: takes_mail.then(|| probes::build((&spec.probes.readiness).into())),
-        resources: Some(ResourceRequirements {
-            limits: some(spec.resources.limits.clone()),
-            requests: some(spec.resources.requests.clone()),
-            ..ResourceRequirements::default()
-        }),
+        resources: Some(resources(&spec.resources)),
         volume_mounts: some(mounts),
         lifecycle: takes_mail.then(|| Lifecycle {
             pre_stop: Some(LifecycleHandler {
@@ -198,16 +184,45 @@ fn container(
         // What the daemon says before it exits becomes the message of a condition.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         termination_message_path: Some("/dev/termination-log".to_owned()),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            read_only_root_filesystem: Some(true),
-            capabilities: Some(Capabilities {
-                drop: Some(vec!["ALL".to_owned()]),
-                ..Capabilities::default()
-            }),
-            ..SecurityContext::default()
-        }),
+        security_context: Some(sidecar::confined(&ContainerSecurityContext::default())),
         ..Container::default()
+    }
+}
+
+/// CPU and memory of a container.
+pub fn resources(resources: &Resources) -> ResourceRequirements {
+    ResourceRequirements {
+        limits: some(resources.limits.clone()),
+        requests: some(resources.requests.clone()),
+        ..ResourceRequirements::default()
+    }
+}
+
+/// Who the containers are. What `restricted` demands is not open to choice.
+fn security_context(chosen: &mail_laser_crds::PodSecurityContext, role: Role<'_>) -> PodSecurityContext {
+    let profile = |profile: &Profile| (profile.type_.as_str().to_owned(), profile.localhost_profile.clone());
+    let (seccomp, seccomp_localhost) =
+        chosen.seccomp_profile.as_ref().map_or_else(|| ("RuntimeDefault".to_owned(), None), profile);
+    let fs_group = chosen.fs_group.or(role.disk().map(|_| USER));
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(chosen.run_as_user.unwrap_or(USER)),
+        run_as_group: Some(chosen.run_as_group.unwrap_or(USER)),
+        supplemental_groups: some(chosen.supplemental_groups.clone()),
+        fs_group,
+        // A new volume is root's. Files are looked at every time, so that after a change of the user he may read what
+        // the one before wrote; a spool has few.
+        fs_group_change_policy: fs_group.map(|_| "Always".to_owned()),
+        seccomp_profile: Some(SeccompProfile { type_: seccomp, localhost_profile: seccomp_localhost }),
+        app_armor_profile: chosen.app_armor_profile.as_ref().map(|chosen| {
+            let (type_, localhost_profile) = profile(chosen);
+            AppArmorProfile { type_, localhost_profile }
+        }),
+        se_linux_options: chosen
+            .se_linux_options
+            .as_ref()
+            .map(|options| SELinuxOptions { level: options.level.clone(), ..SELinuxOptions::default() }),
+        ..PodSecurityContext::default()
     }
 }
 
@@ -228,16 +243,6 @@ fn ports(resource: &ValidatedMailLaser) -> Vec<ContainerPort> {
             ..ContainerPort::default()
         })
         .collect()
-}
-
-/// A constraint without a selector would count no pods at all.
-fn of_these_pods(constraint: TopologySpreadConstraint, name: &str) -> TopologySpreadConstraint {
-    TopologySpreadConstraint {
-        label_selector: constraint.label_selector.or_else(|| {
-            Some(LabelSelector { match_labels: Some(labels::selector(name)), ..LabelSelector::default() })
-        }),
-        ..constraint
-    }
 }
 
 fn annotate(template: &mut PodTemplateSpec, key: &str, value: String) {

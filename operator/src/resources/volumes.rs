@@ -1,12 +1,13 @@
-//! What is mounted into the daemon's container: certificates, and the disk for mails.
+//! What is mounted into the containers: certificates, the disk for mails, and further volumes that a resource names.
 
 use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, KeyToPath, PersistentVolumeClaimVolumeSource, SecretVolumeSource, Volume,
-    VolumeMount,
+    ConfigMapVolumeSource, EmptyDirVolumeSource, KeyToPath, PersistentVolumeClaimVolumeSource,
+    SecretVolumeSource, Volume, VolumeMount,
 };
-use mail_laser_crds::CaBundleSource;
+use mail_laser_crds::{CaBundleSource, EmptyDirMedium, VolumeItem};
 
 use super::pod::Role;
+use super::some;
 use crate::validate::ValidatedMailLaser;
 
 /// Where the certificates for the webhook are mounted.
@@ -49,6 +50,59 @@ pub fn build(resource: &ValidatedMailLaser, role: Role<'_>) -> Vec<(Option<Volum
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// A volume that the resource names.
+pub fn further(volume: &mail_laser_crds::Volume) -> Volume {
+    Volume {
+        name: volume.name.clone(),
+        config_map: volume.config_map.as_ref().map(|map| ConfigMapVolumeSource {
+            name: map.name.clone(),
+            items: files(&map.items),
+            default_mode: Some(map.default_mode),
+            optional: map.optional.then_some(true),
+            ..ConfigMapVolumeSource::default()
+        }),
+        secret: volume.secret.as_ref().map(|secret| SecretVolumeSource {
+            secret_name: Some(secret.secret_name.clone()),
+            items: files(&secret.items),
+            default_mode: Some(secret.default_mode),
+            optional: secret.optional.then_some(true),
+            ..SecretVolumeSource::default()
+        }),
+        empty_dir: volume.empty_dir.as_ref().map(|directory| EmptyDirVolumeSource {
+            medium: directory.medium.map(|EmptyDirMedium::Memory| "Memory".to_owned()),
+            size_limit: directory.size_limit.clone(),
+            ..EmptyDirVolumeSource::default()
+        }),
+        persistent_volume_claim: volume.persistent_volume_claim.as_ref().map(|claim| {
+            PersistentVolumeClaimVolumeSource {
+                claim_name: claim.claim_name.clone(),
+                read_only: claim.read_only.then_some(true),
+            }
+        }),
+        ..Volume::default()
+    }
+}
+
+fn files(items: &[VolumeItem]) -> Option<Vec<KeyToPath>> {
+    let file = |item: &VolumeItem| KeyToPath {
+        key: item.key.clone(),
+        path: item.path.clone(),
+        ..KeyToPath::default()
+    };
+    some(items.iter().map(file).collect::<Vec<_>>())
+}
+
+/// Where a container sees it.
+pub fn mounted(mount: &mail_laser_crds::VolumeMount) -> VolumeMount {
+    VolumeMount {
+        name: mount.name.clone(),
+        mount_path: mount.mount_path.clone(),
+        sub_path: mount.sub_path.clone(),
+        read_only: mount.read_only.then_some(true),
+        ..VolumeMount::default()
+    }
 }
 
 fn ca_volume(source: &CaBundleSource) -> Volume {
