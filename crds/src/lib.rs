@@ -27,6 +27,7 @@ pub mod conditions;
 mod delivery;
 mod env;
 mod mail_laser;
+mod network_policy;
 mod pod_template;
 mod probes;
 mod references;
@@ -43,6 +44,7 @@ mod webhook;
 pub use delivery::{Delivery, DeliveryMode, Spool};
 pub use env::{EnvVar, EnvVarSource, FieldRef, ResourceFieldRef, reserved_env_name};
 pub use mail_laser::{ImagePullPolicy, MailLaser, MailLaserSpec, NAME_LENGTH_MAX, Resources};
+pub use network_policy::NetworkPolicy;
 pub use pod_template::PodTemplate;
 pub use probes::{LivenessProbe, ProbeTiming, Probes, ReadinessProbe};
 pub use references::{

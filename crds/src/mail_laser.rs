@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::delivery::Delivery;
 use crate::env::EnvVar;
+use crate::network_policy::NetworkPolicy;
 use crate::pod_template::PodTemplate;
 use crate::probes::Probes;
 use crate::references::LocalReference;
@@ -130,6 +131,9 @@ pub struct MailLaserSpec {
     /// Additions to the pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<PodTemplate>,
+    /// Who may connect to the pods, and where they may connect to; everybody, and everywhere, by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_policy: Option<NetworkPolicy>,
     /// Whether the operator leaves everything as it is and only reports.
     #[serde(default)]
     pub suspend: bool,
@@ -153,6 +157,7 @@ impl Default for MailLaserSpec {
             service: Service::default(),
             probes: Probes::default(),
             pod_template: None,
+            network_policy: None,
             suspend: false,
         }
     }

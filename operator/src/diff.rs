@@ -38,6 +38,15 @@ fn changed_at(path: &str, field: &str, sent: &Value, live: Option<&Value>) -> Op
                 let matching = live.iter().find(|candidate| same_keys(keys, item, candidate));
                 changed_at(&format!("{path}[{}]", label(keys, item)), "", item, matching)
             }),
+            // Nobody else can have a part in these: what is in one is ours to take out as well.
+            None if matches!(field, "egress" | "ingress") && sent.len() == live.len() => {
+                let item = |index: usize| format!("{path}[{index}]");
+                let mut pairs = sent.iter().zip(live).enumerate();
+                pairs.find_map(|(index, (sent, live))| {
+                    changed_at(&item(index), "", sent, Some(live))
+                        .or_else(|| changed_at(&item(index), "", live, Some(sent)))
+                })
+            }
             // Of two families where one is asked for the cluster chose the second.
             None if field == "ipFamilies" && live.starts_with(sent) => None,
             None if sent.len() != live.len() => Some(path.to_owned()),
@@ -207,6 +216,24 @@ mod tests {
             json!({"tolerations": [{"key": "a"}]}),
             json!({"tolerations": [{"key": "a"}, {}]}),
             Some(".tolerations"),
+        );
+    }
+
+    #[test]
+    fn nobody_else_has_a_part_in_a_rule_of_a_network_policy() {
+        let sent = json!({"ingress": [{"ports": [{"port": 1, "protocol": "TCP"}]}, {}]});
+        check(sent.clone(), sent.clone(), None);
+        let with = |pointer: &str, value: Value| {
+            let mut live = sent.clone();
+            *live.pointer_mut(pointer).unwrap() = value;
+            live
+        };
+        let both = json!([{"port": 1, "protocol": "TCP"}, {"port": 2, "protocol": "TCP"}]);
+        check(sent.clone(), with("/ingress/0/ports", both), Some(".ingress[0].ports[2]"));
+        check(
+            sent.clone(),
+            with("/ingress/1", json!({"from": [{"podSelector": {}}]})),
+            Some(".ingress[1].from"),
         );
     }
 

@@ -3,6 +3,7 @@
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::core::ApiResource;
 use serde_json::Value;
@@ -16,6 +17,8 @@ pub enum Kind {
     Service,
     /// How many pods may be away.
     PodDisruptionBudget,
+    /// Who may connect to the pods, and where they may.
+    NetworkPolicy,
     /// What runs the pods that keep mail in memory.
     Deployment,
     /// What runs the pods that keep mail on disk, and makes their claims.
@@ -28,10 +31,11 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order in which they are written: what a pod needs comes before the pods.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::ServiceAccount,
         Self::Service,
         Self::PodDisruptionBudget,
+        Self::NetworkPolicy,
         Self::Deployment,
         Self::StatefulSet,
         Self::Job,
@@ -44,6 +48,7 @@ impl Kind {
             Self::ServiceAccount => "ServiceAccount",
             Self::Service => "Service",
             Self::PodDisruptionBudget => "PodDisruptionBudget",
+            Self::NetworkPolicy => "NetworkPolicy",
             Self::Deployment => "Deployment",
             Self::StatefulSet => "StatefulSet",
             Self::Job => "Job",
@@ -64,6 +69,7 @@ impl Kind {
             Self::ServiceAccount => ApiResource::erase::<ServiceAccount>(&()),
             Self::Service => ApiResource::erase::<Service>(&()),
             Self::PodDisruptionBudget => ApiResource::erase::<PodDisruptionBudget>(&()),
+            Self::NetworkPolicy => ApiResource::erase::<NetworkPolicy>(&()),
             Self::Deployment => ApiResource::erase::<Deployment>(&()),
             Self::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
             Self::Job => ApiResource::erase::<Job>(&()),

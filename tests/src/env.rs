@@ -203,6 +203,7 @@ impl Env {
             "Deployment" | "ReplicaSet" | "StatefulSet" => ("apps", "v1"),
             "Job" => ("batch", "v1"),
             "MailLaser" => ("mail-laser.dev", "v1alpha1"),
+            "NetworkPolicy" => ("networking.k8s.io", "v1"),
             "PodDisruptionBudget" => ("policy", "v1"),
             _ => bail!("the harness knows no {kind}: add it here"),
         };

@@ -11,8 +11,14 @@ use serde_json::{Value, json};
 const CONFIGURE: &str = "docs/configure.md";
 
 /// Fields of types that are Kubernetes' own, which are explained there.
-const OF_KUBERNETES: &[&str] =
-    &["podTemplate.affinity", "podTemplate.tolerations", "podTemplate.topologySpreadConstraints"];
+const OF_KUBERNETES: &[&str] = &[
+    "networkPolicy.from",
+    "networkPolicy.metricsFrom",
+    "networkPolicy.to",
+    "podTemplate.affinity",
+    "podTemplate.tolerations",
+    "podTemplate.topologySpreadConstraints",
+];
 
 fn read(path: &str) -> anyhow::Result<String> {
     fs::read_to_string(repository().join(path)).with_context(|| format!("cannot read {path}"))

@@ -5,6 +5,7 @@ pub mod deployment;
 pub mod drain;
 pub mod environment;
 pub mod labels;
+pub mod network_policy;
 mod opaque_ports;
 pub mod pod;
 pub mod pod_disruption_budget;

@@ -31,10 +31,13 @@ pub const SMTPS_PORT_NAME: &str = "smtps";
 pub const SMTPS_PORT: i32 = 4465;
 /// Name of the port that is asked for health.
 pub const HEALTH_PORT_NAME: &str = "health";
+/// Where the daemon listens for mail.
+pub const SMTP_PORT: i32 = 2525;
+/// Where it listens for questions about its health.
+pub const HEALTH_PORT: i32 = 8080;
+/// Where it shows its metrics.
+pub const METRICS_PORT: i32 = 9090;
 
-const SMTP_PORT: i32 = 2525;
-const HEALTH_PORT: i32 = 8080;
-const METRICS_PORT: i32 = 9090;
 const USER: i64 = 65532;
 
 /// How long a pod that is to stop still takes connections, in seconds: that long it may take until every

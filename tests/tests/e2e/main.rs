@@ -9,6 +9,7 @@ mod first_mail;
 mod hostile_smtp;
 mod leader;
 mod name_conflict;
+mod network_policy;
 mod pod_template;
 mod printed_columns;
 mod proxy;

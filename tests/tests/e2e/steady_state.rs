@@ -55,6 +55,7 @@ fn writes(metrics: &Metrics) -> BTreeMap<String, String> {
         "services",
         "serviceaccounts",
         "poddisruptionbudgets",
+        "networkpolicies",
         "secrets",
         "configmaps",
         "events",
