@@ -12,6 +12,7 @@ const ABSENT: &[&str] = &[
     "kustomize.config.k8s.io/",
     "kustomize.toolkit.fluxcd.io/",
     "monitoring.coreos.com/",
+    "security.istio.io/",
     "source.toolkit.fluxcd.io/",
 ];
 
