@@ -23,6 +23,7 @@
 // `KubeSchema` makes a private copy of each public type, with its visibility.
 #![allow(unreachable_pub)]
 
+mod autoscaling;
 pub mod conditions;
 mod delivery;
 mod env;
@@ -41,6 +42,7 @@ mod tls;
 mod volume;
 mod webhook;
 
+pub use autoscaling::{Autoscaling, AutoscalingMetric};
 pub use delivery::{Delivery, DeliveryMode, Spool};
 pub use env::{EnvVar, EnvVarSource, FieldRef, ResourceFieldRef, reserved_env_name};
 pub use mail_laser::{ImagePullPolicy, MailLaser, MailLaserSpec, NAME_LENGTH_MAX, Resources};

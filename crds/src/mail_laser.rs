@@ -8,6 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::autoscaling::Autoscaling;
 use crate::delivery::Delivery;
 use crate::env::EnvVar;
 use crate::network_policy::NetworkPolicy;
@@ -56,7 +57,9 @@ pub const NAME_LENGTH_MAX: usize = 40;
     validation = Rule::new("(has(self.webhook) && (has(self.webhook.url) || has(self.webhook.urlFrom) || has(self.webhook.serviceRef))) || (has(self.env) && self.env.exists(e, e.name == 'MAIL_LASER_WEBHOOK_URL'))")
         .message("spec.webhook is required: set one of url, urlFrom and serviceRef in it, or MAIL_LASER_WEBHOOK_URL in spec.env"),
     validation = Rule::new("!has(self.tls.smtpsPort) || self.tls.smtpsPort != self.service.port")
-        .message("tls.smtpsPort must differ from service.port: a port speaks TLS from the first byte, or it does not")
+        .message("tls.smtpsPort must differ from service.port: a port speaks TLS from the first byte, or it does not"),
+    validation = Rule::new("!has(self.autoscaling) || !has(self.autoscaling.targetCPUUtilizationPercentage) || (has(self.resources) && has(self.resources.requests) && 'cpu' in self.resources.requests)")
+        .message("autoscaling.targetCPUUtilizationPercentage is a part of resources.requests.cpu: set that")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MailLaserSpec {
@@ -97,10 +100,14 @@ pub struct MailLaserSpec {
             .message("headerPrefixes must be starts of header names, such as X-Ticket: letters, digits, '-' and '_'")
     )]
     pub header_prefixes: Vec<String>,
-    /// How many pods there should be; 0 stops the service but keeps its address.
+    /// How many pods there should be; 0 stops the service but keeps its address. With `autoscaling` leave it out of
+    /// what you apply.
     #[serde(default = "replicas")]
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: i32,
+    /// How many pods there should be, decided by load: within bounds this changes `replicas`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<Autoscaling>,
     /// Other variables of the daemon. They win over the fields of this resource. Ports, addresses, paths and
     /// the mode of delivery are the operator's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -149,6 +156,7 @@ impl Default for MailLaserSpec {
             proxy_protocol_from: Vec::new(),
             header_prefixes: Vec::new(),
             replicas: replicas(),
+            autoscaling: None,
             env: Vec::new(),
             image: None,
             image_pull_policy: ImagePullPolicy::default(),

@@ -37,7 +37,7 @@ use crate::kinds::Kind;
 use crate::metrics::{Ending, Metrics};
 use crate::problem::Problem;
 use crate::resources::labels::MANAGER;
-use crate::resources::{claim, network_policy, pod_disruption_budget, service, service_account};
+use crate::resources::{autoscaler, claim, network_policy, pod_disruption_budget, service, service_account};
 use crate::spool::report::Notes;
 use crate::status::{HostInForce, Situation, is_awaited, status};
 use crate::validate::{ValidatedMailLaser, validate};
@@ -307,6 +307,10 @@ async fn bring_about(resource: &ValidatedMailLaser, context: &Context) -> Findin
         (
             Kind::NetworkPolicy,
             network_policy::build(resource).map(|policy| sent(Kind::NetworkPolicy, &policy)),
+        ),
+        (
+            Kind::HorizontalPodAutoscaler,
+            autoscaler::build(resource).map(|autoscaler| sent(Kind::HorizontalPodAutoscaler, &autoscaler)),
         ),
     ];
 

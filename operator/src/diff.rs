@@ -26,8 +26,8 @@ fn changed_at(path: &str, field: &str, sent: &Value, live: Option<&Value>) -> Op
     match (sent, live) {
         (Value::Object(sent), Value::Object(live)) => sent.iter().find_map(|(name, value)| {
             // Below `limits` and `requests` names are those of resources.
-            let is_quantity =
-                matches!(field, "limits" | "requests") || matches!(&**name, "divisor" | "sizeLimit");
+            let is_quantity = matches!(field, "limits" | "requests")
+                || matches!(&**name, "averageValue" | "divisor" | "sizeLimit");
             if is_quantity && same_quantity(value, live.get(name)) {
                 return None;
             }
@@ -39,7 +39,9 @@ fn changed_at(path: &str, field: &str, sent: &Value, live: Option<&Value>) -> Op
                 changed_at(&format!("{path}[{}]", label(keys, item)), "", item, matching)
             }),
             // Nobody else can have a part in these: what is in one is ours to take out as well.
-            None if matches!(field, "egress" | "ingress") && sent.len() == live.len() => {
+            None if matches!(field, "egress" | "ingress" | "metrics" | "policies")
+                && sent.len() == live.len() =>
+            {
                 let item = |index: usize| format!("{path}[{index}]");
                 let mut pairs = sent.iter().zip(live).enumerate();
                 pairs.find_map(|(index, (sent, live))| {

@@ -1,6 +1,7 @@
 //! The kinds that the operator looks after objects of.
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -25,13 +26,15 @@ pub enum Kind {
     StatefulSet,
     /// What delivers the mail that a removed pod left on its disk.
     Job,
+    /// How many pods there should be, decided by load.
+    HorizontalPodAutoscaler,
     /// The disk of a pod. It is not owned: it outlives the resource.
     Claim,
 }
 
 impl Kind {
     /// All kinds, in the order in which they are written: what a pod needs comes before the pods.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::ServiceAccount,
         Self::Service,
         Self::PodDisruptionBudget,
@@ -39,6 +42,7 @@ impl Kind {
         Self::Deployment,
         Self::StatefulSet,
         Self::Job,
+        Self::HorizontalPodAutoscaler,
         Self::Claim,
     ];
 
@@ -52,6 +56,7 @@ impl Kind {
             Self::Deployment => "Deployment",
             Self::StatefulSet => "StatefulSet",
             Self::Job => "Job",
+            Self::HorizontalPodAutoscaler => "HorizontalPodAutoscaler",
             Self::Claim => "PersistentVolumeClaim",
         }
     }
@@ -73,6 +78,7 @@ impl Kind {
             Self::Deployment => ApiResource::erase::<Deployment>(&()),
             Self::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
             Self::Job => ApiResource::erase::<Job>(&()),
+            Self::HorizontalPodAutoscaler => ApiResource::erase::<HorizontalPodAutoscaler>(&()),
             Self::Claim => ApiResource::erase::<PersistentVolumeClaim>(&()),
         }
     }

@@ -201,6 +201,7 @@ impl Env {
             | "Service"
             | "ServiceAccount" => ("", "v1"),
             "Deployment" | "ReplicaSet" | "StatefulSet" => ("apps", "v1"),
+            "HorizontalPodAutoscaler" => ("autoscaling", "v2"),
             "Job" => ("batch", "v1"),
             "MailLaser" => ("mail-laser.dev", "v1alpha1"),
             "NetworkPolicy" => ("networking.k8s.io", "v1"),

@@ -1,5 +1,6 @@
 //! What a `MailLaser` consists of in the cluster. Everything here is pure: API types in, API types out.
 
+pub mod autoscaler;
 pub mod claim;
 pub mod deployment;
 pub mod drain;

@@ -1,5 +1,6 @@
 //! End-to-end tests on a real Kubernetes, one file per behaviour. `make e2e` runs them.
 
+mod autoscaling;
 mod circuit;
 mod confirm;
 mod disruption;

@@ -56,6 +56,7 @@ fn writes(metrics: &Metrics) -> BTreeMap<String, String> {
         "serviceaccounts",
         "poddisruptionbudgets",
         "networkpolicies",
+        "horizontalpodautoscalers",
         "secrets",
         "configmaps",
         "events",
