@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use cli::route::RouteArguments;
 use cli::spool::{SpoolArguments, SpoolCommand};
 use mail_laser::config::problem::{Problem, Problems};
 use mail_laser::config::{Checked, Config, Sources, dotenv, merged, variables};
@@ -29,7 +30,8 @@ const EXIT_STOPPED: u8 = 75;
 /// Receives mail over SMTP and posts it to a webhook as JSON.
 ///
 /// Everything is configured by environment variables, which a .env file in the working directory
-/// completes. At least MAIL_LASER_TARGET_EMAILS and MAIL_LASER_WEBHOOK_URL have to be set.
+/// completes. At least MAIL_LASER_TARGET_EMAILS and MAIL_LASER_WEBHOOK_URL have to be set, or
+/// MAIL_LASER_ROUTES.
 #[derive(Parser)]
 #[command(version, about)]
 struct Arguments {
@@ -46,6 +48,7 @@ enum Command {
     /// Ask the local health server; exits with 0 when it answers and with 1 otherwise
     Healthcheck,
     Spool(SpoolArguments),
+    Route(RouteArguments),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +62,9 @@ fn main() -> ExitCode {
             start(&environment, "the spool is being drained", drain)
         }
         Command::Spool(arguments) => cli::spool::run(arguments),
+        Command::Route(arguments) => {
+            cli::route::run(arguments, environment.get(variables::TARGET_EMAILS.name))
+        }
     }
 }
 
@@ -162,7 +168,8 @@ where
         Err(problems) => return refuse(&problems),
     };
     telemetry::init(format, filter);
-    info!(version = env!("CARGO_PKG_VERSION"), webhook = %checked.config.webhook.url, "{message}");
+    let webhook = checked.config.webhook.as_ref().map(|webhook| webhook.url.to_string());
+    info!(version = env!("CARGO_PKG_VERSION"), webhook, "{message}");
     for warning in &checked.warnings {
         warn!("{warning}");
     }

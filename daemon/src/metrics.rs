@@ -1,6 +1,8 @@
 //! What `/metrics` shows. Labels come from bounded sets: no address, sender or peer is one.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -10,9 +12,17 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use crate::webhook::outcome::LABELS;
+
 /// Upper bounds in seconds: from a webhook on the same host to the longest time limits in use.
 const SECONDS_BUCKETS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+
+/// Destinations with series of their own: each has some fifty.
+const ROUTES_MAX: usize = 1_000;
+
+/// The label of all others together.
+const OTHER_ROUTES: &str = "_other";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByRoute {
@@ -67,6 +77,22 @@ pub enum MessageOutcome {
     DeadLettered,
 }
 
+impl MessageOutcome {
+    const ALL: [Self; 6] =
+        [Self::Forwarded, Self::Failed, Self::Dropped, Self::Rejected, Self::Deferred, Self::DeadLettered];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Forwarded => "forwarded",
+            Self::Failed => "failed",
+            Self::Dropped => "dropped",
+            Self::Rejected => "rejected",
+            Self::Deferred => "deferred",
+            Self::DeadLettered => "dead_lettered",
+        }
+    }
+}
+
 /// What became of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionResult {
@@ -95,6 +121,10 @@ pub struct Metrics {
     queue_messages: Family<ByRoute, Gauge>,
     queue_bytes: Gauge,
     spool: SpoolMetrics,
+    routes: Gauge,
+    routes_stale: Gauge,
+    /// Routes that have series of their own.
+    named: Mutex<BTreeSet<String>>,
 }
 
 impl Default for Metrics {
@@ -112,6 +142,9 @@ impl Default for Metrics {
             queue_messages: Family::default(),
             queue_bytes: Gauge::default(),
             spool: SpoolMetrics::default(),
+            routes: Gauge::default(),
+            routes_stale: Gauge::default(),
+            named: Mutex::default(),
         };
         metrics.register();
         metrics
@@ -148,6 +181,12 @@ impl Metrics {
             self.queue_bytes.clone(),
         );
         self.spool.register(registry);
+        registry.register("routes", "Routes of others that are in force", self.routes.clone());
+        registry.register(
+            "routes_stale",
+            "1 while the routes that are there cannot be taken over, and those before are in force",
+            self.routes_stale.clone(),
+        );
         registry.register(
             "build",
             "The running version",
@@ -165,10 +204,13 @@ impl Metrics {
         Ok(text)
     }
 
-    /// The series of one destination.
+    /// The series of one destination: its own, or, once many have some, those that others share.
     #[must_use]
     pub fn route(&self, name: &str) -> RouteMetrics {
-        let label = ByRoute { route: name.to_owned() };
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_own = named.contains(name) || named.len() < ROUTES_MAX && named.insert(name.to_owned());
+        drop(named);
+        let label = ByRoute { route: if has_own { name } else { OTHER_ROUTES }.to_owned() };
         let route = RouteMetrics {
             label: label.clone(),
             messages: self.messages.clone(),
@@ -184,6 +226,29 @@ impl Metrics {
             route.counter(outcome);
         }
         route
+    }
+
+    /// Takes the series of a destination away that is no more: others may have some then.
+    pub fn forget(&self, name: &str) {
+        if self.named.lock().unwrap_or_else(PoisonError::into_inner).remove(name) {
+            let label = ByRoute { route: name.to_owned() };
+            self.attempt_seconds.remove(&label);
+            self.delivery_seconds.remove(&label);
+            self.circuit_state.remove(&label);
+            self.queue_messages.remove(&label);
+            for outcome in MessageOutcome::ALL {
+                self.messages.remove(&ByOutcome { route: name.to_owned(), outcome: outcome.label() });
+            }
+            for result in LABELS {
+                self.attempts.remove(&ByRouteResult { route: name.to_owned(), result });
+            }
+        }
+    }
+
+    /// Shows how many routes of others are in force, and whether newer ones cannot be taken over.
+    pub fn routes(&self, count: usize, stale: bool) {
+        self.routes.set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.routes_stale.set(stale.into());
     }
 
     /// The series of the spool.
@@ -292,14 +357,7 @@ impl RouteMetrics {
     }
 
     fn counter(&self, outcome: MessageOutcome) -> Counter<u64, AtomicU64> {
-        let outcome = match outcome {
-            MessageOutcome::Forwarded => "forwarded",
-            MessageOutcome::Failed => "failed",
-            MessageOutcome::Dropped => "dropped",
-            MessageOutcome::Rejected => "rejected",
-            MessageOutcome::Deferred => "deferred",
-            MessageOutcome::DeadLettered => "dead_lettered",
-        };
+        let outcome = outcome.label();
         self.messages.get_or_create(&ByOutcome { route: self.label.route.clone(), outcome }).clone()
     }
 

@@ -9,6 +9,7 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use mail_laser_routes::pattern::Pattern;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,8 @@ use crate::delivery::intake::Intake;
 use crate::delivery::spool::{self, Spool, Surroundings};
 use crate::memory::MemoryBudget;
 use crate::metrics::Metrics;
+use crate::routes::follow::Follower;
+use crate::routes::live::Routes;
 use crate::routes::{DEFAULT_ROUTE, Route, RouteTable};
 use crate::smtp::connections::Connections;
 use crate::smtp::listener::Listener;
@@ -30,6 +33,7 @@ use crate::smtp::protocol::{Settings, TlsPolicy};
 use crate::smtp::session::Context;
 use crate::supervise::supervise;
 use crate::tls::{self, PairError, Tls};
+use crate::webhook::clients::Clients;
 use crate::webhook::destination::Destination;
 use crate::{health, http};
 
@@ -132,9 +136,9 @@ impl Daemon {
     /// When a task keeps failing, or the webhook's client cannot be made.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         let metrics = Arc::new(Metrics::default());
-        let route = route(&self.config, &metrics)?;
+        let (routes, follower) = routes(&self.config, &metrics)?;
         let memory = MemoryBudget::new(self.config.memory_bytes_max);
-        let delivery = Arc::new(self.delivery(&route, &memory, &metrics)?);
+        let delivery = Arc::new(self.delivery(&routes, &memory, &metrics)?);
         let smtp = &self.config.smtp;
         let tls = tls(&self.config)?;
         let listener = Arc::new(Listener {
@@ -150,7 +154,7 @@ impl Daemon {
                 },
                 tls: tls.as_ref().map(|tls| tls.server_config()).transpose().map_err(Error::TlsVersions)?,
                 idle_timeout: smtp.idle_timeout,
-                routes: Arc::new(RouteTable::of_one(&self.config.recipients, &route)),
+                routes,
                 delivery: Arc::clone(&delivery),
                 memory,
                 metrics: Arc::clone(&metrics),
@@ -175,7 +179,13 @@ impl Daemon {
                 None => Ok(()),
             }
         };
-        let mut services = std::pin::pin!(async { tokio::try_join!(health, metrics, renewal) });
+        let following = async {
+            if let Some(follower) = follower {
+                follower.follow(stop_http.clone()).await;
+            }
+            Ok(())
+        };
+        let mut services = std::pin::pin!(async { tokio::try_join!(health, metrics, renewal, following) });
         let result = tokio::select! {
             result = supervise("smtp", || Arc::clone(&listener).serve()) => result.map_err(Error::GaveUp),
             result = &mut services => result.map(drop).map_err(Error::GaveUp),
@@ -216,8 +226,11 @@ pub enum Drained {
 pub async fn drain_spool(config: &Config, shutdown: CancellationToken) -> Result<Drained, Error> {
     let DeliveryConfig::Spool(spool) = &config.delivery else { return Err(Error::NoSpool) };
     let metrics = Arc::new(Metrics::default());
+    let (routes, follower) = routes(config, &metrics)?;
+    // What has no destination here may have one where the routes are.
+    let _following = follower.map(|follower| tokio::spawn(follower.follow(shutdown.clone())));
     let around = Surroundings {
-        routes: vec![route(config, &metrics)?],
+        routes: routes.subscribe(),
         memory: MemoryBudget::new(config.memory_bytes_max),
         metrics,
         attachment_bytes_max: config.attachment_bytes_max,
@@ -241,17 +254,29 @@ pub async fn drain_spool(config: &Config, shutdown: CancellationToken) -> Result
     })
 }
 
-/// The environment's own route.
-fn route(config: &Config, metrics: &Metrics) -> Result<Arc<Route>, Error> {
-    let destination = Destination::new(DEFAULT_ROUTE, &config.webhook, metrics.route(DEFAULT_ROUTE))
-        .map_err(Error::Webhook)?;
-    Ok(Arc::new(Route { destination, header_prefixes: config.header_prefixes.clone() }))
+/// The routes to begin with, and what follows the directory of others.
+fn routes(config: &Config, metrics: &Arc<Metrics>) -> Result<(Arc<Routes>, Option<Follower>), Error> {
+    let clients = Arc::new(Clients::default());
+    let mut own = Vec::new();
+    if let Some(webhook) = &config.webhook {
+        let destination = Destination::new(DEFAULT_ROUTE, webhook, &clients, metrics.route(DEFAULT_ROUTE))
+            .map_err(Error::Webhook)?;
+        let route = Arc::new(Route { destination, header_prefixes: config.header_prefixes.clone() });
+        own.extend(config.recipients.iter().map(|it| (Pattern::exact(it), Arc::clone(&route))));
+    }
+    Ok(match &config.routes {
+        None => (Arc::new(Routes::new(RouteTable::new(own, false))), None),
+        Some(directory) => {
+            let follower = Follower::start(directory.clone(), own, clients, Arc::clone(metrics));
+            (Arc::clone(follower.routes()), Some(follower))
+        }
+    })
 }
 
 impl Daemon {
     fn delivery(
         &self,
-        route: &Arc<Route>,
+        routes: &Routes,
         memory: &Arc<MemoryBudget>,
         metrics: &Arc<Metrics>,
     ) -> Result<Delivery, Error> {
@@ -262,7 +287,7 @@ impl Daemon {
             DeliveryConfig::Confirm(timeout) => Delivery::Confirm(Confirm::new(intake(), *timeout)),
             DeliveryConfig::Spool(config) => {
                 let around = Surroundings {
-                    routes: vec![Arc::clone(route)],
+                    routes: routes.subscribe(),
                     memory: Arc::clone(memory),
                     metrics: Arc::clone(metrics),
                     attachment_bytes_max,

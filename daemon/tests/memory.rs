@@ -11,7 +11,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use mail_laser::address::Address;
+use mail_laser::config::reach::Reach;
 use mail_laser::config::url::WebhookUrl;
 use mail_laser::config::{MEMORY_PER_MAIL, WebhookConfig};
 use mail_laser::delivery::Delivery;
@@ -19,9 +21,11 @@ use mail_laser::delivery::forward::Forward;
 use mail_laser::delivery::intake::Intake;
 use mail_laser::memory::MemoryBudget;
 use mail_laser::metrics::Metrics;
+use mail_laser::routes::live::Routes;
 use mail_laser::routes::{Route, RouteTable};
 use mail_laser::smtp::protocol::{Settings, TlsPolicy};
 use mail_laser::smtp::session::{self, Context};
+use mail_laser::webhook::clients::Clients;
 use mail_laser::webhook::destination::Destination;
 use peak_alloc::PeakAlloc;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -193,8 +197,12 @@ fn context(webhook: SocketAddr) -> Context {
         breaker_threshold: NonZeroU32::MIN,
         breaker_reset: Duration::from_secs(60),
         concurrency: NonZeroU32::MIN,
+        headers: HeaderMap::new(),
+        signing_secrets: Vec::new(),
+        reach: Reach::Anywhere,
     };
-    let destination = Destination::new("default", &webhook, metrics.route("default")).unwrap();
+    let destination =
+        Destination::new("default", &webhook, &Clients::default(), metrics.route("default")).unwrap();
     let route = Arc::new(Route { destination, header_prefixes: vec!["x-".to_owned()] });
     let known = [Address::parse("x@known.example").unwrap()];
     Context {
@@ -205,7 +213,7 @@ fn context(webhook: SocketAddr) -> Context {
             tls: TlsPolicy::Off,
         },
         idle_timeout: Duration::from_secs(600),
-        routes: Arc::new(RouteTable::of_one(&known, &route)),
+        routes: Arc::new(Routes::new(RouteTable::of_one(&known, &route))),
         delivery: Arc::new(Delivery::Forward(Forward::new(Intake::new(1_000, MESSAGE_BYTES_MAX)))),
         memory: MemoryBudget::new(MEMORY_BYTES_MAX),
         metrics,

@@ -108,14 +108,15 @@ fn what_a_resource_says_is_what_the_daemon_does() {
     assert_eq!(warnings, Vec::<String>::new());
     let recipients: Vec<_> = config.recipients.iter().map(ToString::to_string).collect();
     assert_eq!(recipients, ["stripes@example.com", "ma$ne@example.com"]);
-    assert_eq!(config.webhook.url.to_string(), "https://hook.example.com");
-    assert!(config.webhook.bearer_token.is_some());
-    assert_eq!(config.webhook.ca_roots.len(), 1);
-    assert_eq!(config.webhook.timeout.as_secs(), 19);
-    assert_eq!(config.webhook.retries_max, 0);
-    assert_eq!(config.webhook.breaker_threshold.get(), 7);
-    assert_eq!(config.webhook.breaker_reset.as_secs(), 13);
-    assert_eq!(config.webhook.concurrency.get(), 17);
+    let webhook = config.webhook.unwrap();
+    assert_eq!(webhook.url.to_string(), "https://hook.example.com");
+    assert!(webhook.bearer_token.is_some());
+    assert_eq!(webhook.ca_roots.len(), 1);
+    assert_eq!(webhook.timeout.as_secs(), 19);
+    assert_eq!(webhook.retries_max, 0);
+    assert_eq!(webhook.breaker_threshold.get(), 7);
+    assert_eq!(webhook.breaker_reset.as_secs(), 13);
+    assert_eq!(webhook.concurrency.get(), 17);
     assert_eq!(config.header_prefixes, ["x-ticket", "x-priority"]);
     assert_eq!(config.smtp.connections_per_ip_max.map(|limit| limit.get()), Some(10));
     let networks: Vec<_> = config.smtp.proxies.iter().map(ToString::to_string).collect();
@@ -148,7 +149,7 @@ fn the_smallest_disk_holds_the_largest_mail_and_its_dead_letters() {
 #[test]
 fn a_service_is_reached_by_plain_http() {
     let Checked { config, .. } = configure(&resources(&read("tests/fixtures/least.yaml"))[0]);
-    assert_eq!(config.webhook.url.request_uri(), "http://receiver.savanna.svc:8080/inbound");
+    assert_eq!(config.webhook.unwrap().url.request_uri(), "http://receiver.savanna.svc:8080/inbound");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 pub mod dotenv;
 pub mod problem;
+pub mod reach;
 mod reader;
 mod unknown;
 pub mod url;
@@ -13,7 +14,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -24,6 +25,7 @@ use tracing::warn;
 use crate::address::{self, Address};
 use crate::tls::{PairFiles, Pem};
 use problem::{Problem, Problems};
+use reach::Reach;
 use reader::Reader;
 use url::WebhookUrl;
 
@@ -46,10 +48,12 @@ const MEMORY_BYTES_MIN: usize = 1024 * 1024;
 /// Everything that the daemon is told.
 #[derive(Debug)]
 pub struct Config {
-    /// The mailboxes that mail is taken for; not empty, each once.
+    /// The mailboxes that mail is taken for whatever routes there are, each once; empty without a webhook.
     pub recipients: Vec<Address>,
-    /// Where their mail goes.
-    pub webhook: WebhookConfig,
+    /// Where their mail goes; absent only where there is a directory with routes.
+    pub webhook: Option<WebhookConfig>,
+    /// The directory that routes of others are put into.
+    pub routes: Option<PathBuf>,
     /// When their senders are answered.
     pub delivery: DeliveryConfig,
     /// The SMTP listener.
@@ -91,6 +95,12 @@ pub struct WebhookConfig {
     pub breaker_reset: Duration,
     /// Deliveries at the same time.
     pub concurrency: NonZeroU32,
+    /// Headers of each request, beside those that all requests have.
+    pub headers: HeaderMap,
+    /// What requests are signed with, the newest first.
+    pub signing_secrets: Vec<SecretString>,
+    /// Which addresses it may have.
+    pub reach: Reach,
 }
 
 /// When a sender is answered.
@@ -201,7 +211,8 @@ impl Config {
     /// accepted could not be delivered.
     pub fn fit_open_files(&mut self, open_files: Option<u64>) {
         let Some(open_files) = open_files else { return };
-        let others = OTHER_OPEN_FILES + u64::from(self.webhook.concurrency.get());
+        let others = OTHER_OPEN_FILES
+            + u64::from(self.webhook.as_ref().map_or(0, |webhook| webhook.concurrency.get()));
         let fitting = u32::try_from(open_files.saturating_sub(others)).unwrap_or(u32::MAX);
         let fitting = NonZeroU32::new(fitting).unwrap_or(NonZeroU32::MIN);
         if fitting < self.smtp.connections_max {
@@ -230,8 +241,9 @@ impl Config {
         let message_bytes_max =
             if memory_bytes_max < MEMORY_BYTES_MIN { usize::MAX } else { memory_bytes_max / MEMORY_PER_MAIL };
         let largest_mail = reader.number(&v::MAX_MESSAGE_SIZE, 1..=message_bytes_max);
+        let routes = Some(reader.text(&v::ROUTES)).filter(|path| !path.is_empty()).map(PathBuf::from);
         let config = Self {
-            recipients: recipients(&mut reader),
+            recipients: recipients(&mut reader, routes.is_some()),
             delivery: delivery(&mut reader, largest_mail),
             header_prefixes: header_prefixes(&mut reader),
             smtp: SmtpConfig {
@@ -251,17 +263,18 @@ impl Config {
             queue_messages_max: reader.number(&v::QUEUE_MAX_MESSAGES, 1..),
             memory_bytes_max,
             shutdown_grace: reader.seconds(&v::SHUTDOWN_GRACE),
-            webhook: match webhook(&mut reader, sources.read_file) {
-                Some(webhook) if reader.problems.is_empty() => webhook,
-                _ => return Err(Problems(reader.problems)),
-            },
+            webhook: webhook(&mut reader, sources.read_file, routes.is_some()),
+            routes,
         };
+        if !reader.problems.is_empty() {
+            return Err(Problems(reader.problems));
+        }
         let effective = effective(&config, &reader);
         Ok(Checked { config, warnings, effective })
     }
 }
 
-fn recipients(reader: &mut Reader<'_>) -> Vec<Address> {
+fn recipients(reader: &mut Reader<'_>, has_routes: bool) -> Vec<Address> {
     let (mut recipients, mut keys) = (Vec::new(), BTreeSet::new());
     for text in reader.list(&variables::TARGET_EMAILS) {
         match Address::parse(text) {
@@ -274,7 +287,9 @@ fn recipients(reader: &mut Reader<'_>) -> Vec<Address> {
             ))),
         }
     }
-    if reader.list(&variables::TARGET_EMAILS).next().is_none() {
+    // What would be needed if the mailboxes are there, is needed if the webhook is.
+    let is_wanted = !has_routes || !reader.text(&variables::WEBHOOK_URL).is_empty();
+    if is_wanted && reader.list(&variables::TARGET_EMAILS).next().is_none() {
         reader.problems.push(Problem::missing(&variables::TARGET_EMAILS));
     }
     recipients
@@ -355,12 +370,14 @@ fn at_least_one(reader: &mut Reader<'_>, variable: &variables::Variable) -> NonZ
 fn webhook(
     reader: &mut Reader<'_>,
     read_file: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>,
+    has_routes: bool,
 ) -> Option<WebhookConfig> {
     use variables as v;
+    let is_wanted = !has_routes || reader.list(&v::TARGET_EMAILS).next().is_some();
     let allow_http = reader.switch(&v::WEBHOOK_ALLOW_HTTP);
     let url = match reader.text(&v::WEBHOOK_URL) {
         "" => {
-            reader.problems.push(Problem::missing(&v::WEBHOOK_URL));
+            reader.problems.extend(is_wanted.then(|| Problem::missing(&v::WEBHOOK_URL)));
             None
         }
         text => WebhookUrl::parse(text, allow_http)
@@ -381,6 +398,9 @@ fn webhook(
         breaker_threshold: at_least_one(reader, &v::CIRCUIT_BREAKER_THRESHOLD),
         breaker_reset: reader.seconds(&v::CIRCUIT_BREAKER_RESET),
         concurrency: at_least_one(reader, &v::WEBHOOK_CONCURRENCY),
+        headers: HeaderMap::new(),
+        signing_secrets: Vec::new(),
+        reach: Reach::Anywhere,
         // Last, so that the problems of all others are found as well.
         url: url?,
     })
@@ -476,7 +496,7 @@ fn ca_roots(
 }
 
 /// All certificates, if there are any and all can be roots: that they decode as PEM says little.
-fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+pub(crate) fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     let roots: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().ok()?;
     let mut store = RootCertStore::empty();
     let usable = roots.iter().all(|root| store.add(root.clone()).is_ok());
@@ -487,10 +507,11 @@ fn effective(config: &Config, reader: &Reader<'_>) -> Vec<(&'static str, String)
     use variables as v;
     let shown = |variable: &v::Variable| match variable.name {
         name if name == v::WEBHOOK_URL.name => {
-            format!("{}/... (path and query not shown)", config.webhook.url)
+            let url = config.webhook.as_ref().map(|webhook| &webhook.url);
+            url.map_or_else(String::new, |url| format!("{url}/... (path and query not shown)"))
         }
         name if name == v::WEBHOOK_BEARER_TOKEN.name => {
-            let token = config.webhook.bearer_token.as_ref();
+            let token = config.webhook.as_ref().and_then(|webhook| webhook.bearer_token.as_ref());
             token.map_or_else(String::new, |token| {
                 format!("({} characters, not shown)", token.expose_secret().len())
             })
@@ -529,11 +550,12 @@ mod tests {
         assert_eq!(config.smtp.hostname, "host.example.com");
         assert_eq!(config.smtp.message_bytes_max, 26_214_400);
         assert_eq!(config.attachment_bytes_max, 10_485_760);
-        assert_eq!(config.webhook.timeout, Duration::from_secs(30));
-        assert_eq!(config.webhook.retries_max, 3);
-        assert_eq!(config.webhook.breaker_threshold.get(), 5);
-        assert_eq!(config.webhook.breaker_reset, Duration::from_secs(60));
-        assert_eq!(config.webhook.concurrency.get(), 64);
+        let webhook = config.webhook.unwrap();
+        assert_eq!(webhook.timeout, Duration::from_secs(30));
+        assert_eq!(webhook.retries_max, 3);
+        assert_eq!(webhook.breaker_threshold.get(), 5);
+        assert_eq!(webhook.breaker_reset, Duration::from_secs(60));
+        assert_eq!(webhook.concurrency.get(), 64);
         assert_eq!(config.smtp.unknown_recipients_max.map(NonZeroU32::get), Some(3));
         assert_eq!(config.smtp.connections_per_ip_max.map(NonZeroU32::get), Some(10));
         assert_eq!(config.shutdown_grace, Duration::from_secs(25));
@@ -653,6 +675,21 @@ mod tests {
         assert!(!text.contains("hunter2") && !text.contains("secret-path"), "{text}");
         assert!(checked.effective.contains(&("MAIL_LASER_PORT", "25".to_owned())));
         assert!(checked.effective.contains(&("MAIL_LASER_WEBHOOK_TIMEOUT", "30".to_owned())));
+    }
+
+    #[test]
+    fn with_routes_neither_recipients_nor_a_webhook_are_needed_but_one_needs_the_other() {
+        let check = |variables: &[(&str, &str)]| {
+            let pairs = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let read_file: &dyn Fn(&Path) -> std::io::Result<Vec<u8>> = &|_| Ok(Vec::new());
+            let sources = Sources { variables: pairs.collect(), hostname: String::new(), read_file };
+            Config::from_sources(&sources).map(|checked| checked.config.webhook.is_some()).map_err(|it| it.0)
+        };
+        let routes = ("MAIL_LASER_ROUTES", "/etc/mail-laser/routes");
+        assert_eq!(check(&[routes]), Ok(false));
+        assert_eq!(check(&[routes, MINIMAL[0], MINIMAL[1]]), Ok(true));
+        assert_eq!(check(&[routes, MINIMAL[0]]), Err(vec![Problem::missing(&variables::WEBHOOK_URL)]));
+        assert_eq!(check(&[routes, MINIMAL[1]]), Err(vec![Problem::missing(&variables::TARGET_EMAILS)]));
     }
 
     #[test]

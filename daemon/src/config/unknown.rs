@@ -143,7 +143,6 @@ mod tests {
             "MAIL_LASER_ATTACHMENT_DELIVERY",
             "MAIL_LASER_S3_BUCKET",
             "MAIL_LASER_WEBHOOK_SIGNING_SECRET",
-            "MAIL_LASER_ROUTES",
         ] {
             assert_eq!(check_one(name, "enforce").1, 1, "{name}");
             for off in ["", "off", "Inline", "false"] {

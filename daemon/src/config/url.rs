@@ -59,6 +59,16 @@ impl WebhookUrl {
         &self.request
     }
 
+    /// The host, if it is an address.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self.url.host()? {
+            Host::Domain(_) => None,
+            Host::Ipv4(ip) => Some(ip.into()),
+            Host::Ipv6(ip) => Some(ip.into()),
+        }
+    }
+
     /// Whether connections use TLS.
     #[must_use]
     pub fn is_https(&self) -> bool {

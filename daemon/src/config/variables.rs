@@ -88,6 +88,8 @@ variables! {
         "bytes, at least 1048576 more than MAIL_LASER_MAX_MESSAGE_SIZE; a quarter of the spool if it is not set";
     /// For how long they are kept.
     DEAD_LETTER_LIFETIME = "MAIL_LASER_DEAD_LETTER_LIFETIME", "2592000", "seconds, at least 1";
+    /// Routes of others.
+    ROUTES = "MAIL_LASER_ROUTES", "", "the path of the directory that routes are put into";
     /// Size of a mail.
     MAX_MESSAGE_SIZE = "MAIL_LASER_MAX_MESSAGE_SIZE", "26214400",
         "bytes, at least 1 and at most a fifth of MAIL_LASER_MEMORY_MAX_BYTES";
@@ -119,7 +121,6 @@ pub const NOT_IN_THIS_VERSION: &[&str] = &[
     "MAIL_LASER_ATTACHMENT_DELIVERY",
     "MAIL_LASER_S3_",
     "MAIL_LASER_WEBHOOK_SIGNING_SECRET",
-    "MAIL_LASER_ROUTES",
 ];
 
 /// Values that ask for nothing, with which such a setting is harmless.

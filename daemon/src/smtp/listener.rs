@@ -219,6 +219,7 @@ mod tests {
     use crate::delivery::intake::Intake;
     use crate::memory::MemoryBudget;
     use crate::routes::RouteTable;
+    use crate::routes::live::Routes;
     use crate::smtp::protocol::{Settings, TlsPolicy};
 
     /// A stream on which reading panics.
@@ -260,7 +261,7 @@ mod tests {
         let context = Context {
             settings,
             idle_timeout: Duration::from_secs(10),
-            routes: Arc::new(RouteTable::default()),
+            routes: Arc::new(Routes::new(RouteTable::default())),
             delivery: Arc::new(Delivery::Forward(Forward::new(Intake::new(1, 1)))),
             memory: MemoryBudget::new(1_000_000),
             metrics: Arc::default(),

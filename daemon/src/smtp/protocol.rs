@@ -215,6 +215,15 @@ impl<D> Protocol<D> {
         self.within_limits(Action::Reply(Reply::new(250, "2.1.5", "Recipient ok")))
     }
 
+    /// Takes the answer to [`Action::LookUp`] while it is not known yet whether somebody knows the recipient.
+    pub fn on_recipient_not_yet_known(&mut self) -> Action<D> {
+        self.within_limits(Action::Reply(Reply::new(
+            451,
+            "4.3.0",
+            "Recipients are not known yet, try again later",
+        )))
+    }
+
     /// Ends the content that [`Action::Receive`] asked for.
     pub fn on_content_end(&mut self) -> Action<D> {
         match std::mem::replace(&mut self.state, State::Delivering) {

@@ -24,7 +24,8 @@ use crate::memory::MemoryBudget;
 use crate::message::Mail;
 use crate::message::id::MailId;
 use crate::metrics::{MessageOutcome, Metrics};
-use crate::routes::{Route, RouteTable};
+use crate::routes::live::Routes;
+use crate::routes::{Lookup, Route};
 
 use super::content::{Collected, Content, Overflow, Whole};
 use super::data::{ChunkDecoder, DataDecoder, Progress};
@@ -51,7 +52,7 @@ pub struct Context {
     /// Silence that ends a session.
     pub idle_timeout: Duration,
     /// Who mail is taken for.
-    pub routes: Arc<RouteTable>,
+    pub routes: Arc<Routes>,
     /// Takes the mail.
     pub delivery: Arc<Delivery>,
     /// What sessions and mail may hold.
@@ -223,13 +224,14 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
                     self.flush().await?;
                     return Ok(Some(End::StartTls));
                 }
-                Action::LookUp(address) => {
-                    let route = self.context.routes.lookup(&address);
-                    if route.is_none() {
+                Action::LookUp(address) => match self.context.routes.lookup(&address) {
+                    Lookup::Route(route) => self.protocol.on_recipient(address, Some(route)),
+                    Lookup::Unknown => {
                         debug!(recipient = ?address.as_str(), "unknown recipient");
+                        self.protocol.on_recipient(address, None)
                     }
-                    self.protocol.on_recipient(address, route)
-                }
+                    Lookup::NotYet => self.protocol.on_recipient_not_yet_known(),
+                },
                 Action::Receive(reply) => {
                     self.queue(&reply);
                     match self.receive(Until::Dot).await? {

@@ -116,6 +116,13 @@ impl<T> Backlog<T> {
         LaneId::try_from(self.lanes.len() - 1).unwrap_or(LaneId::MAX)
     }
 
+    /// Allows so many deliveries at once in a lane from now on.
+    pub fn set_concurrency(&mut self, lane: LaneId, concurrency: u32) {
+        if let Some(lane) = self.lanes.get_mut(lane as usize) {
+            lane.set_concurrency(concurrency);
+        }
+    }
+
     /// A lane.
     #[must_use]
     pub fn lane(&self, lane: LaneId) -> Option<&Lane<T>> {

@@ -81,6 +81,11 @@ impl<T> Lane<T> {
         }
     }
 
+    /// Allows so many deliveries at once from now on.
+    pub fn set_concurrency(&mut self, concurrency: u32) {
+        self.window.set_max(concurrency);
+    }
+
     /// Mails in memory, those under way aside.
     #[must_use]
     pub fn loaded(&self) -> usize {

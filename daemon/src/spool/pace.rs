@@ -62,6 +62,11 @@ impl Window {
         }
     }
 
+    /// Lets it grow up to another size.
+    pub fn set_max(&mut self, max: u32) {
+        (self.max, self.size) = (max, self.size.min(max));
+    }
+
     /// Whether another delivery may begin.
     #[must_use]
     pub fn has_room(&self) -> bool {

@@ -2,7 +2,8 @@
 
 use std::error::Error;
 use std::fmt::Write;
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,8 +12,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::{self, Error as SendError};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::client::legacy::Error as SendError;
 use secrecy::ExposeSecret;
 use tokio::time::{Instant, sleep_until};
 
@@ -20,9 +20,11 @@ use crate::config::WebhookConfig;
 use crate::config::url::WebhookUrl;
 use crate::turn::after_others;
 
-use super::connector::{Connector, TlsError, connector};
+use super::clients::{Clients, Http};
+use super::connector::TlsError;
 use super::outcome::{Outcome, Refusal};
 use super::problem;
+use super::signature::Signer;
 
 /// Octets of an answer's body that are read, so that its connection can be used again. A longer
 /// answer costs its connection.
@@ -30,10 +32,6 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// How long an answer's body is waited for: its delivery slot is not free before.
 const ANSWER_TIME_MAX: Duration = Duration::from_millis(500);
-
-/// How long an unused connection is kept: shorter than the idle time of common load balancers
-/// (60 s), so that a request seldom meets one that is just being closed.
-const IDLE_CONNECTION_TIME: Duration = Duration::from_secs(45);
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -43,10 +41,11 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// environment would see mail that was meant for loopback.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: legacy::Client<Connector, Full<Bytes>>,
+    http: Arc<Http>,
     url: WebhookUrl,
     /// The headers that all requests have.
     headers: HeaderMap,
+    signer: Option<Signer>,
     timeout: Duration,
 }
 
@@ -64,17 +63,12 @@ impl Client {
     ///
     /// # Errors
     /// When TLS cannot be set up: no roots of trust, or roots that are none.
-    pub fn new(config: &WebhookConfig) -> Result<Self, TlsError> {
-        let mut http = legacy::Client::builder(TokioExecutor::new());
-        http.timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_CONNECTION_TIME)
-            .pool_max_idle_per_host(usize::try_from(config.concurrency.get()).unwrap_or(usize::MAX));
-        let connector = connector(config.url.is_https(), &config.ca_roots)?;
+    pub fn new(config: &WebhookConfig, clients: &Clients) -> Result<Self, TlsError> {
         Ok(Self {
-            http: http.build(connector),
+            http: clients.get(config)?,
             url: config.url.clone(),
             headers: headers(config),
+            signer: Signer::new(&config.signing_secrets),
             timeout: config.timeout,
         })
     }
@@ -117,12 +111,16 @@ impl Client {
         // Visible ASCII always is a value.
         let key = HeaderValue::from_str(&request.idempotency_key).ok();
         post.headers_mut().extend(key.map(|key| (IDEMPOTENCY_KEY, key)));
+        if let Some(signer) = &self.signer {
+            let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            post.headers_mut().extend(signer.headers(&request.idempotency_key, seconds, &request.body));
+        }
         self.http.request(post).await
     }
 }
 
 fn headers(config: &WebhookConfig) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+    let mut headers = config.headers.clone();
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("MailLaser/", env!("CARGO_PKG_VERSION"))));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let bearer = config.bearer_token.as_ref().map(|token| format!("Bearer {}", token.expose_secret()));
@@ -179,8 +177,6 @@ fn describe(error: &SendError) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
-
     use super::*;
 
     #[test]

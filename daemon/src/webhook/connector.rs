@@ -7,6 +7,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 
+use crate::config::reach::Reach;
+
 use super::resolver::Resolver;
 
 /// What makes connections: TCP, and TLS on top of it for https.
@@ -38,11 +40,15 @@ pub enum TlsError {
 ///
 /// # Errors
 /// When https is wanted and nobody is trusted.
-pub(super) fn connector(https: bool, roots: &[CertificateDer<'static>]) -> Result<Connector, TlsError> {
+pub(super) fn connector(
+    https: bool,
+    roots: &[CertificateDer<'static>],
+    reach: Reach,
+) -> Result<Connector, TlsError> {
     crate::crypto::init();
     let trusted = if https { trusted(roots)? } else { RootCertStore::empty() };
     let tls = ClientConfig::builder().with_root_certificates(trusted).with_no_client_auth();
-    let mut tcp = HttpConnector::new_with_resolver(Resolver::default());
+    let mut tcp = HttpConnector::new_with_resolver(Resolver::new(reach));
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_keepalive(Some(KEEPALIVE_TIME));

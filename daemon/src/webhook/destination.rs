@@ -15,6 +15,7 @@ use super::LOG_TARGET;
 use super::TlsError;
 use super::breaker::{Admission, Breaker, CircuitState, Transition};
 use super::client::{Client, Request};
+use super::clients::Clients;
 use super::outcome::Outcome;
 use super::retry::{FastLane, Step, Terms};
 
@@ -54,16 +55,24 @@ impl Destination {
     ///
     /// # Errors
     /// When its client cannot be made: see [`Client::new`].
-    pub fn new(route: &str, config: &WebhookConfig, metrics: RouteMetrics) -> Result<Self, TlsError> {
-        Ok(Self {
+    pub fn new(
+        route: &str,
+        config: &WebhookConfig,
+        clients: &Clients,
+        metrics: RouteMetrics,
+    ) -> Result<Self, TlsError> {
+        let destination = Self {
             route: route.to_owned(),
-            client: Client::new(config)?,
+            client: Client::new(config, clients)?,
             fast_lane: FastLane::new(config.retries_max),
             breaker: Mutex::new(Breaker::new(config.breaker_threshold, config.breaker_reset)),
             slots: Arc::new(Semaphore::new(usize::try_from(config.concurrency.get()).unwrap_or(usize::MAX))),
             concurrency: config.concurrency.get(),
             metrics,
-        })
+        };
+        // Another of this name may have shown something else.
+        destination.show(&destination.breaker());
+        Ok(destination)
     }
 
     /// Its name in logs and metrics.

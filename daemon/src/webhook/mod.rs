@@ -5,6 +5,7 @@
 
 pub mod breaker;
 pub mod client;
+pub mod clients;
 mod connector;
 pub mod destination;
 pub mod outcome;
@@ -12,6 +13,7 @@ pub mod payload;
 pub mod problem;
 mod resolver;
 pub mod retry;
+mod signature;
 
 pub use connector::TlsError;
 

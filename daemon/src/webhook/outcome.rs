@@ -38,6 +38,9 @@ impl Refusal {
     }
 }
 
+/// What [`Outcome::label`] can be.
+pub const LABELS: [&str; 7] = ["2xx", "3xx", "4xx", "5xx", "other", "timeout", "unreachable"];
+
 impl Outcome {
     /// What an answer means.
     #[must_use]
@@ -57,7 +60,7 @@ impl Outcome {
         }
     }
 
-    /// The value of the `result` label, out of a bounded set.
+    /// The value of the `result` label, one of [`LABELS`].
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {

@@ -13,12 +13,27 @@ use hyper_util::client::legacy::connect::dns::Name;
 use tokio::sync::OnceCell;
 use tower::Service;
 
+use crate::config::reach::Reach;
+
+const NOT_PUBLIC: &str = "its name leads to no public address, and the gateway permits no others";
+
 /// Asks the name servers of `/etc/resolv.conf`, and `/etc/hosts` before them. Unlike the C library's
 /// resolver it takes no thread for a lookup.
-#[derive(Debug, Clone, Default)]
+///
+/// What is connected to are the addresses that are checked here: a name that leads elsewhere the next
+/// time gains nothing.
+#[derive(Debug, Clone)]
 pub(super) struct Resolver {
     /// Made with the first lookup, which is in the runtime.
     inner: Arc<OnceCell<TokioResolver>>,
+    reach: Reach,
+}
+
+impl Resolver {
+    /// A resolver that finds only permitted addresses.
+    pub(super) fn new(reach: Reach) -> Self {
+        Self { inner: Arc::default(), reach }
+    }
 }
 
 impl Service<Name> for Resolver {
@@ -31,12 +46,16 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let inner = Arc::clone(&self.inner);
+        let (inner, reach) = (Arc::clone(&self.inner), self.reach);
         Box::pin(async move {
             let resolver = inner.get_or_try_init(|| async { make() }).await?;
             let found = resolver.lookup_ip(name.as_str()).await.map_err(io::Error::other)?;
             // The port is that of the URL.
-            let addresses: Vec<SocketAddr> = found.iter().map(|ip| SocketAddr::new(ip, 0)).collect();
+            let permitted = found.iter().filter(|ip| reach.permits(*ip));
+            let addresses: Vec<SocketAddr> = permitted.map(|ip| SocketAddr::new(ip, 0)).collect();
+            if addresses.is_empty() {
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, NOT_PUBLIC));
+            }
             Ok(addresses.into_iter())
         })
     }

@@ -20,6 +20,7 @@ mod rfc3207;
 mod rfc5321;
 mod rfc6531;
 mod rfc8314;
+mod routes;
 mod shutdown;
 mod spool;
 mod tls;

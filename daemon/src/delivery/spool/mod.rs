@@ -23,7 +23,7 @@ use tracing::{error, warn};
 use crate::config::{MEMORY_PER_MAIL, SpoolConfig};
 use crate::memory::MemoryBudget;
 use crate::metrics::Metrics;
-use crate::routes::Route;
+use crate::routes::RouteTable;
 use crate::spool::LOG_TARGET;
 use crate::spool::clock::{Clock, millis};
 use crate::spool::control::{self, Done, Request};
@@ -113,7 +113,7 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Surroundings {
     /// Where mail may go.
-    pub routes: Vec<Arc<Route>>,
+    pub routes: watch::Receiver<Arc<RouteTable>>,
     /// The bound on all memory.
     pub memory: Arc<MemoryBudget>,
     /// Its series.

@@ -1,15 +1,19 @@
 use std::num::NonZeroU32;
 use std::sync::LazyLock;
 
+use http::HeaderMap;
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
 use crate::config::WebhookConfig;
+use crate::config::reach::Reach;
 use crate::config::url::WebhookUrl;
 use crate::delivery::forward::Forward;
 use crate::delivery::intake::Intake;
+use crate::routes::RouteTable;
 use crate::smtp::protocol::TlsPolicy;
+use crate::webhook::clients::Clients;
 use crate::webhook::destination::Destination;
 
 mod time;
@@ -26,8 +30,13 @@ static SHARED: LazyLock<(Arc<Route>, Arc<ServerConfig>)> = LazyLock::new(|| {
         breaker_threshold: NonZeroU32::MIN,
         breaker_reset: Duration::from_secs(60),
         concurrency: NonZeroU32::MIN,
+        headers: HeaderMap::new(),
+        signing_secrets: Vec::new(),
+        reach: Reach::Anywhere,
     };
-    let destination = Destination::new("default", &webhook, Metrics::default().route("default")).unwrap();
+    let destination =
+        Destination::new("default", &webhook, &Clients::default(), Metrics::default().route("default"))
+            .unwrap();
     let pair = tls::self_signed("mx.example.com").unwrap();
     let tls = tls::Tls::fixed(pair).server_config().unwrap();
     (Arc::new(Route { destination, header_prefixes: Vec::new() }), tls)
@@ -45,7 +54,7 @@ fn context() -> Context {
             tls: TlsPolicy::Opportunistic,
         },
         idle_timeout: Duration::from_secs(10),
-        routes: Arc::new(RouteTable::of_one(&known, route)),
+        routes: Arc::new(Routes::new(RouteTable::of_one(&known, route))),
         delivery: Arc::new(Delivery::Forward(Forward::new(Intake::new(1_000, 1_000)))),
         memory: MemoryBudget::new(1_000_000),
         metrics: Arc::default(),

@@ -18,7 +18,7 @@ use crate::delivery::Incoming;
 use crate::delivery::totals::Totals;
 use crate::message::id::MailId;
 use crate::metrics::{MessageOutcome, SpoolMetrics};
-use crate::routes::Route;
+use crate::routes::{Route, RouteTable};
 use crate::spool::LOG_TARGET as SPOOL_LOG;
 use crate::spool::backlog::{Backlog, Bounds, Scanned};
 use crate::spool::clock::{Clock, in_millis};
@@ -83,7 +83,7 @@ pub(super) struct Dispatcher {
     backlog: Backlog<Held>,
     lanes: Vec<Destined>,
     by_name: HashMap<String, LaneId>,
-    routes: HashMap<String, Arc<Route>>,
+    routes: watch::Receiver<Arc<RouteTable>>,
     jobs: Jobs<Incoming>,
     courier: Arc<Courier>,
     disk: Directory,
@@ -126,7 +126,7 @@ enum Own {
 pub(super) struct Parts {
     pub(super) segments: Vec<SegmentId>,
     pub(super) lifetime: Duration,
-    pub(super) routes: Vec<Arc<Route>>,
+    pub(super) routes: watch::Receiver<Arc<RouteTable>>,
     pub(super) jobs: Jobs<Incoming>,
     pub(super) courier: Arc<Courier>,
     pub(super) disk: Directory,
@@ -140,6 +140,7 @@ impl Dispatcher {
     /// Runs until `ears.stop` is cancelled and what is under way has ended.
     pub(super) async fn run(parts: Parts, mut ears: Ears) {
         let (own, mut heard) = mpsc::unbounded_channel();
+        let mut changes = parts.routes.clone();
         let mut dispatcher = Self::new(parts, own);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -152,6 +153,7 @@ impl Dispatcher {
                 },
                 Some(own) = heard.recv() => dispatcher.hear_own(own),
                 Some(command) = ears.commands.recv(), if !dispatcher.stopping => dispatcher.begin(command),
+                Ok(()) = changes.changed() => {}
                 _ = tick.tick() => dispatcher.tick(),
                 () = ears.stop.cancelled(), if !dispatcher.stopping => dispatcher.stopping = true,
             }
@@ -179,7 +181,6 @@ impl Dispatcher {
     fn new(parts: Parts, own: mpsc::UnboundedSender<Own>) -> Self {
         let Parts { segments, lifetime, routes, jobs, courier, disk, clock, metrics, totals, standing } =
             parts;
-        let routes = routes.into_iter().map(|route| (route.destination.route().to_owned(), route)).collect();
         Self {
             backlog: Backlog::new(segments, in_millis(lifetime), Bounds::default()),
             lanes: Vec::new(),
@@ -211,12 +212,24 @@ impl Dispatcher {
         if let Some(lane) = self.by_name.get(name) {
             return *lane;
         }
-        let route = self.routes.get(name).cloned();
+        let route = self.routes.borrow().named(name).cloned();
         let concurrency = route.as_ref().map_or(1, |route| route.destination.concurrency());
         let lane = self.backlog.add_lane(concurrency);
         self.lanes.push(Destined { name: name.to_owned(), route });
         self.by_name.insert(name.to_owned(), lane);
         lane
+    }
+
+    /// Takes over where each lane leads now, before any mail is thought to have nowhere to go: one may be for a
+    /// route that has just come.
+    fn find_routes(&mut self) {
+        let table = Arc::clone(&self.routes.borrow_and_update());
+        for (number, lane) in (0..).zip(&mut self.lanes) {
+            lane.route = table.named(&lane.name).cloned();
+            let concurrency = lane.route.as_ref().map_or(1, |route| route.destination.concurrency());
+            self.backlog.set_concurrency(number, concurrency);
+            self.touched.insert(number);
+        }
     }
 
     fn route(&self, lane: LaneId) -> Option<&Arc<Route>> {
@@ -229,6 +242,7 @@ impl Dispatcher {
 
     fn gate(&self, lane: LaneId) -> Gate {
         match self.route(lane).map(|route| route.destination.circuit()) {
+            None if self.routes.borrow().is_awaited() => Gate::Shut,
             // What has nowhere to go becomes a dead letter at once.
             None | Some(CircuitState::Closed) => Gate::Open,
             Some(CircuitState::HalfOpen) => Gate::Probe,
@@ -311,6 +325,9 @@ impl Dispatcher {
 
     /// Starts deliveries, and has the next mails read.
     fn go_on(&mut self) {
+        if self.routes.has_changed().unwrap_or(false) {
+            self.find_routes();
+        }
         if self.stopping {
             self.touched.clear();
         }

@@ -1,0 +1,210 @@
+//! Takes the routes over that are put into a directory, generation by generation.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mail_laser_routes::files::{
+    Entry, FilesError, INDEX, PART_BYTES_MAX, Webhook, part_file, read_index, read_routes,
+};
+use mail_laser_routes::pattern::Pattern;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::metrics::Metrics;
+use crate::webhook::clients::Clients;
+use crate::webhook::destination::Destination;
+
+use super::live::Routes;
+use super::{Route, RouteTable, entry};
+
+/// How often the index is looked at: two seconds pass from a route's being applied to its first mail, of which
+/// this may take little.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A generation as it was read: its index as it stands in the file, its name and its routes.
+struct Generation {
+    index: Vec<u8>,
+    name: String,
+    entries: Vec<Entry>,
+}
+
+/// Why there is no newer generation.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoGeneration {
+    /// The files are none.
+    #[error("{0}")]
+    Files(#[from] FilesError),
+    /// The system refuses a file.
+    #[error("{file} cannot be read: {kind}")]
+    Unreadable {
+        /// Which.
+        file: String,
+        /// What it says.
+        kind: io::ErrorKind,
+    },
+}
+
+/// The routes in a directory, if there are any.
+///
+/// # Errors
+/// When they are no whole generation.
+pub fn entries(directory: &Path) -> Result<Vec<Entry>, NoGeneration> {
+    Ok(read(directory, None)?.map(|generation| generation.entries).unwrap_or_default())
+}
+
+/// What follows a directory.
+pub struct Follower {
+    directory: PathBuf,
+    /// What the environment says, which beats every route.
+    own: Vec<(Pattern, Arc<Route>)>,
+    routes: Arc<Routes>,
+    clients: Arc<Clients>,
+    metrics: Arc<Metrics>,
+    /// The routes in force, with what they were made from: one that has not changed keeps its circuit, its slots
+    /// and its queue.
+    known: HashMap<String, (Webhook, Arc<Route>)>,
+    /// The index of the generation in force.
+    seen: Option<Vec<u8>>,
+    /// What has been said of why there is no newer one.
+    told: Option<NoGeneration>,
+}
+
+impl Follower {
+    /// Follows `directory`, and begins with what is there.
+    #[must_use]
+    pub fn start(
+        directory: PathBuf,
+        own: Vec<(Pattern, Arc<Route>)>,
+        clients: Arc<Clients>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let routes = Arc::new(Routes::new(RouteTable::new(own.clone(), true)));
+        let (known, seen, told) = (HashMap::new(), None, None);
+        let mut follower = Self { directory, own, routes, clients, metrics, known, seen, told };
+        let read = read(&follower.directory, None);
+        follower.take(read);
+        follower
+    }
+
+    /// The routes in force.
+    #[must_use]
+    pub fn routes(&self) -> &Arc<Routes> {
+        &self.routes
+    }
+
+    /// Looks for newer generations until `stop` is cancelled.
+    pub async fn follow(mut self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK_INTERVAL) => {}
+            }
+            let (directory, seen) = (self.directory.clone(), self.seen.clone());
+            let reading = tokio::task::spawn_blocking(move || read(&directory, seen.as_deref()));
+            if let Ok(read) = reading.await {
+                self.take(read);
+            }
+        }
+    }
+
+    /// Puts a generation in force; without one, what was stays.
+    fn take(&mut self, read: Result<Option<Generation>, NoGeneration>) {
+        match read {
+            Ok(None) => {}
+            Ok(Some(generation)) => {
+                self.told = None;
+                self.put_in_force(generation);
+            }
+            Err(why) => {
+                if self.told.as_ref() != Some(&why) {
+                    warn!(directory = %self.directory.display(), %why, "routes cannot be taken over; those before stay in force");
+                }
+                self.told = Some(why);
+            }
+        }
+        self.metrics.routes(self.known.len(), self.told.is_some());
+    }
+
+    fn put_in_force(&mut self, generation: Generation) {
+        let Generation { index, name, entries } = generation;
+        let mut before = std::mem::take(&mut self.known);
+        let mut patterns = self.own.clone();
+        for Entry { name, recipients, webhook } in entries {
+            let known = before.remove(&name);
+            let Some((webhook, route)) = self.route(&name, webhook, known) else { continue };
+            patterns.extend(recipients.into_iter().map(|pattern| (pattern, Arc::clone(&route))));
+            self.known.insert(name, (webhook, route));
+        }
+        before.keys().for_each(|gone| self.metrics.forget(gone));
+        self.routes.swap(RouteTable::new(patterns, false));
+        self.seen = Some(index);
+        info!(generation = name, routes = self.known.len(), "routes taken over");
+    }
+
+    /// A route; the known one where nothing has changed, or where what is new cannot be used.
+    fn route(
+        &self,
+        name: &str,
+        webhook: Webhook,
+        known: Option<(Webhook, Arc<Route>)>,
+    ) -> Option<(Webhook, Arc<Route>)> {
+        let known = match known {
+            Some((before, route)) if before == webhook => return Some((before, route)),
+            known => known,
+        };
+        let made = entry::config(&webhook).map_err(|error| error.to_string()).and_then(|config| {
+            Destination::new(name, &config, &self.clients, self.metrics.route(name))
+                .map_err(|error| error.to_string())
+        });
+        match made {
+            Ok(destination) => {
+                let header_prefixes =
+                    webhook.header_prefixes.iter().map(|prefix| prefix.to_ascii_lowercase()).collect();
+                Some((webhook, Arc::new(Route { destination, header_prefixes })))
+            }
+            Err(why) => {
+                error!(route = name, why, kept = known.is_some(), "a route cannot be used");
+                known
+            }
+        }
+    }
+}
+
+/// Reads the generation that is there, unless it is the one that was seen.
+fn read(directory: &Path, seen: Option<&[u8]>) -> Result<Option<Generation>, NoGeneration> {
+    let Some(index) = content(&directory.join(INDEX))? else { return Ok(None) };
+    if seen == Some(index.as_slice()) {
+        return Ok(None);
+    }
+    let read = read_index(&index)?;
+    let mut unreadable = None;
+    let entries = read_routes(&read, |number| {
+        content(&directory.join(part_file(number))).unwrap_or_else(|error| {
+            unreadable = Some(error);
+            None
+        })
+    });
+    if let Some(error) = unreadable {
+        return Err(error);
+    }
+    Ok(Some(Generation { index, name: read.generation, entries: entries? }))
+}
+
+/// The content of a file, if there is one.
+fn content(path: &Path) -> Result<Option<Vec<u8>>, NoGeneration> {
+    let mut bytes = Vec::new();
+    // One octet more than there may be makes another hash.
+    let read = File::open(path).and_then(|file| file.take(PART_BYTES_MAX as u64 + 1).read_to_end(&mut bytes));
+    match read {
+        Ok(_) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            Err(NoGeneration::Unreadable { file, kind: error.kind() })
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Which recipient belongs to which destination: what the environment says, and routes of others that come and
+//! go while mail flows.
+
+mod entry;
+pub mod follow;
+pub mod live;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use mail_laser_routes::pattern::Pattern;
+use mail_laser_routes::table::Table;
+use sha2::{Digest, Sha256};
+
+use crate::address::Address;
+use crate::message::id::MailId;
+use crate::webhook::destination::Destination;
+
+/// The name of the environment's own route in logs and metrics.
+pub const DEFAULT_ROUTE: &str = "default";
+
+/// A destination, and what of a mail it gets to see.
+#[derive(Debug)]
+pub struct Route {
+    /// Where the mail goes.
+    pub destination: Destination,
+    /// Prefixes, in lower case, of the headers that go into its payload.
+    pub header_prefixes: Vec<String>,
+}
+
+impl Route {
+    /// Whether a header goes into its payload; `name` is in lower case.
+    #[must_use]
+    pub fn shows(&self, name: &str) -> bool {
+        self.header_prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()))
+    }
+
+    /// What names the pair of a mail and this route to the receiver: visible ASCII.
+    ///
+    /// The id alone for the environment's own route; others add a hash of their name.
+    #[must_use]
+    pub fn idempotency_key(&self, id: MailId) -> String {
+        match self.destination.route() {
+            DEFAULT_ROUTE => id.to_string(),
+            name => {
+                let hash: [u8; 32] = Sha256::digest(name).into();
+                hash[..8].iter().fold(format!("{id}."), |key, byte| format!("{key}{byte:02x}"))
+            }
+        }
+    }
+}
+
+/// All recipients that mail is taken for, and where it goes.
+#[derive(Debug, Default)]
+pub struct RouteTable {
+    table: Table<Arc<Route>>,
+    by_name: HashMap<String, Arc<Route>>,
+    /// Whether routes are still to come: then a recipient that is not known may be known soon.
+    is_awaited: bool,
+}
+
+/// What is known of a recipient.
+#[derive(Debug)]
+pub enum Lookup {
+    /// Where its mail goes.
+    Route(Arc<Route>),
+    /// Mail for it is not taken.
+    Unknown,
+    /// It is not known yet: its sender has to ask again.
+    NotYet,
+}
+
+impl RouteTable {
+    /// A table in which all `recipients` belong to `route`, and so does the postmaster of each of
+    /// their domains, with and without the domain: RFC 5321 section 4.5.1.
+    #[must_use]
+    pub fn of_one(recipients: &[Address], route: &Arc<Route>) -> Self {
+        let patterns = recipients.iter().map(|recipient| (Pattern::exact(recipient), Arc::clone(route)));
+        Self::new(patterns, false)
+    }
+
+    /// A table of patterns; of one that is there twice, the first counts.
+    #[must_use]
+    pub fn new(patterns: impl IntoIterator<Item = (Pattern, Arc<Route>)>, is_awaited: bool) -> Self {
+        let mut by_name = HashMap::new();
+        let patterns = patterns.into_iter().inspect(|(_, route)| {
+            by_name.entry(route.destination.route().to_owned()).or_insert_with(|| Arc::clone(route));
+        });
+        let table = Table::new(patterns);
+        Self { table, by_name, is_awaited }
+    }
+
+    /// The route of a recipient, without regard to case.
+    #[must_use]
+    pub fn lookup(&self, recipient: &Address) -> Lookup {
+        match self.table.lookup(recipient) {
+            Some((_, route)) => Lookup::Route(Arc::clone(route)),
+            None if self.is_awaited => Lookup::NotYet,
+            None => Lookup::Unknown,
+        }
+    }
+
+    /// The pattern by which a recipient has its route, and the route's name.
+    #[must_use]
+    pub fn explain(&self, recipient: &Address) -> Option<(&str, &str)> {
+        self.table.lookup(recipient).map(|(pattern, route)| (pattern, route.destination.route()))
+    }
+
+    /// The route of this name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Arc<Route>> {
+        self.by_name.get(name)
+    }
+
+    /// All routes.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.by_name.values()
+    }
+
+    /// Whether routes are still to come.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.is_awaited
+    }
+}

@@ -1,0 +1,273 @@
+//! Routes of others: put into a directory, taken over without a restart.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use mail_laser_routes::files::{Entry, INDEX, Webhook as Target, part_file, write};
+
+use crate::harness::{Behaviour, Client, Daemon, Webhook, command, eventually};
+
+/// A route of this name to a webhook of this host.
+fn route(name: &str, recipient: &str, webhook: &Webhook) -> Entry {
+    Entry {
+        name: name.to_owned(),
+        recipients: vec![recipient.parse().unwrap()],
+        webhook: Target {
+            url: webhook.url(),
+            bearer_token: None,
+            ca_bundle: None,
+            timeout_seconds: 5,
+            max_retries: 0,
+            circuit_breaker_threshold: 1,
+            circuit_breaker_reset_seconds: 3_600,
+            concurrency: 4,
+            header_prefixes: Vec::new(),
+            headers: BTreeMap::new(),
+            signing_secrets: Vec::new(),
+            allow_http: true,
+            allow_private: true,
+        },
+    }
+}
+
+/// Puts a generation into the directory; of its parts, only so many.
+fn put_parts(directory: &Path, routes: &[Entry], parts: usize) {
+    let (index, contents) = write(routes, 3).unwrap();
+    for (number, content) in contents.iter().enumerate().take(parts) {
+        std::fs::write(directory.join(part_file(number)), content).unwrap();
+    }
+    // As a mounted Secret changes: at once.
+    let index = serde_json::to_vec(&index).unwrap();
+    std::fs::write(directory.join("new"), index).unwrap();
+    std::fs::rename(directory.join("new"), directory.join(INDEX)).unwrap();
+}
+
+fn put(directory: &Path, routes: &[Entry]) {
+    put_parts(directory, routes, usize::MAX);
+}
+
+/// A daemon that has nothing but routes.
+fn start(directory: &Path, variables: &[(&str, &str)]) -> Daemon {
+    let base = [
+        ("MAIL_LASER_ROUTES", directory.to_str().unwrap()),
+        ("MAIL_LASER_TARGET_EMAILS", ""),
+        ("MAIL_LASER_TLS", "off"),
+    ];
+    Daemon::posting_to("", &[&base[..], variables].concat())
+}
+
+fn recipient(daemon: &Daemon, address: &str) -> u16 {
+    let mut client = daemon.client();
+    client.ask("MAIL FROM:<ann@example.org>");
+    client.ask(&format!("RCPT TO:<{address}>")).0
+}
+
+fn becomes(daemon: &Daemon, address: &str, code: u16) {
+    eventually(&format!("{code} for {address}"), || (recipient(daemon, address) == code).then_some(()));
+}
+
+fn circuit(daemon: &Daemon, route: &str) -> Option<f64> {
+    daemon.metric(&format!("mail_laser_circuit_breaker_state{{route=\"{route}\"}}"))
+}
+
+#[test]
+fn routes_come_and_go_while_a_session_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let (billing, support) = (Webhook::start(), Webhook::start());
+    let daemon = start(directory.path(), &[]);
+    // Who is known is not known yet: nobody is sent away for good.
+    assert_eq!(recipient(&daemon, "billing@example.com"), 451);
+    assert!(daemon.is_healthy());
+
+    put(directory.path(), &[route("team-b/billing", "billing+*@example.com", &billing)]);
+    becomes(&daemon, "billing+1@example.com", 250);
+    assert_eq!(recipient(&daemon, "support@example.com"), 550);
+    let mut open: Client = daemon.client();
+    open.begin_mail("billing+1@example.com");
+
+    put(directory.path(), &[route("team-s/support", "*@example.com", &support)]);
+    becomes(&daemon, "support@example.com", 250);
+    // What was begun is brought to its end.
+    open.send("Subject: begun before\r\n\r\n.\r\n");
+    assert_eq!(open.reply().0, 250);
+    assert_eq!(billing.wait_for(1)[0].json["recipient"], "billing+1@example.com");
+    assert_eq!(open.mail("billing+1@example.com", "Subject: after\r\n\r\n").0, 250);
+    let received = support.wait_for(1);
+    assert_eq!(received[0].json["subject"], "after");
+    let id = received[0].json["id"].as_str().unwrap();
+    let key = &received[0].headers["idempotency-key"];
+    assert!(key.starts_with(&format!("{id}.")), "{key}");
+    assert_eq!(daemon.metric("mail_laser_routes"), Some(1.0));
+}
+
+#[test]
+fn a_generation_that_is_not_whole_leaves_the_one_before_in_force() {
+    let directory = tempfile::tempdir().unwrap();
+    let webhook = Webhook::start();
+    let old: Vec<Entry> =
+        (0..9).map(|n| route(&format!("team/{n}"), &format!("old-{n}@example.com"), &webhook)).collect();
+    put(directory.path(), &old);
+    let daemon = start(directory.path(), &[]);
+    assert_eq!(recipient(&daemon, "old-8@example.com"), 250);
+    let new: Vec<Entry> =
+        (0..9).map(|n| route(&format!("team/{n}"), &format!("new-{n}@example.com"), &webhook)).collect();
+    put_parts(directory.path(), &new, 2);
+    eventually("it is told", || (daemon.metric("mail_laser_routes_stale") == Some(1.0)).then_some(()));
+    let told = daemon.wait_for_log("routes cannot be taken over; those before stay in force", 1);
+    assert!(told[0]["why"].as_str().unwrap().contains("part 2"), "{told:?}");
+    assert_eq!(
+        (recipient(&daemon, "old-8@example.com"), recipient(&daemon, "new-8@example.com")),
+        (250, 550)
+    );
+    std::fs::write(directory.path().join(INDEX), "{").unwrap();
+    daemon.wait_for_log("routes cannot be taken over; those before stay in force", 2);
+    assert_eq!(recipient(&daemon, "old-8@example.com"), 250);
+    put(directory.path(), &new);
+    becomes(&daemon, "new-8@example.com", 250);
+    assert_eq!(daemon.metric("mail_laser_routes_stale"), Some(0.0));
+}
+
+#[test]
+fn a_route_that_has_not_changed_keeps_its_circuit() {
+    let directory = tempfile::tempdir().unwrap();
+    let (broken, fine) = (Webhook::behaving(|_| Behaviour::status(503)), Webhook::start());
+    put(directory.path(), &[route("a/broken", "a@example.com", &broken)]);
+    let daemon = start(directory.path(), &[]);
+    assert_eq!(daemon.client().mail("a@example.com", "\r\n").0, 250);
+    eventually("its circuit is open", || (circuit(&daemon, "a/broken") == Some(2.0)).then_some(()));
+
+    let recipients_changed = route("a/broken", "b@example.com", &broken);
+    put(directory.path(), &[recipients_changed.clone(), route("c/fine", "c@example.com", &fine)]);
+    becomes(&daemon, "c@example.com", 250);
+    assert_eq!(circuit(&daemon, "a/broken"), Some(2.0));
+    let mut changed = recipients_changed;
+    changed.webhook.timeout_seconds = 4;
+    put(directory.path(), &[changed]);
+    eventually("its circuit is a new one", || (circuit(&daemon, "a/broken") == Some(0.0)).then_some(()));
+    becomes(&daemon, "c@example.com", 550);
+    assert_eq!(circuit(&daemon, "c/fine"), None, "the series of a route that is gone");
+}
+
+#[test]
+fn a_route_has_its_own_token_headers_and_signature() {
+    let directory = tempfile::tempdir().unwrap();
+    let webhook = Webhook::start();
+    let mut signed = route("team-b/billing", "billing@example.com", &webhook);
+    signed.webhook.bearer_token = Some("secret-token".to_owned());
+    signed.webhook.headers = BTreeMap::from([("X-Team".to_owned(), "secret-team".to_owned())]);
+    signed.webhook.signing_secrets = vec!["secret-new".to_owned(), "secret-old".to_owned()];
+    signed.webhook.header_prefixes = vec!["X-Ticket".to_owned()];
+    put(directory.path(), &[signed]);
+    let daemon = start(directory.path(), &[("RUST_LOG", "debug")]);
+    assert_eq!(daemon.client().mail("billing@example.com", "X-Ticket-No: 7\r\nX-Other: 8\r\n\r\n").0, 250);
+    let received = webhook.wait_for(1).remove(0);
+    assert_eq!(received.headers["authorization"], "Bearer secret-token");
+    assert_eq!(received.headers["x-team"], "secret-team");
+    assert_eq!(received.json["headers"], serde_json::json!({"X-Ticket-No": "7"}));
+    assert_eq!(received.headers["webhook-id"], received.headers["idempotency-key"]);
+    assert_eq!(received.headers["webhook-timestamp"], received.headers["x-maillaser-timestamp"]);
+    assert_eq!(received.headers["webhook-signature"].split(' ').count(), 2);
+    assert!(received.headers["x-maillaser-signature-256"].starts_with("sha256="));
+    daemon.wait_for_log("mail delivered", 1);
+    assert!(!daemon.log_text().contains("secret"), "{}", daemon.log_text());
+}
+
+/// Neither by its address nor by a name that leads there.
+#[test]
+fn a_route_reaches_no_inner_address_unless_it_may() {
+    let directory = tempfile::tempdir().unwrap();
+    let webhook = Webhook::start();
+    let forbid = |mut entry: Entry, url: String| {
+        (entry.webhook.allow_private, entry.webhook.url) = (false, url);
+        entry
+    };
+    let by_name = webhook.url().replace("127.0.0.1", "localhost");
+    let routes = [
+        forbid(route("a/address", "address@example.com", &webhook), webhook.url()),
+        forbid(route("a/name", "name@example.com", &webhook), by_name),
+        route("b/fine", "fine@example.com", &webhook),
+    ];
+    put(directory.path(), &routes);
+    let daemon = start(directory.path(), &[]);
+    assert_eq!(recipient(&daemon, "address@example.com"), 550);
+    let told = daemon.wait_for_log("a route cannot be used", 1);
+    assert!(told[0]["why"].as_str().unwrap().contains("not a public one"), "{told:?}");
+    assert_eq!(daemon.client().mail("name@example.com", "\r\n").0, 250);
+    let failed = daemon.wait_for_log("delivery attempt failed", 1);
+    assert!(failed[0]["reason"].as_str().unwrap().contains("no public address"), "{failed:?}");
+    assert_eq!(daemon.client().mail("fine@example.com", "Subject: fine\r\n\r\n").0, 250);
+    let received = webhook.wait_for(1);
+    assert_eq!((received.len(), received[0].json["subject"].as_str()), (1, Some("fine")));
+}
+
+/// What the environment says beats every route.
+#[test]
+fn the_environments_own_recipients_come_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let (own, other) = (Webhook::start(), Webhook::start());
+    put(directory.path(), &[route("a/greedy", "support@example.com", &other)]);
+    let path = directory.path().to_str().unwrap();
+    let daemon = Daemon::start(&own, &[("MAIL_LASER_ROUTES", path)]);
+    assert_eq!(daemon.client().mail("support@example.com", "Subject: mine\r\n\r\n").0, 250);
+    assert_eq!(own.wait_for(1)[0].json["subject"], "mine");
+    assert!(other.received().is_empty());
+}
+
+#[test]
+fn explain_tells_which_route_takes_an_address_and_which_others_would() {
+    let (directory, webhook) = (tempfile::tempdir().unwrap(), Webhook::start());
+    let routes = [
+        route("team-b/billing", "billing+*@example.com", &webhook),
+        route("team-s/support", "*@example.com", &webhook),
+    ];
+    put(directory.path(), &routes);
+    let explain = |address: &str, more: &[&str]| {
+        let variables = [
+            ("MAIL_LASER_ROUTES", directory.path().to_str().unwrap()),
+            ("MAIL_LASER_TARGET_EMAILS", "own@example.com"),
+        ];
+        let output = command(directory.path(), &variables)
+            .args(["route", "explain", address])
+            .args(more)
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let both = "Billing+1@example.com is taken by team-b/billing, by billing+*@example.com\n\
+                team-s/support has *@example.com, which is less specific or came later\n";
+    assert_eq!(explain("Billing+1@example.com", &[]), (Some(0), both.to_owned()));
+    let own = explain("own@example.com", &["--json"]);
+    let own: serde_json::Value = serde_json::from_str(&own.1).unwrap();
+    assert_eq!(own["taken"], serde_json::json!({"route": "default", "pattern": "own@example.com"}));
+    assert_eq!(own["others"][0]["route"], "team-s/support");
+    let nobody = explain("x@example.org", &[]);
+    assert_eq!(nobody, (Some(3), "x@example.org is taken by nobody: 550\n".to_owned()));
+    assert!(explain("postmaster@example.com", &[]).1.starts_with("postmaster@example.com is taken by"));
+    assert_eq!(explain("no address", &[]).0, Some(2));
+}
+
+/// A route that is gone takes no mail along: it becomes a dead letter. While it is not known which routes there
+/// are, it waits.
+#[test]
+fn spooled_mail_of_a_route_that_is_gone_becomes_a_dead_letter() {
+    let (directory, spool) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let webhook = Webhook::behaving(|_| Behaviour::status(503));
+    put(directory.path(), &[route("a/gone", "gone@example.com", &webhook)]);
+    let variables =
+        [("MAIL_LASER_DELIVERY", "spool"), ("MAIL_LASER_SPOOL_DIR", spool.path().to_str().unwrap())];
+    let daemon = start(directory.path(), &variables);
+    for _ in 0..3 {
+        assert_eq!(daemon.client().mail("gone@example.com", "\r\n").0, 250);
+    }
+    drop(daemon);
+
+    let empty = tempfile::tempdir().unwrap();
+    let daemon = start(empty.path(), &variables);
+    eventually("they wait", || (daemon.metric("mail_laser_spool_messages") == Some(3.0)).then_some(()));
+    let dead = "mail_laser_dead_letters{route=\"a/gone\"}";
+    assert_eq!(daemon.metric(dead).unwrap_or(0.0), 0.0);
+    put(empty.path(), &[route("b/other", "other@example.com", &webhook)]);
+    // The one that was tried is not due for a minute.
+    eventually("they are dead letters", || (daemon.metric(dead) == Some(2.0)).then_some(()));
+    eventually("one waits", || (daemon.metric("mail_laser_spool_messages") == Some(1.0)).then_some(()));
+}
