@@ -192,6 +192,7 @@ fn the_variables_that_are_the_operators_are_the_daemons() {
             "MAIL_LASER_METRICS_BIND_ADDRESS",
             "MAIL_LASER_METRICS_PORT",
             "MAIL_LASER_PORT",
+            "MAIL_LASER_ROUTES",
             "MAIL_LASER_SHUTDOWN_GRACE",
             "MAIL_LASER_SMTPS_PORT",
             "MAIL_LASER_SPOOL_DIR",
