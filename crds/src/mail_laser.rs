@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::autoscaling::Autoscaling;
 use crate::delivery::Delivery;
 use crate::env::EnvVar;
+use crate::monitoring::Monitoring;
 use crate::network_policy::NetworkPolicy;
 use crate::pod_template::PodTemplate;
 use crate::probes::Probes;
@@ -141,6 +142,9 @@ pub struct MailLaserSpec {
     /// Who may connect to the pods, and where they may connect to; everybody, and everywhere, by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_policy: Option<NetworkPolicy>,
+    /// What watches the pods from outside; nothing by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitoring: Option<Monitoring>,
     /// Whether the operator leaves everything as it is and only reports.
     #[serde(default)]
     pub suspend: bool,
@@ -166,6 +170,7 @@ impl Default for MailLaserSpec {
             probes: Probes::default(),
             pod_template: None,
             network_policy: None,
+            monitoring: None,
             suspend: false,
         }
     }

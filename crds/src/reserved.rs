@@ -1,4 +1,4 @@
-//! Names that are the operator's: of variables, volumes, containers and ports. The rules of the schema are made from
+//! Names that are the operator's: of variables, labels, volumes, containers and ports. The rules of the schema are made from
 //! these lists, and the operator checks by them, too.
 
 /// Variables: what they say must agree with ports, probes, volumes and fields of the resource.
@@ -15,6 +15,14 @@ pub(crate) const VARIABLES: &[&str] = &[
     "MAIL_LASER_TLS_CERT_FILE",
     "MAIL_LASER_TLS_KEY_FILE",
     "MAIL_LASER_WEBHOOK_CA_FILE",
+];
+
+/// Labels of what the operator owns, and of pods.
+pub(crate) const LABELS: &[&str] = &[
+    "mail-laser.dev/*",
+    "app.kubernetes.io/name",
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/managed-by",
 ];
 
 /// Volumes of the pods.

@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use crate::backoff;
 use crate::error::chain;
 use crate::kinds::Kind;
+use crate::optional::{Keeper, Shelf};
 use crate::references::{self, Holder};
 use crate::resources::labels::{INSTANCE, MANAGED_BY, MANAGER};
 
@@ -37,6 +38,8 @@ const WAKE_UPS_MAX: usize = 1024;
 /// What is known of the cluster.
 pub struct Caches {
     owned: HashMap<Kind, Store<DynamicObject>>,
+    /// Of kinds that the cluster may not have.
+    optional: HashMap<Kind, Shelf>,
     pods: Store<Pod>,
     secrets: Store<PartialObjectMeta<Secret>>,
     config_maps: Store<PartialObjectMeta<ConfigMap>>,
@@ -107,17 +110,17 @@ impl Caches {
         let owned = Kind::ALL
             .into_iter()
             .map(|kind| {
-                let resource = kind.api_resource();
-                let api = match namespace {
-                    Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-                    None => Api::all_with(client.clone(), &resource),
-                };
-                let writer = Writer::new(resource);
+                let api = dynamic_api(client, namespace, kind);
+                let writer = Writer::new(kind.api_resource());
                 let store = starter.start(api, managed.clone(), writer, trim_owned, |object, _| {
                     owner(object.meta()).into_iter().collect()
                 });
                 (kind, store)
             })
+            .collect();
+        let optional = Kind::OPTIONAL
+            .into_iter()
+            .map(|kind| (kind, starter.keep(client, namespace, kind, managed.clone())))
             .collect();
         let pods =
             starter.start(api(client, namespace), managed, Writer::default(), trim_pod, |pod: &Pod, _| {
@@ -146,7 +149,7 @@ impl Caches {
         );
         let Starter { tasks, lists, .. } = starter;
         let watches = Watches { resources, tasks, wake_ups };
-        (Self { owned, pods, secrets, config_maps, services, lists }, watches)
+        (Self { owned, optional, pods, secrets, config_maps, services, lists }, watches)
     }
 
     /// Which of the watches have told what there is.
@@ -157,13 +160,22 @@ impl Caches {
     /// An object of a kind that the operator owns, if it has the operator's label.
     pub fn owned(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<DynamicObject>> {
         let reference = ObjectRef::new_with(name, kind.api_resource()).within(namespace);
-        self.owned.get(&kind)?.get(&reference)
+        self.store(kind)?.get(&reference)
     }
 
     /// The objects of a kind that have the label of a resource.
     pub fn labelled(&self, kind: Kind, namespace: &str, name: &str) -> Vec<Arc<DynamicObject>> {
         let is_its = |object: &DynamicObject| is_labelled(object, INSTANCE, namespace, name);
-        self.owned.get(&kind).map(|store| store.state_filter(is_its)).unwrap_or_default()
+        self.store(kind).map(|store| store.state_filter(is_its)).unwrap_or_default()
+    }
+
+    /// Whether the cluster has a kind, and its objects are known.
+    pub fn has(&self, kind: Kind) -> bool {
+        self.store(kind).is_some()
+    }
+
+    fn store(&self, kind: Kind) -> Option<Store<DynamicObject>> {
+        self.owned.get(&kind).cloned().or_else(|| self.optional.get(&kind)?.store())
     }
 
     /// The pods of a resource that take mail.
@@ -230,6 +242,30 @@ impl Starter {
         };
         self.tasks.spawn(forwarder.run(events));
         store
+    }
+
+    /// Watches a kind while the cluster has it.
+    fn keep(
+        &mut self,
+        client: &Client,
+        namespace: Option<&str>,
+        kind: Kind,
+        config: watcher::Config,
+    ) -> Shelf {
+        let shelf = Shelf::default();
+        self.lists.expect_one_more();
+        let keeper = Keeper {
+            kind,
+            client: client.clone(),
+            api: dynamic_api(client, namespace, kind),
+            config,
+            shelf: shelf.clone(),
+            resources: self.resources.clone(),
+            sender: self.sender.clone(),
+            lists: self.lists.clone(),
+        };
+        self.tasks.spawn(keeper.run());
+        shelf
     }
 }
 
@@ -310,9 +346,17 @@ where
     }
 }
 
+fn dynamic_api(client: &Client, namespace: Option<&str>, kind: Kind) -> Api<DynamicObject> {
+    let resource = kind.api_resource();
+    match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    }
+}
+
 /// The `MailLaser` that controls an object, or the one in whose way it is: one without a controller has the
 /// label of the resource that once had it.
-fn owner(meta: &ObjectMeta) -> Option<ObjectRef<Guarded>> {
+pub(crate) fn owner(meta: &ObjectMeta) -> Option<ObjectRef<Guarded>> {
     let namespace = meta.namespace.as_deref();
     match meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true)) {
         Some(owner) => ObjectRef::from_owner_ref(namespace, owner, ()),
@@ -367,7 +411,7 @@ fn trim_resource(resource: &mut Guarded) {
 }
 
 /// Field sets of others are never looked at, and are most of an object.
-fn trim_owned(object: &mut DynamicObject) {
+pub(crate) fn trim_owned(object: &mut DynamicObject) {
     if let Some(fields) = &mut object.metadata.managed_fields {
         fields.retain(|entry| entry.manager.as_deref() == Some(MANAGER));
     }

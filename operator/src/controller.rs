@@ -21,6 +21,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
 use mail_laser_crds::conditions::{ConditionType, Reason};
 use mail_laser_crds::{DeliveryMode, MailLaser, MailLaserStatus};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
@@ -37,7 +38,9 @@ use crate::kinds::Kind;
 use crate::metrics::{Ending, Metrics};
 use crate::problem::Problem;
 use crate::resources::labels::MANAGER;
-use crate::resources::{autoscaler, claim, network_policy, pod_disruption_budget, service, service_account};
+use crate::resources::{
+    autoscaler, claim, dashboard, monitoring, network_policy, pod_disruption_budget, service, service_account,
+};
 use crate::spool::report::Notes;
 use crate::status::{HostInForce, Situation, is_awaited, status};
 use crate::validate::{ValidatedMailLaser, validate};
@@ -297,28 +300,24 @@ async fn bring_about(resource: &ValidatedMailLaser, context: &Context) -> Findin
             return Findings::untouched(vec![problem], Some(ReconcileError::Dereference(error)));
         }
     };
+    let (name, dashboard) = (resource.name.as_str(), dashboard::name(&resource.name));
     let wanted = [
-        (Kind::ServiceAccount, Some(sent(Kind::ServiceAccount, &service_account::build(resource)))),
-        (Kind::Service, Some(sent(Kind::Service, &service::build(resource)))),
-        (
-            Kind::PodDisruptionBudget,
-            pod_disruption_budget::build(resource).map(|budget| sent(Kind::PodDisruptionBudget, &budget)),
-        ),
-        (
-            Kind::NetworkPolicy,
-            network_policy::build(resource).map(|policy| sent(Kind::NetworkPolicy, &policy)),
-        ),
-        (
-            Kind::HorizontalPodAutoscaler,
-            autoscaler::build(resource).map(|autoscaler| sent(Kind::HorizontalPodAutoscaler, &autoscaler)),
-        ),
+        (Kind::ServiceAccount, name, Some(sent(Kind::ServiceAccount, &service_account::build(resource)))),
+        (Kind::Service, name, Some(sent(Kind::Service, &service::build(resource)))),
+        optional(Kind::PodDisruptionBudget, name, pod_disruption_budget::build(resource)),
+        optional(Kind::NetworkPolicy, name, network_policy::build(resource)),
+        optional(Kind::HorizontalPodAutoscaler, name, autoscaler::build(resource)),
+        optional(Kind::ConfigMap, &dashboard, dashboard::build(resource)),
+        optional(Kind::PodMonitor, name, monitoring::pod_monitor(resource)),
+        optional(Kind::PrometheusRule, name, monitoring::prometheus_rule(resource)),
     ];
 
     let mut problems = references.problems.clone();
     let mut failure = None;
     let mut identity_is_ours = false;
-    for (kind, object) in wanted {
-        match put(kind, object, resource, context).await {
+    // What the cluster has no kind for waits until it has.
+    for (kind, name, object) in wanted.into_iter().filter(|(kind, ..)| context.caches.has(*kind)) {
+        match put(kind, name, object, resource, context).await {
             Ok(Some(Outcome::InPlace(_))) if kind == Kind::ServiceAccount => identity_is_ours = true,
             Ok(Some(Outcome::Problem(problem))) => problems.push(problem),
             Ok(_) => {}
@@ -348,9 +347,15 @@ async fn bring_about(resource: &ValidatedMailLaser, context: &Context) -> Findin
     Findings { problems, failure, is_intact, is_current, notes: taken.notes, webhook_host }
 }
 
+/// An object that comes and goes.
+fn optional(kind: Kind, name: &str, object: Option<impl Serialize>) -> (Kind, &str, Option<Value>) {
+    (kind, name, object.map(|object| sent(kind, &object)))
+}
+
 /// Writes an object, or deletes it when it is one that comes and goes.
 async fn put(
     kind: Kind,
+    name: &str,
     object: Option<Value>,
     resource: &ValidatedMailLaser,
     context: &Context,
@@ -362,7 +367,7 @@ async fn put(
         }
         None => {
             let propagation = PropagationPolicy::Background;
-            let removal = Removal { kind, name: &resource.name, uid: None, propagation };
+            let removal = Removal { kind, name, uid: None, propagation };
             applier.delete(caches, &removal, &resource.owner, &resource.namespace).await.map(|()| None)
         }
     }

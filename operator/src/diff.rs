@@ -81,7 +81,7 @@ fn is_blank(value: &Value) -> bool {
 /// the items have at least the first.
 fn merge_keys(field: &str) -> Option<&'static [&'static str]> {
     Some(match field {
-        "containers" | "env" | "imagePullSecrets" | "initContainers" | "volumes" => &["name"],
+        "containers" | "env" | "groups" | "imagePullSecrets" | "initContainers" | "volumes" => &["name"],
         "ownerReferences" => &["uid"],
         "ports" => &["containerPort", "port", "protocol"],
         "topologySpreadConstraints" => &["topologyKey", "whenUnsatisfiable"],

@@ -3,10 +3,10 @@
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::core::ApiResource;
+use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::Value;
 
 /// A kind that the operator looks after objects of.
@@ -28,13 +28,19 @@ pub enum Kind {
     Job,
     /// How many pods there should be, decided by load.
     HorizontalPodAutoscaler,
+    /// The dashboard.
+    ConfigMap,
+    /// By what Prometheus finds the pods.
+    PodMonitor,
+    /// What Prometheus tells people of.
+    PrometheusRule,
     /// The disk of a pod. It is not owned: it outlives the resource.
     Claim,
 }
 
 impl Kind {
-    /// All kinds, in the order in which they are written: what a pod needs comes before the pods.
-    pub const ALL: [Self; 9] = [
+    /// The kinds that every cluster has, in the order in which they are written: what a pod needs comes before the pods.
+    pub const ALL: [Self; 10] = [
         Self::ServiceAccount,
         Self::Service,
         Self::PodDisruptionBudget,
@@ -43,8 +49,12 @@ impl Kind {
         Self::StatefulSet,
         Self::Job,
         Self::HorizontalPodAutoscaler,
+        Self::ConfigMap,
         Self::Claim,
     ];
+
+    /// The kinds that a cluster may not have.
+    pub const OPTIONAL: [Self; 2] = [Self::PodMonitor, Self::PrometheusRule];
 
     /// As in manifests.
     pub fn as_str(self) -> &'static str {
@@ -57,6 +67,9 @@ impl Kind {
             Self::StatefulSet => "StatefulSet",
             Self::Job => "Job",
             Self::HorizontalPodAutoscaler => "HorizontalPodAutoscaler",
+            Self::ConfigMap => "ConfigMap",
+            Self::PodMonitor => "PodMonitor",
+            Self::PrometheusRule => "PrometheusRule",
             Self::Claim => "PersistentVolumeClaim",
         }
     }
@@ -79,7 +92,15 @@ impl Kind {
             Self::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
             Self::Job => ApiResource::erase::<Job>(&()),
             Self::HorizontalPodAutoscaler => ApiResource::erase::<HorizontalPodAutoscaler>(&()),
+            Self::ConfigMap => ApiResource::erase::<ConfigMap>(&()),
+            Self::PodMonitor => of_prometheus_operator("PodMonitor", "podmonitors"),
+            Self::PrometheusRule => of_prometheus_operator("PrometheusRule", "prometheusrules"),
             Self::Claim => ApiResource::erase::<PersistentVolumeClaim>(&()),
         }
     }
+}
+
+fn of_prometheus_operator(kind: &str, plural: &str) -> ApiResource {
+    let kind = GroupVersionKind::gvk("monitoring.coreos.com", "v1", kind);
+    ApiResource::from_gvk_with_plural(&kind, plural)
 }

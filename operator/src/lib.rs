@@ -25,6 +25,7 @@ pub mod kinds;
 pub mod lease;
 mod managed_fields;
 mod metrics;
+mod optional;
 pub mod ownership;
 pub mod problem;
 mod quantity;

@@ -10,8 +10,8 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use mail_laser_crds::{DeliveryMode, EnvVar, MailLaser, TlsMode};
 use mail_laser_operator::evaluate::Dereferenced;
 use mail_laser_operator::resources::{
-    autoscaler, deployment, environment as variables, labels, network_policy, pod, pod_disruption_budget,
-    service, service_account, stateful_set,
+    autoscaler, deployment, environment as variables, labels, monitoring, network_policy, pod,
+    pod_disruption_budget, service, service_account, stateful_set,
 };
 
 fn everything() -> MailLaser {
@@ -31,6 +31,8 @@ fn a_resource_with_everything() {
     insta::assert_yaml_snapshot!("everything_service_account", service_account::build(&resource));
     insta::assert_yaml_snapshot!("everything_budget", pod_disruption_budget::build(&resource));
     insta::assert_yaml_snapshot!("everything_autoscaler", autoscaler::build(&resource));
+    insta::assert_yaml_snapshot!("everything_pod_monitor", monitoring::pod_monitor(&resource));
+    insta::assert_yaml_snapshot!("everything_prometheus_rule", monitoring::prometheus_rule(&resource));
     insta::assert_yaml_snapshot!("everything_network_policy", network_policy::build(&resource));
 }
 

@@ -204,6 +204,7 @@ impl Env {
             "HorizontalPodAutoscaler" => ("autoscaling", "v2"),
             "Job" => ("batch", "v1"),
             "MailLaser" => ("mail-laser.dev", "v1alpha1"),
+            "PodMonitor" | "PrometheusRule" => ("monitoring.coreos.com", "v1"),
             "NetworkPolicy" => ("networking.k8s.io", "v1"),
             "PodDisruptionBudget" => ("policy", "v1"),
             _ => bail!("the harness knows no {kind}: add it here"),

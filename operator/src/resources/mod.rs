@@ -2,10 +2,12 @@
 
 pub mod autoscaler;
 pub mod claim;
+pub mod dashboard;
 pub mod deployment;
 pub mod drain;
 pub mod environment;
 pub mod labels;
+pub mod monitoring;
 pub mod network_policy;
 mod opaque_ports;
 pub mod pod;
@@ -17,6 +19,8 @@ mod sidecar;
 mod spread;
 pub mod stateful_set;
 pub mod volumes;
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -34,6 +38,12 @@ fn metadata(resource: &ValidatedMailLaser) -> ObjectMeta {
         owner_references: Some(vec![resource.owner.clone()]),
         ..ObjectMeta::default()
     }
+}
+
+/// [`metadata`] with labels of a user's, of which none stands in place of the operator's.
+fn labelled(resource: &ValidatedMailLaser, labels: &BTreeMap<String, String>) -> ObjectMeta {
+    let own = labels::owned(&resource.name);
+    ObjectMeta { labels: Some(labels.clone().into_iter().chain(own).collect()), ..metadata(resource) }
 }
 
 /// Absent rather than empty, as the API server keeps it.

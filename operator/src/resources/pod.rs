@@ -31,6 +31,8 @@ pub const SMTPS_PORT_NAME: &str = "smtps";
 pub const SMTPS_PORT: i32 = 4465;
 /// Name of the port that is asked for health.
 pub const HEALTH_PORT_NAME: &str = "health";
+/// Name of the port that shows metrics.
+pub const METRICS_PORT_NAME: &str = "metrics";
 /// Where the daemon listens for mail.
 pub const SMTP_PORT: i32 = 2525;
 /// Where it listens for questions about its health.
@@ -236,7 +238,7 @@ fn smtp_ports() -> impl Iterator<Item = i32> {
 
 fn ports(resource: &ValidatedMailLaser) -> Vec<ContainerPort> {
     let smtps = resource.spec.tls.smtps_port.map(|_| (SMTPS_PORT_NAME, SMTPS_PORT));
-    [(SMTP_PORT_NAME, SMTP_PORT), (HEALTH_PORT_NAME, HEALTH_PORT), ("metrics", METRICS_PORT)]
+    [(SMTP_PORT_NAME, SMTP_PORT), (HEALTH_PORT_NAME, HEALTH_PORT), (METRICS_PORT_NAME, METRICS_PORT)]
         .into_iter()
         .chain(smtps)
         .map(|(name, port)| ContainerPort {

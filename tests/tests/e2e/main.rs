@@ -9,6 +9,7 @@ mod drift;
 mod first_mail;
 mod hostile_smtp;
 mod leader;
+mod monitoring;
 mod name_conflict;
 mod network_policy;
 mod pod_template;
