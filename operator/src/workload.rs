@@ -360,6 +360,30 @@ mod tests {
         serde_json::json!({"terminated": {"exitCode": code, "message": message}})
     }
 
+    /// While a sidecar does not start, the daemon has not begun, which says nothing.
+    #[test]
+    fn a_sidecar_that_keeps_the_daemon_waiting_is_named() {
+        let waiting =
+            |reason: &str| serde_json::json!({"waiting": {"reason": reason, "message": "no such image"}});
+        let mut pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "a"},
+            "status": {
+                "containerStatuses": [{
+                    "name": CONTAINER, "ready": false, "restartCount": 0, "image": "", "imageID": "",
+                    "state": {"waiting": {"reason": "PodInitializing"}},
+                }],
+                "initContainerStatuses": [{
+                    "name": "proxy", "ready": false, "restartCount": 0, "image": "", "imageID": "",
+                    "state": waiting("ImagePullBackOff"),
+                }],
+            },
+        }))
+        .unwrap();
+        assert_eq!(hint(&pod).as_deref(), Some("container proxy of pod a: ImagePullBackOff: no such image"));
+        pod.status.as_mut().unwrap().init_container_statuses.as_mut().unwrap()[0].ready = true;
+        assert_eq!(hint(&pod), None);
+    }
+
     #[test]
     fn a_rollout_is_over_when_the_controller_says_so() {
         for (deployment, rolled_out) in [
