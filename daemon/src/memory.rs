@@ -75,6 +75,12 @@ impl Reservation {
         Self { budget: Arc::clone(&self.budget), bytes }
     }
 
+    /// Bytes of the budget that nobody holds.
+    #[must_use]
+    pub fn free_bytes(&self) -> usize {
+        self.budget.limit_bytes.saturating_sub(self.budget.used_bytes())
+    }
+
     /// Whether the budget as a whole has room for so many bytes, whoever holds them now.
     #[must_use]
     pub fn could_ever_be(&self, bytes: usize) -> bool {

@@ -281,7 +281,9 @@ impl Daemon {
         metrics: &Arc<Metrics>,
     ) -> Result<Delivery, Error> {
         let attachment_bytes_max = self.config.attachment_bytes_max;
-        let intake = || Intake::new(self.config.queue_messages_max, attachment_bytes_max);
+        let intake = || {
+            Intake::new(self.config.queue_messages_max, attachment_bytes_max, self.config.routes.is_some())
+        };
         Ok(match &self.config.delivery {
             DeliveryConfig::Forward => Delivery::Forward(Forward::new(intake())),
             DeliveryConfig::Confirm(timeout) => Delivery::Confirm(Confirm::new(intake(), *timeout)),

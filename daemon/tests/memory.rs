@@ -214,7 +214,7 @@ fn context(webhook: SocketAddr) -> Context {
         },
         idle_timeout: Duration::from_secs(600),
         routes: Arc::new(Routes::new(RouteTable::of_one(&known, &route))),
-        delivery: Arc::new(Delivery::Forward(Forward::new(Intake::new(1_000, MESSAGE_BYTES_MAX)))),
+        delivery: Arc::new(Delivery::Forward(Forward::new(Intake::new(1_000, MESSAGE_BYTES_MAX, false)))),
         memory: MemoryBudget::new(MEMORY_BYTES_MAX),
         metrics,
         tls: None,

@@ -4,7 +4,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,8 +15,9 @@ use crate::routes::Route;
 use crate::webhook::client::Request;
 use crate::webhook::destination::Delivery;
 use crate::webhook::retry::Terms;
+use crate::webhook::share::Share;
 
-use super::intake::Intake;
+use super::intake::{Intake, Place, Taken};
 use super::request::Prepared;
 use super::{Answer, Incoming};
 
@@ -36,8 +36,8 @@ pub(super) struct Journey {
     route: Arc<Route>,
     request: Request,
     began_at: Instant,
-    memory: Reservation,
-    place: OwnedSemaphorePermit,
+    memory: (Reservation, Option<Share>),
+    place: Place,
     queued: Queued,
     stop: CancellationToken,
 }
@@ -65,8 +65,9 @@ impl Journeys {
         let id = incoming.mail.id;
         let taken = self.intake.take(incoming).await?;
         let began_at = Instant::now();
-        let begin = |(Prepared { route, request, memory }, place)| {
+        let begin = |Taken { prepared: Prepared { route, request, memory }, place, memory_share }| {
             let queued = route.destination.metrics().queued(request.body.len());
+            let memory = (memory, memory_share);
             Journey { id, route, request, began_at, memory, place, queued, stop: self.stop.clone() }
         };
         Ok(taken.into_iter().map(begin).collect())

@@ -262,7 +262,7 @@ mod tests {
             settings,
             idle_timeout: Duration::from_secs(10),
             routes: Arc::new(Routes::new(RouteTable::default())),
-            delivery: Arc::new(Delivery::Forward(Forward::new(Intake::new(1, 1)))),
+            delivery: Arc::new(Delivery::Forward(Forward::new(Intake::new(1, 1, false)))),
             memory: MemoryBudget::new(1_000_000),
             metrics: Arc::default(),
             tls: None,

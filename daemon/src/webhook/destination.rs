@@ -18,9 +18,10 @@ use super::client::{Client, Request};
 use super::clients::Clients;
 use super::outcome::Outcome;
 use super::retry::{FastLane, Step, Terms};
+use super::share::Held;
 
 /// Where mail goes, with everything that is its own: nothing here is shared with another
-/// destination.
+/// destination but connections.
 #[derive(Debug)]
 pub struct Destination {
     route: String,
@@ -29,6 +30,8 @@ pub struct Destination {
     breaker: Mutex<Breaker>,
     slots: Arc<Semaphore>,
     concurrency: u32,
+    held_places: Held,
+    held_bytes: Held,
     metrics: RouteMetrics,
 }
 
@@ -68,6 +71,8 @@ impl Destination {
             breaker: Mutex::new(Breaker::new(config.breaker_threshold, config.breaker_reset)),
             slots: Arc::new(Semaphore::new(usize::try_from(config.concurrency.get()).unwrap_or(usize::MAX))),
             concurrency: config.concurrency.get(),
+            held_places: Held::default(),
+            held_bytes: Held::default(),
             metrics,
         };
         // Another of this name may have shown something else.
@@ -85,6 +90,18 @@ impl Destination {
     #[must_use]
     pub fn metrics(&self) -> &RouteMetrics {
         &self.metrics
+    }
+
+    /// What it holds of the places in the queue.
+    #[must_use]
+    pub fn held_places(&self) -> &Held {
+        &self.held_places
+    }
+
+    /// What its mails hold of the memory.
+    #[must_use]
+    pub fn held_bytes(&self) -> &Held {
+        &self.held_bytes
     }
 
     /// Waits for a delivery slot; who waits longest gets the next.

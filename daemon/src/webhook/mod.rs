@@ -13,6 +13,7 @@ pub mod payload;
 pub mod problem;
 mod resolver;
 pub mod retry;
+pub mod share;
 mod signature;
 
 pub use connector::TlsError;

@@ -213,6 +213,29 @@ fn the_environments_own_recipients_come_first() {
     assert!(other.received().is_empty());
 }
 
+/// Of the queue and of the memory, whoever hangs leaves others as much as it has.
+#[test]
+fn a_webhook_that_hangs_leaves_a_share_to_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let (hanging, fine) = (Webhook::behaving(|_| Behaviour::hang()), Webhook::start());
+    let routes = [route("a/hanging", "a@example.com", &hanging), route("b/fine", "b@example.com", &fine)];
+    put(directory.path(), &routes);
+    for bound in [("MAIL_LASER_QUEUE_MAX_MESSAGES", "20"), ("MAIL_LASER_MEMORY_MAX_BYTES", "4000000")] {
+        let daemon = start(directory.path(), &[bound, ("MAIL_LASER_MAX_MESSAGE_SIZE", "200000")]);
+        let large = format!("\r\n{}", format!("{}\r\n", "x".repeat(70)).repeat(1_000));
+        let refused = eventually("the one that hangs has its share", || {
+            let (code, text) = daemon.client().mail("a@example.com", &large);
+            (code != 250).then_some(text)
+        });
+        assert!(refused.starts_with("451 4.3.2"), "{refused}");
+        let before = fine.received().len();
+        for n in 0..50 {
+            assert_eq!(daemon.client().mail("b@example.com", "\r\n").0, 250, "{bound:?}, mail {n}");
+        }
+        fine.wait_for(before + 50);
+    }
+}
+
 #[test]
 fn explain_tells_which_route_takes_an_address_and_which_others_would() {
     let (directory, webhook) = (tempfile::tempdir().unwrap(), Webhook::start());

@@ -55,7 +55,7 @@ fn context() -> Context {
         },
         idle_timeout: Duration::from_secs(10),
         routes: Arc::new(Routes::new(RouteTable::of_one(&known, route))),
-        delivery: Arc::new(Delivery::Forward(Forward::new(Intake::new(1_000, 1_000)))),
+        delivery: Arc::new(Delivery::Forward(Forward::new(Intake::new(1_000, 1_000, false)))),
         memory: MemoryBudget::new(1_000_000),
         metrics: Arc::default(),
         tls: Some(Arc::clone(tls)),
