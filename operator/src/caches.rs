@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
@@ -13,21 +14,24 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::DynamicObject;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
-use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
+use kube::runtime::reflector::{self, ObjectRef, Store, store::Writer};
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use mail_laser_crds::{DRAIN_LABEL, MailLaser, NAME_LABEL};
 use serde::de::DeserializeOwned;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::backoff;
 use crate::error::chain;
+use crate::intake::{Intake, Shared};
 use crate::kinds::Kind;
+use crate::lists::Lists;
 use crate::optional::{Keeper, Shelf};
 use crate::references::{self, Holder};
 use crate::resources::labels::{INSTANCE, MANAGED_BY, MANAGER};
+use crate::scope::{Place, Scope};
 
 /// A `MailLaser` that may be unreadable: one bad object must not stop the watch of the others.
 pub type Guarded = DeserializeGuard<MailLaser>;
@@ -38,45 +42,13 @@ const WAKE_UPS_MAX: usize = 1024;
 /// What is known of the cluster.
 pub struct Caches {
     owned: HashMap<Kind, Store<DynamicObject>>,
-    /// Of kinds that the cluster may not have.
-    optional: HashMap<Kind, Shelf>,
+    /// Of kinds that the cluster may not have, in each place.
+    optional: HashMap<Kind, Vec<(Place, Shelf)>>,
     pods: Store<Pod>,
     secrets: Store<PartialObjectMeta<Secret>>,
     config_maps: Store<PartialObjectMeta<ConfigMap>>,
     services: Store<PartialObjectMeta<Service>>,
     lists: Lists,
-}
-
-/// How many watches have not told yet what there is. Clones share the number.
-///
-/// A store of `kube` can be waited for, too, but by one task only: of several, all but the last are never
-/// woken.
-#[derive(Clone)]
-pub struct Lists(Arc<watch::Sender<usize>>);
-
-impl Lists {
-    pub(crate) fn none_expected() -> Self {
-        Self(Arc::new(watch::Sender::new(0)))
-    }
-
-    pub(crate) fn expect_one_more(&self) {
-        self.0.send_modify(|missing| *missing += 1);
-    }
-
-    pub(crate) fn one_more_is_there(&self) {
-        self.0.send_modify(|missing| *missing = missing.saturating_sub(1));
-    }
-
-    /// Waits until all are there.
-    pub async fn ready(&self) {
-        // An error means that the sender is gone, which `self` holds.
-        let _ = self.0.subscribe().wait_for(|missing| *missing == 0).await;
-    }
-
-    /// Whether all are there.
-    pub fn are_complete(&self) -> bool {
-        *self.0.borrow() == 0
-    }
 }
 
 /// The watches, running.
@@ -90,65 +62,75 @@ pub struct Watches {
 }
 
 impl Caches {
-    /// Starts all watches, in one namespace or in all.
-    pub fn start(client: &Client, namespace: Option<&str>) -> (Self, Watches) {
+    /// Starts all watches, in each place of a scope.
+    pub fn start(client: &Client, scope: &Scope) -> (Self, Watches) {
         let (sender, wake_ups) = mpsc::channel(WAKE_UPS_MAX);
         let writer = Writer::<Guarded>::default();
         let resources = writer.as_reader();
         let mut starter = Starter {
+            places: scope.places(),
             resources: resources.clone(),
             sender,
-            lists: Lists::none_expected(),
-            tasks: JoinSet::new(),
+            lists: Lists::default(),
+            tasks: Vec::new(),
         };
         let everything = watcher::Config::default();
-        starter.start(api(client, namespace), everything.clone(), writer, trim_resource, |resource, _| {
-            vec![ObjectRef::from_obj(resource)]
-        });
-        let managed = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
+        let selected = match scope.selector() {
+            Some(selector) => everything.clone().labels(selector),
+            None => everything.clone(),
+        };
+        let managed = everything.clone().labels(&format!("{MANAGED_BY}={MANAGER}"));
 
+        starter.start(
+            |place| api(client, place),
+            &selected,
+            writer,
+            trim_resource,
+            |resource, _| vec![ObjectRef::from_obj(resource)],
+        );
         let owned = Kind::ALL
             .into_iter()
             .map(|kind| {
-                let api = dynamic_api(client, namespace, kind);
+                let api = |place: &Place| dynamic_api(client, place, kind);
                 let writer = Writer::new(kind.api_resource());
-                let store = starter.start(api, managed.clone(), writer, trim_owned, |object, _| {
+                let store = starter.start(api, &managed, writer, trim_owned, |object, _| {
                     owner(object.meta()).into_iter().collect()
                 });
                 (kind, store)
             })
             .collect();
-        let optional = Kind::OPTIONAL
-            .into_iter()
-            .map(|kind| (kind, starter.keep(client, namespace, kind, managed.clone())))
-            .collect();
-        let pods =
-            starter.start(api(client, namespace), managed, Writer::default(), trim_pod, |pod: &Pod, _| {
-                resource_of(pod).into_iter().collect()
-            });
+        let optional =
+            Kind::OPTIONAL.into_iter().map(|kind| (kind, starter.keep(client, kind, &managed))).collect();
+        let pods = starter.start(
+            |place| api(client, place),
+            &managed,
+            Writer::default(),
+            trim_pod,
+            |pod: &Pod, _| resource_of(pod).into_iter().collect(),
+        );
         let secrets = starter.start(
-            api(client, namespace),
-            everything.clone(),
+            |place| api(client, place),
+            &everything,
             Writer::default(),
             trim_metadata,
             |secret: &PartialObjectMeta<Secret>, resources| referring(resources, Holder::Secret, secret),
         );
         let config_maps = starter.start(
-            api(client, namespace),
-            everything.clone(),
+            |place| api(client, place),
+            &everything,
             Writer::default(),
             trim_metadata,
             |map: &PartialObjectMeta<ConfigMap>, resources| referring(resources, Holder::ConfigMap, map),
         );
         let services = starter.start(
-            api(client, namespace),
-            everything,
+            |place| api(client, place),
+            &everything,
             Writer::default(),
             trim_metadata,
             concerned_by_service,
         );
         let Starter { tasks, lists, .. } = starter;
-        let watches = Watches { resources, tasks, wake_ups };
+        let watches = Watches { resources, tasks: tasks.into_iter().collect(), wake_ups };
         (Self { owned, optional, pods, secrets, config_maps, services, lists }, watches)
     }
 
@@ -160,22 +142,26 @@ impl Caches {
     /// An object of a kind that the operator owns, if it has the operator's label.
     pub fn owned(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<DynamicObject>> {
         let reference = ObjectRef::new_with(name, kind.api_resource()).within(namespace);
-        self.store(kind)?.get(&reference)
+        self.store(kind, namespace)?.get(&reference)
     }
 
     /// The objects of a kind that have the label of a resource.
     pub fn labelled(&self, kind: Kind, namespace: &str, name: &str) -> Vec<Arc<DynamicObject>> {
         let is_its = |object: &DynamicObject| is_labelled(object, INSTANCE, namespace, name);
-        self.store(kind).map(|store| store.state_filter(is_its)).unwrap_or_default()
+        self.store(kind, namespace).map(|store| store.state_filter(is_its)).unwrap_or_default()
     }
 
-    /// Whether the cluster has a kind, and its objects are known.
-    pub fn has(&self, kind: Kind) -> bool {
-        self.store(kind).is_some()
+    /// Whether the cluster has a kind, and its objects in a namespace are known.
+    pub fn has(&self, kind: Kind, namespace: &str) -> bool {
+        self.store(kind, namespace).is_some()
     }
 
-    fn store(&self, kind: Kind) -> Option<Store<DynamicObject>> {
-        self.owned.get(&kind).cloned().or_else(|| self.optional.get(&kind)?.store())
+    fn store(&self, kind: Kind, namespace: &str) -> Option<Store<DynamicObject>> {
+        self.owned.get(&kind).cloned().or_else(|| {
+            let (_, shelf) =
+                self.optional.get(&kind)?.iter().find(|(place, _)| place.covers(Some(namespace)))?;
+            shelf.store()
+        })
     }
 
     /// The pods of a resource that take mail.
@@ -210,17 +196,19 @@ fn is_labelled(object: &impl ResourceExt, label: &str, namespace: &str, value: &
 }
 
 struct Starter {
+    places: Vec<Place>,
     resources: Store<Guarded>,
     sender: mpsc::Sender<ObjectRef<Guarded>>,
     lists: Lists,
-    tasks: JoinSet<()>,
+    /// They begin when all are expected, lest a place is taken for complete before.
+    tasks: Vec<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Starter {
     fn start<K>(
         &mut self,
-        api: Api<K>,
-        config: watcher::Config,
+        api: impl Fn(&Place) -> Api<K>,
+        config: &watcher::Config,
         writer: Writer<K>,
         trim: fn(&mut K),
         concerned: fn(&K, &Store<Guarded>) -> Vec<ObjectRef<Guarded>>,
@@ -229,91 +217,101 @@ impl Starter {
         K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
         K::DynamicType: Clone + Debug + Eq + Hash + Send + Sync + Unpin,
     {
-        let store = writer.as_reader();
-        let url = api.resource_url().to_owned();
-        let events = watcher(api, config).modify(trim).reflect(writer);
-        self.lists.expect_one_more();
-        let forwarder = Forwarder {
-            url,
-            concerned,
-            resources: self.resources.clone(),
-            sender: self.sender.clone(),
-            lists: self.lists.clone(),
-        };
-        self.tasks.spawn(forwarder.run(events));
-        store
+        let shared = Shared::new(writer);
+        for place in &self.places {
+            let api = api(place);
+            self.lists.expect_one_more(place);
+            let forwarder = Forwarder {
+                url: api.resource_url().to_owned(),
+                place: place.clone(),
+                intake: shared.intake(place.clone()),
+                concerned,
+                resources: self.resources.clone(),
+                sender: self.sender.clone(),
+                lists: self.lists.clone(),
+            };
+            self.tasks.push(Box::pin(forwarder.run(watcher(api, config.clone()).modify(trim))));
+        }
+        shared.store().clone()
     }
 
     /// Watches a kind while the cluster has it.
-    fn keep(
-        &mut self,
-        client: &Client,
-        namespace: Option<&str>,
-        kind: Kind,
-        config: watcher::Config,
-    ) -> Shelf {
-        let shelf = Shelf::default();
-        self.lists.expect_one_more();
-        let keeper = Keeper {
-            kind,
-            client: client.clone(),
-            api: dynamic_api(client, namespace, kind),
-            config,
-            shelf: shelf.clone(),
-            resources: self.resources.clone(),
-            sender: self.sender.clone(),
-            lists: self.lists.clone(),
-        };
-        self.tasks.spawn(keeper.run());
-        shelf
+    fn keep(&mut self, client: &Client, kind: Kind, config: &watcher::Config) -> Vec<(Place, Shelf)> {
+        let mut shelves = Vec::new();
+        for place in &self.places {
+            let shelf = Shelf::default();
+            self.lists.expect_one_more(place);
+            let keeper = Keeper {
+                kind,
+                place: place.clone(),
+                client: client.clone(),
+                api: dynamic_api(client, place, kind),
+                config: config.clone(),
+                shelf: shelf.clone(),
+                resources: self.resources.clone(),
+                sender: self.sender.clone(),
+                lists: self.lists.clone(),
+            };
+            self.tasks.push(Box::pin(keeper.run()));
+            shelves.push((place.clone(), shelf));
+        }
+        shelves
     }
 }
 
-/// Sends the resources that each event of a watch concerns.
-struct Forwarder<K> {
+/// Keeps a store up to date with what one watch tells, and sends the resources that it concerns.
+struct Forwarder<K>
+where
+    K: reflector::Lookup + Clone + 'static,
+    K::DynamicType: Clone + Eq + Hash,
+{
     url: String,
+    place: Place,
+    intake: Intake<K>,
     concerned: fn(&K, &Store<Guarded>) -> Vec<ObjectRef<Guarded>>,
     resources: Store<Guarded>,
     sender: mpsc::Sender<ObjectRef<Guarded>>,
     lists: Lists,
 }
 
-impl<K> Forwarder<K> {
-    async fn run(self, events: impl Stream<Item = watcher::Result<Event<K>>>) {
+impl<K> Forwarder<K>
+where
+    K: reflector::Lookup + Clone + 'static,
+    K::DynamicType: Clone + Eq + Hash,
+{
+    async fn run(mut self, events: impl Stream<Item = watcher::Result<Event<K>>>) {
         let mut events = std::pin::pin!(events);
         let (mut listed, mut failures) = (false, 0);
         while let Some(event) = events.next().await {
-            // The start of a list is no success: it comes before the request.
-            if matches!(event, Ok(Event::Apply(_) | Event::InitApply(_) | Event::Delete(_) | Event::InitDone))
-            {
-                failures = 0;
-            }
-            let references = match event {
-                Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => {
-                    (self.concerned)(&object, &self.resources)
-                }
-                // A second list stands for a gap in the watch, and what was deleted in a gap has no event.
-                Ok(Event::InitDone) if listed => self
-                    .resources
-                    .state()
-                    .iter()
-                    .map(|resource| ObjectRef::from_obj(resource.as_ref()))
-                    .collect(),
-                Ok(Event::InitDone) => {
-                    listed = true;
-                    self.lists.one_more_is_there();
-                    Vec::new()
-                }
-                Ok(Event::Init) => Vec::new(),
+            let event = match event {
+                Ok(event) => event,
                 Err(error) => {
                     failures += 1;
                     let wait = backoff::after_interruption(failures, backoff::random());
                     let (error, advice) = (chain(&error), advice(&error));
                     tracing::warn!(url = self.url, error, ?wait, advice, "watch interrupted");
                     tokio::time::sleep(wait).await;
-                    Vec::new()
+                    continue;
                 }
             };
+            // The start of a list is no success: it comes before the request.
+            if !matches!(event, Event::Init) {
+                failures = 0;
+            }
+            let is_first_list = matches!(event, Event::InitDone) && !listed;
+            let mut references: Vec<_> = self
+                .intake
+                .take(event)
+                .iter()
+                .flat_map(|object| (self.concerned)(object, &self.resources))
+                .collect();
+            if is_first_list {
+                listed = true;
+                if self.lists.one_more_is_there(&self.place) {
+                    tracing::info!(place = %self.place, "caches are filled");
+                    references.extend(resources_in(&self.place, &self.resources));
+                }
+            }
             for reference in references {
                 if self.sender.send(reference).await.is_err() {
                     return;
@@ -323,6 +321,15 @@ impl<K> Forwarder<K> {
     }
 }
 
+/// Those that wait for the caches of their place.
+pub(crate) fn resources_in(place: &Place, resources: &Store<Guarded>) -> Vec<ObjectRef<Guarded>> {
+    resources
+        .state_filter(|resource| place.covers(resource.meta().namespace.as_deref()))
+        .iter()
+        .map(|resource| ObjectRef::from_obj(resource.as_ref()))
+        .collect()
+}
+
 /// What a person can do about a watch that does not start.
 fn advice(error: &watcher::Error) -> &'static str {
     match error {
@@ -330,27 +337,31 @@ fn advice(error: &watcher::Error) -> &'static str {
             "install the CustomResourceDefinition: it is in deploy/crd"
         }
         watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.is_forbidden() => {
-            "grant the right to list and watch: it is in deploy/rbac.yaml"
+            "grant the right to list and watch: it is in deploy/rbac.yaml, and for a list of namespaces in \
+             deploy/namespaced"
+        }
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 400 => {
+            "correct the label selector (--selector)"
         }
         _ => "none: it is tried again",
     }
 }
 
-fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+fn api<K>(client: &Client, place: &Place) -> Api<K>
 where
     K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
 {
-    match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
+    match place {
+        Place::Cluster => Api::all(client.clone()),
+        Place::Namespace(name) => Api::namespaced(client.clone(), name),
     }
 }
 
-fn dynamic_api(client: &Client, namespace: Option<&str>, kind: Kind) -> Api<DynamicObject> {
+fn dynamic_api(client: &Client, place: &Place, kind: Kind) -> Api<DynamicObject> {
     let resource = kind.api_resource();
-    match namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-        None => Api::all_with(client.clone(), &resource),
+    match place {
+        Place::Cluster => Api::all_with(client.clone(), &resource),
+        Place::Namespace(name) => Api::namespaced_with(client.clone(), name, &resource),
     }
 }
 
@@ -477,27 +488,5 @@ mod tests {
         .unwrap();
         let problem = observe_set(Some(&set), 1, &[Arc::new(pod)], Timestamp::now()).problem.unwrap();
         assert!(problem.message.contains("0/1 nodes"), "{}", problem.message);
-    }
-
-    #[tokio::test]
-    async fn everybody_who_waits_for_the_lists_is_woken() {
-        let lists = Lists::none_expected();
-        lists.expect_one_more();
-        lists.expect_one_more();
-        let waiting: Vec<_> = (0..3)
-            .map(|_| {
-                let lists = lists.clone();
-                tokio::spawn(async move { lists.ready().await })
-            })
-            .collect();
-        tokio::task::yield_now().await;
-        lists.one_more_is_there();
-        assert!(!lists.are_complete());
-        lists.one_more_is_there();
-        for task in waiting {
-            task.await.unwrap();
-        }
-        lists.ready().await;
-        assert!(lists.are_complete());
     }
 }

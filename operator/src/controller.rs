@@ -13,7 +13,7 @@ use futures::FutureExt;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DynamicObject, Patch, PatchParams, PropagationPolicy};
+use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PropagationPolicy};
 use kube::core::Resource;
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, Recorder};
@@ -129,14 +129,37 @@ impl Context {
     pub async fn take_leave(&self, resource: &ObjectRef<DynamicObject>) {
         let namespace = resource.namespace.as_deref().unwrap_or_default();
         let name = resource.name.as_str();
+        if !self.forget(namespace, name) {
+            return;
+        }
         let claims = self.applier.labelled(&self.caches, Kind::Claim, namespace, name);
-        let was_known = self.forget(namespace, name);
         let mut names: Vec<_> = claims.iter().map(ResourceExt::name_any).collect();
         names.retain(|claim| claim::ordinal(name, claim).is_some());
-        if let Some(event) = left_behind(name, &names).filter(|_| was_known) {
-            tracing::info!(namespace, name, note = event.note, "resource is gone, and its claims stay");
-            self.publish(&event, &resource.clone().into()).await;
+        let Some(event) = left_behind(name, &names) else { return };
+        match tokio::time::timeout(EVENT_TIMEOUT, self.exists(namespace, name)).await {
+            Ok(Ok(false)) => {
+                tracing::info!(namespace, name, note = event.note, "resource is gone, and its claims stay");
+                self.publish(&event, &resource.clone().into()).await;
+            }
+            Ok(Ok(true)) => tracing::info!(namespace, name, "resource is looked after no more"),
+            Ok(Err(error)) => {
+                tracing::warn!(
+                    namespace,
+                    name,
+                    error = chain(&error),
+                    "resource may be gone, and its claims stay"
+                );
+            }
+            Err(_elapsed) => tracing::warn!(namespace, name, "resource may be gone, and its claims stay"),
         }
+    }
+
+    /// Whether a resource is in the cluster. One whose labels changed may be, and is not seen any more. It is listed, for
+    /// which there is a right.
+    async fn exists(&self, namespace: &str, name: &str) -> Result<bool, kube::Error> {
+        let resources = Api::<MailLaser>::namespaced(self.client.clone(), namespace);
+        let named = ListParams::default().fields(&format!("metadata.name={name}"));
+        Ok(!resources.list_metadata(&named).await?.items.is_empty())
     }
 
     /// The status says the same, so nothing is lost with an Event that would be worth another try.
@@ -238,7 +261,10 @@ pub async fn reconcile(resource: Arc<Guarded>, context: Arc<Context>) -> Result<
         return Ok(Action::await_change());
     }
     context.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key(resource));
-    context.caches.lists().ready().await;
+    if !context.caches.lists().are_complete(resource.namespace().as_deref()) {
+        // The last list wakes all that wait for it.
+        return Ok(Action::await_change());
+    }
     // In this order nobody who finds it open is missed by who waits after closing it.
     let _under_way = context.under_way.token();
     if context.under_way.is_closed() {
@@ -316,7 +342,9 @@ async fn bring_about(resource: &ValidatedMailLaser, context: &Context) -> Findin
     let mut failure = None;
     let mut identity_is_ours = false;
     // What the cluster has no kind for waits until it has.
-    for (kind, name, object) in wanted.into_iter().filter(|(kind, ..)| context.caches.has(*kind)) {
+    for (kind, name, object) in
+        wanted.into_iter().filter(|(kind, ..)| context.caches.has(*kind, &resource.namespace))
+    {
         match put(kind, name, object, resource, context).await {
             Ok(Some(Outcome::InPlace(_))) if kind == Kind::ServiceAccount => identity_is_ours = true,
             Ok(Some(Outcome::Problem(problem))) => problems.push(problem),

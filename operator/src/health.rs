@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::caches::Lists;
 use crate::clock::SinceBoot;
+use crate::lists::Lists;
 
 /// A turn of the election takes some seconds at most: a request and a wait, each bounded.
 const ELECTION_TURN_MAX: Duration = Duration::from_secs(30);
@@ -87,8 +87,8 @@ impl Health {
             return (silence > SILENCE_MAX)
                 .then(|| format!("nothing was heard of the Lease for {} s", silence.as_secs()));
         }
-        let is_complete = state.controllers.iter().all(|it| it.work().lists.are_complete());
-        (!is_complete).then(|| "the caches are not filled yet".to_owned())
+        let incomplete = state.controllers.iter().find_map(|it| it.work().lists.incomplete())?;
+        Some(format!("the caches of {incomplete} are not filled yet"))
     }
 
     /// Why the operator has to be started anew.
@@ -147,6 +147,7 @@ impl Drop for UnderWay {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scope::Place;
 
     const fn at(seconds: u64) -> SinceBoot {
         Duration::from_secs(seconds)
@@ -167,12 +168,12 @@ mod tests {
     fn who_leads_is_ready_when_all_is_known() {
         let health = Health::new(at(0));
         health.lease_answered(at(0));
-        let lists = Lists::none_expected();
-        lists.expect_one_more();
-        let others = Controller::new(Lists::none_expected(), at(0));
+        let (lists, place) = (Lists::default(), Place::Namespace("a".to_owned()));
+        lists.expect_one_more(&place);
+        let others = Controller::new(Lists::default(), at(0));
         health.lead(vec![others, Controller::new(lists.clone(), at(0))]);
-        assert!(health.unready(at(1)).is_some());
-        lists.one_more_is_there();
+        assert!(health.unready(at(1)).unwrap().contains("namespace a"));
+        lists.one_more_is_there(&place);
         assert_eq!(health.unready(at(1)), None);
     }
 
@@ -188,7 +189,7 @@ mod tests {
     #[test]
     fn a_controller_that_stands_still_is_stuck_until_the_term_is_over() {
         let health = Health::new(at(0));
-        let controller = Controller::new(Lists::none_expected(), at(0));
+        let controller = Controller::new(Lists::default(), at(0));
         health.lead(vec![controller.clone()]);
         health.election_goes_on(at(61));
         assert!(health.stuck(at(61)).unwrap().contains("controller"));
@@ -203,7 +204,7 @@ mod tests {
     #[test]
     fn a_reconciliation_that_does_not_end_is_stuck() {
         let health = Health::new(at(0));
-        let controller = Controller::new(Lists::none_expected(), at(0));
+        let controller = Controller::new(Lists::default(), at(0));
         health.lead(vec![controller.clone()]);
         let first = controller.begin(at(0));
         let _second = controller.begin(at(50));

@@ -3,7 +3,7 @@
 //! [`run`] is the operator. Several may run, of which one leads: [`lease`] decides which, [`election`] asks for it,
 //! and [`fence`] keeps the others from writing. The leader watches resources, what they own and what they refer to,
 //! and for each resource that something happened to does what [`controller`] describes. Decisions are pure functions
-//! of API types: [`validate`], [`resources`], [`spool`], [`diff`], [`ownership`], [`workload`], [`status`],
+//! of API types: [`scope`], [`validate`], [`resources`], [`spool`], [`diff`], [`ownership`], [`workload`], [`status`],
 //! [`events`]. Only [`caches`], [`dereference`], [`apply`], [`workloads`] and [`controller`] have to do with a client.
 
 mod admin;
@@ -21,8 +21,10 @@ pub mod evaluate;
 pub mod events;
 pub mod fence;
 pub mod health;
+mod intake;
 pub mod kinds;
 pub mod lease;
+pub mod lists;
 mod managed_fields;
 mod metrics;
 mod optional;
@@ -32,6 +34,7 @@ mod quantity;
 pub mod references;
 mod replacement;
 pub mod resources;
+pub mod scope;
 pub mod spool;
 pub mod status;
 pub mod validate;
@@ -58,6 +61,7 @@ use crate::error::{RunError, chain};
 use crate::fence::Fence;
 use crate::health::{Health, QUEUE_LOOK};
 use crate::metrics::Metrics;
+use crate::scope::Scope;
 
 /// How many resources are reconciled at once. Each holds at most one request, so this also bounds what the
 /// API server gets from the operator at a time.
@@ -68,8 +72,8 @@ const CONCURRENCY: u16 = 8;
 pub struct Config {
     /// Image of the daemon where a resource does not say.
     pub image: String,
-    /// The namespace to watch; all when absent.
-    pub namespace: Option<String>,
+    /// Which resources are looked after.
+    pub scope: Scope,
     /// The namespace of the Lease; the operator's own when absent.
     pub lease_namespace: Option<String>,
     /// Whether pods listen on IPv6, and by it on IPv4; see [`has_ipv6`].
@@ -92,7 +96,7 @@ pub async fn run(cluster: kube::Config, config: Config, shutdown: CancellationTo
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     let health = Health::new(clock::now());
-    let Config { image, namespace, lease_namespace, ipv6, admin } = config;
+    let Config { image, scope, lease_namespace, ipv6, admin } = config;
     let mut servers = JoinSet::new();
     if let Some(listener) = admin {
         let server = admin::serve(listener, Arc::new(registry), health.clone(), shutdown.clone());
@@ -107,7 +111,7 @@ pub async fn run(cluster: kube::Config, config: Config, shutdown: CancellationTo
     let resign = CancellationToken::new();
     let election = tokio::spawn(election.run(resign.clone()));
 
-    let leader = Leader { cluster, image, namespace, ipv6, health, metrics };
+    let leader = Leader { cluster, image, scope, ipv6, health, metrics };
     let outcome = tokio::select! {
         outcome = leader.serve(&mut terms, &shutdown) => outcome,
         error = first_error(&mut servers) => Err(error),
@@ -122,7 +126,7 @@ pub async fn run(cluster: kube::Config, config: Config, shutdown: CancellationTo
 struct Leader {
     cluster: kube::Config,
     image: String,
-    namespace: Option<String>,
+    scope: Scope,
     ipv6: bool,
     health: Health,
     metrics: Metrics,
@@ -154,10 +158,9 @@ impl Leader {
     /// Runs the controller until `shutdown`. All that it started ends when this is dropped.
     async fn lead(&self, fence: Fence, shutdown: &CancellationToken) -> Result<(), RunError> {
         let client = fence::client(&self.cluster, fence).map_err(RunError::Client)?;
-        let (caches, watches) = Caches::start(&client, self.namespace.as_deref());
+        let (caches, watches) = Caches::start(&client, &self.scope);
         let Watches { resources, tasks: mut watches, wake_ups } = watches;
-        let lists = caches.lists().clone();
-        let controller = health::Controller::new(lists.clone(), clock::now());
+        let controller = health::Controller::new(caches.lists().clone(), clock::now());
         self.health.lead(vec![controller.clone()]);
         let context = Arc::new(Context::new(
             client,
@@ -167,12 +170,6 @@ impl Leader {
             self.metrics.clone(),
             controller.clone(),
         ));
-        let filled = async {
-            lists.ready().await;
-            tracing::info!("caches are filled");
-            std::future::pending().await
-        };
-
         // The watch of resources is one of those that wake the controller, so it needs none of its own.
         let reconciliations = Controller::for_stream(futures::stream::pending(), resources)
             .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
@@ -188,7 +185,6 @@ impl Leader {
             () = stop(shutdown, &context) => Ok(()),
             () = reconciliations => Err(RunError::WatchEnded),
             Some(_) = watches.join_next() => Err(RunError::WatchEnded),
-            never = filled => never,
         }
     }
 }

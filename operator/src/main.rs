@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::Context;
 use clap::Parser;
+use mail_laser_operator::scope::{self, Scope};
 use mail_laser_operator::{Config, has_ipv6, run};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,9 +19,12 @@ struct Args {
     /// Image of the daemon where a resource does not say.
     #[arg(long, env = "MAIL_LASER_IMAGE", default_value = "localhost/mail-laser:dev")]
     image: String,
-    /// The namespace to watch; all by default.
-    #[arg(long, env = "MAIL_LASER_OPERATOR_NAMESPACE")]
-    namespace: Option<String>,
+    /// The namespaces to look after, with commas between them; all by default. Rights in them are enough then.
+    #[arg(long, env = "MAIL_LASER_OPERATOR_NAMESPACES", value_delimiter = ',', value_parser = scope::namespace)]
+    namespaces: Vec<String>,
+    /// Labels that resources must have to be looked after, as `kubectl get --selector` takes them; none by default.
+    #[arg(long, env = "MAIL_LASER_OPERATOR_SELECTOR", value_parser = scope::selector)]
+    selector: Option<String>,
     /// Where the Lease is that says who leads; in a cluster by default the operator's own namespace.
     #[arg(long, env = "MAIL_LASER_OPERATOR_LEASE_NAMESPACE")]
     lease_namespace: Option<String>,
@@ -50,10 +54,11 @@ async fn main() -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot listen on {} (--bind-address)", args.bind_address))?;
     let ipv6 = has_ipv6();
+    let scope = Scope::new(args.namespaces, args.selector);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         image = args.image,
-        namespace = args.namespace.as_deref().unwrap_or("all"),
+        %scope,
         admin = %admin.local_addr()?,
         ipv6,
         "operator started"
@@ -71,13 +76,8 @@ async fn main() -> anyhow::Result<()> {
         tracing::info!("operator stops when what is under way is done");
         stop.cancel();
     });
-    let config = Config {
-        image: args.image,
-        namespace: args.namespace,
-        lease_namespace: args.lease_namespace,
-        ipv6,
-        admin: Some(admin),
-    };
+    let config =
+        Config { image: args.image, scope, lease_namespace: args.lease_namespace, ipv6, admin: Some(admin) };
     run(cluster, config, shutdown).await?;
     Ok(())
 }

@@ -17,9 +17,11 @@ use kube::{Api, Client};
 use tokio::sync::mpsc;
 
 use crate::backoff;
-use crate::caches::{Guarded, Lists, owner, trim_owned};
+use crate::caches::{Guarded, owner, resources_in, trim_owned};
 use crate::error::chain;
 use crate::kinds::Kind;
+use crate::lists::Lists;
+use crate::scope::Place;
 
 /// How long a definition that was installed may go unnoticed. A list of kinds costs an API server next to nothing.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
@@ -42,6 +44,7 @@ impl Shelf {
 /// Keeps a shelf filled.
 pub(crate) struct Keeper {
     pub(crate) kind: Kind,
+    pub(crate) place: Place,
     pub(crate) client: Client,
     pub(crate) api: Api<DynamicObject>,
     pub(crate) config: watcher::Config,
@@ -71,19 +74,23 @@ impl Keeper {
                     let wait = backoff::after_interruption(failures, backoff::random());
                     let (kind, error) = (self.kind.as_str(), chain(&error));
                     tracing::warn!(kind, error, ?wait, "it is not known whether the cluster has this kind");
-                    self.is_known(&mut is_first);
+                    self.is_known(&mut is_first).await;
                     tokio::time::sleep(wait).await;
                     continue;
                 }
             }
-            self.is_known(&mut is_first);
+            self.is_known(&mut is_first).await;
             self.until_wanted().await;
         }
     }
 
-    fn is_known(&self, is_first: &mut bool) {
-        if std::mem::take(is_first) {
-            self.lists.one_more_is_there();
+    async fn is_known(&self, is_first: &mut bool) {
+        if !std::mem::take(is_first) || !self.lists.one_more_is_there(&self.place) {
+            return;
+        }
+        for reference in resources_in(&self.place, &self.resources) {
+            // Who does not listen any more needs nothing.
+            let _ = self.sender.send(reference).await;
         }
     }
 
@@ -133,14 +140,14 @@ impl Keeper {
                 Ok(Event::InitDone) => {
                     failures = 0;
                     self.shelf.put(Some(store.clone()));
-                    self.is_known(is_first);
+                    self.is_known(is_first).await;
                     self.wanting()
                 }
                 Ok(Event::Init) => Vec::new(),
                 Err(error) if is_gone(&error) => return,
                 Err(error) => {
                     // No right to a kind that is seldom there must not keep all else from being done.
-                    self.is_known(is_first);
+                    self.is_known(is_first).await;
                     failures += 1;
                     let wait = backoff::after_interruption(failures, backoff::random());
                     let (kind, error) = (self.kind.as_str(), chain(&error));

@@ -30,23 +30,36 @@ var charts = []string{crds, operator}
 type object = map[string]any
 
 func TestChartsInstallWhatKustomizeInstalls(t *testing.T) {
-	want := objects(t, tool(t, "kustomize", "build", deploy))
-	// Helm makes the namespace by itself, if it is told to.
-	delete(want, "Namespace/"+namespace)
-	got := map[string]object{}
-	for chart, arguments := range map[string][]string{crds: {"--set", "keep=false"}, operator: nil} {
-		for key, one := range objects(t, template(t, chart, arguments...)) {
-			got[key] = one
+	for folder, values := range map[string][]string{
+		deploy:          nil,
+		"../namespaced": flags(`watchNamespaces=["helpdesk","sales"]`),
+	} {
+		want := objects(t, tool(t, "kustomize", "build", folder))
+		// Helm makes the namespace by itself, if it is told to.
+		delete(want, "Namespace/"+namespace)
+		got := map[string]object{}
+		for chart, arguments := range map[string][]string{crds: {"--set", "keep=false"}, operator: values} {
+			for key, one := range objects(t, template(t, chart, arguments...)) {
+				got[key] = one
+			}
+		}
+		for key := range want {
+			if !reflect.DeepEqual(got[key], want[key]) {
+				t.Errorf("%s: %s differs:\nhelm      %s\nkustomize %s", folder, key, asJSON(got[key]), asJSON(want[key]))
+			}
+		}
+		for key := range got {
+			if want[key] == nil {
+				t.Errorf("%s: only the charts have %s", folder, key)
+			}
 		}
 	}
-	for key := range want {
-		if !reflect.DeepEqual(got[key], want[key]) {
-			t.Errorf("%s differs:\nhelm      %s\nkustomize %s", key, asJSON(got[key]), asJSON(want[key]))
-		}
-	}
-	for key := range got {
-		if want[key] == nil {
-			t.Errorf("only the charts have %s", key)
+}
+
+func TestAListOfNamespacesTakesNoRightForTheCluster(t *testing.T) {
+	for key := range objects(t, template(t, operator, flags(`watchNamespaces=["helpdesk"]`)...)) {
+		if strings.HasPrefix(key, "Cluster") {
+			t.Errorf("there is %s", key)
 		}
 	}
 }
@@ -101,6 +114,10 @@ func TestGeneratedFilesAreUpToDate(t *testing.T) {
 	rules, _, _ = strings.Cut("rules:\n"+rules, "---\n")
 	if read(t, deploy, "helm", operator, "files", "rules.yaml") != rules {
 		t.Errorf("rules.yaml of %s is stale: run `make generate`", operator)
+	}
+	_, role, _ := strings.Cut(read(t, deploy, "rbac.yaml"), "\n---\n")
+	if read(t, deploy, "namespaced", "role", "role.yaml") != strings.ReplaceAll(role, "ClusterRole", "Role") {
+		t.Error("role.yaml of deploy/namespaced is stale: run `make generate`")
 	}
 }
 
@@ -183,7 +200,8 @@ var everything = []struct {
 	{`image.pullPolicy=Always`, "containers.0.imagePullPolicy", `"Always"`},
 	{`imagePullSecrets=[{"name":"a"}]`, "imagePullSecrets", `[{"name":"a"}]`},
 	{`daemonImage=r.example.com/daemon:1`, "containers.0.env", `[{"name":"MAIL_LASER_IMAGE","value":"r.example.com/daemon:1"}]`},
-	{`watchNamespace=a`, "containers.0.env.1", `{"name":"MAIL_LASER_OPERATOR_NAMESPACE","value":"a"}`},
+	{`watchNamespaces=["a","b"]`, "containers.0.env.1", `{"name":"MAIL_LASER_OPERATOR_NAMESPACES","value":"a,b"}`},
+	{`watchSelector="team in (a, b)"`, "containers.0.env.1", `{"name":"MAIL_LASER_OPERATOR_SELECTOR","value":"team in (a, b)"}`},
 	{`logFormat=json`, "containers.0.env.1", `{"name":"LOG_FORMAT","value":"json"}`},
 	{`logLevel=debug`, "containers.0.env.1", `{"name":"RUST_LOG","value":"debug"}`},
 	{`resources={"limits":{"memory":"1Gi"}}`, "containers.0.resources.limits", `{"memory":"1Gi"}`},
@@ -222,6 +240,9 @@ func TestTheSchemaRefusesWhatCannotWork(t *testing.T) {
 		"imagePullSecrets=[\"a\"]",
 		"daemonImage=",
 		"daemonImage=1",
+		`watchNamespaces="a"`,
+		`watchNamespaces=["A"]`,
+		`watchNamespaces=["a","a"]`,
 		"logFormat=xml",
 		`podLabels={"app.kubernetes.io/name":"x"}`,
 		`podAnnotations={"a":1}`,
@@ -291,7 +312,7 @@ func tool(t *testing.T, name string, arguments ...string) string {
 	return string(output)
 }
 
-// objects of a stream of YAML, by kind and name.
+// objects of a stream of YAML, by kind and name, and by namespace where that is not the operator's.
 func objects(t *testing.T, text string) map[string]object {
 	t.Helper()
 	all := map[string]object{}
@@ -301,7 +322,11 @@ func objects(t *testing.T, text string) map[string]object {
 		if one == nil {
 			continue
 		}
-		key := fmt.Sprintf("%s/%s", one["kind"], one["metadata"].(object)["name"])
+		metadata := one["metadata"].(object)
+		key := fmt.Sprintf("%s/%s", one["kind"], metadata["name"])
+		if in := metadata["namespace"]; in != nil && in != namespace {
+			key = fmt.Sprintf("%s/%s/%s", one["kind"], in, metadata["name"])
+		}
 		if all[key] != nil {
 			t.Errorf("%s is there twice", key)
 		}

@@ -8,15 +8,18 @@ use anyhow::{Context, bail, ensure};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::{Metrics, Reach, wait_for};
 
-const OPERATOR_NAMESPACE: &str = "mail-laser-system";
+/// Where the operator is.
+pub const OPERATOR_NAMESPACE: &str = "mail-laser-system";
+/// Where a test may install an operator of its own. The audit log has its requests, too.
+pub const SECOND_OPERATOR_NAMESPACE: &str = "mail-laser-second";
 const LEASE: &str = "mail-laser-operator";
 
 /// A write of an operator that reached the API server, whatever it answered.
@@ -101,6 +104,19 @@ impl Cluster {
         Ok(())
     }
 
+    /// Sends a signal to a process of the node, such as `apiserver`.
+    ///
+    /// # Errors
+    /// When there is no such process, or the cluster is not ours.
+    pub async fn signal_component(&self, name: &str, signal: &str) -> anyhow::Result<()> {
+        ensure!(self.is_ours, "this needs the test cluster: its processes are the test's to touch");
+        let file = tokio::fs::read_to_string(state()?.join("run").join(format!("{name}.pid"))).await?;
+        let process = file.split_whitespace().next().context("an empty file")?;
+        let status = Command::new("kill").args(["-s", signal, process]).status().await?;
+        ensure!(status.success(), "kill -s {signal} {process} failed");
+        Ok(())
+    }
+
     /// What the API server counts of itself.
     ///
     /// # Errors
@@ -171,6 +187,30 @@ impl Cluster {
         self.operator_is_ready().await
     }
 
+    /// Kills the process of the operator that leads, as a lack of memory would. Its pod is replaced, lest the kubelet
+    /// waits longer each time before it starts it again. With `release` the Lease is given back, which is safe when
+    /// its holder is dead; without it, the others wait until it ends.
+    ///
+    /// # Errors
+    /// When none leads, or the cluster is not ours.
+    pub async fn kill_operator(&self, release: bool) -> anyhow::Result<()> {
+        let pod = self.operator_pod().await?.name_any();
+        self.signal(OPERATOR_NAMESPACE, &pod, "KILL").await?;
+        let pods: Api<Pod> = Api::namespaced(self.client(), OPERATOR_NAMESPACE);
+        pods.delete(&pod, &DeleteParams::default().grace_period(0)).await?;
+        let leases: Api<Lease> = Api::namespaced(self.client(), OPERATOR_NAMESPACE);
+        let lease = leases.get(LEASE).await?;
+        let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
+        if release && holder.is_some_and(|holder| holder.starts_with(&format!("{pod}_"))) {
+            let nobody = json!({
+                "metadata": {"resourceVersion": lease.metadata.resource_version},
+                "spec": {"holderIdentity": "", "leaseDurationSeconds": 1},
+            });
+            leases.patch(LEASE, &PatchParams::default(), &Patch::Merge(nobody)).await?;
+        }
+        Ok(())
+    }
+
     /// Deletes a pod of the operator, which is told to stop, and does not wait for its end.
     ///
     /// # Errors
@@ -226,12 +266,22 @@ impl Cluster {
 
     /// The operators' requests, those about their Lease left out.
     async fn audit(&self) -> anyhow::Result<Vec<Value>> {
+        let requests = self.requests_from(OPERATOR_NAMESPACE).await?.into_iter();
+        Ok(requests.filter(|request| request["objectRef"]["resource"] != "leases").collect())
+    }
+
+    /// Every request from the pods of a namespace, as the audit log has them; it has those of operators alone.
+    ///
+    /// # Errors
+    /// When the log cannot be read. A cluster that is not ours has none: empty.
+    pub async fn requests_from(&self, namespace: &str) -> anyhow::Result<Vec<Value>> {
         if !self.is_ours {
             return Ok(Vec::new());
         }
         let log = tokio::fs::read_to_string(state()?.join("log/audit.log")).await.context("no audit log")?;
         let requests = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        Ok(requests.filter(|request| request["objectRef"]["resource"] != "leases").collect())
+        let account = format!("system:serviceaccount:{namespace}:mail-laser-operator");
+        Ok(requests.filter(|request| request["user"]["username"] == account.as_str()).collect())
     }
 
     /// The namespaces of tests, those that are being deleted among them.

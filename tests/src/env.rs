@@ -59,7 +59,7 @@ where
     F: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
     let _shared = CLUSTER.read().await;
-    run(name, test).await
+    run(name, TEST_LIMIT, test).await
 }
 
 /// Runs a test that disturbs others, while no other runs.
@@ -71,11 +71,35 @@ where
     T: FnOnce(Env) -> F,
     F: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
-    let _exclusive = CLUSTER.write().await;
-    run(name, test).await
+    alone_for_longer(name, Duration::ZERO, test).await
 }
 
-async fn run<F, T>(name: &str, test: T) -> anyhow::Result<()>
+/// The same, for a test that takes this much longer than others may.
+///
+/// # Errors
+/// What the test ends with.
+pub async fn alone_for_longer<F, T>(name: &str, longer: Duration, test: T) -> anyhow::Result<()>
+where
+    T: FnOnce(Env) -> F,
+    F: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    let _exclusive = CLUSTER.write().await;
+    run(name, TEST_LIMIT + longer, test).await
+}
+
+/// Runs a part of a test in a further namespace.
+///
+/// # Errors
+/// What the part ends with.
+pub async fn in_another_namespace<F, T>(name: &str, part: T) -> anyhow::Result<()>
+where
+    T: FnOnce(Env) -> F,
+    F: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    run(name, TEST_LIMIT, part).await
+}
+
+async fn run<F, T>(name: &str, limit: Duration, test: T) -> anyhow::Result<()>
 where
     T: FnOnce(Env) -> F,
     F: Future<Output = anyhow::Result<()>> + Send + 'static,
@@ -83,10 +107,10 @@ where
     let start = Instant::now();
     let env = Env::create(name).await?;
     // A task of its own: after a panic, too, there is a report and a cleanup.
-    let outcome = match tokio::time::timeout(TEST_LIMIT, tokio::spawn(test(env.clone()))).await {
+    let outcome = match tokio::time::timeout(limit, tokio::spawn(test(env.clone()))).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(panic)) => Err(anyhow!("{panic}")),
-        Err(_) => Err(anyhow!("it did not end within {TEST_LIMIT:?}")),
+        Err(_) => Err(anyhow!("it did not end within {limit:?}")),
     };
     let verdict = if outcome.is_ok() { "passed" } else { "FAILED" };
     println!("{name}: {verdict} in {:.1} s", start.elapsed().as_secs_f32());
@@ -298,6 +322,16 @@ impl Env {
             Ok(condition)
         })
         .await
+    }
+
+    /// Waits until the operator has seen a resource as it is now, whatever it makes of it.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub async fn wait_observed(&self, name: &str) -> anyhow::Result<()> {
+        wait_for(&format!("the operator to see {name}"), READY_LIMIT, || self.condition(name, "Ready"))
+            .await?;
+        Ok(())
     }
 
     /// Waits for `Ready=True` of the resource as it is now.

@@ -25,6 +25,7 @@
 mod cluster;
 mod documentation;
 mod env;
+mod installation;
 mod letter;
 mod manifests;
 mod metrics;
@@ -37,9 +38,9 @@ mod webhook;
 
 pub mod receiver;
 
-pub use cluster::{Cluster, OperatorWrite, repository};
+pub use cluster::{Cluster, OPERATOR_NAMESPACE, OperatorWrite, SECOND_OPERATOR_NAMESPACE, repository};
 pub use documentation::{Example, Expectation, Page, pages};
-pub use env::{Condition, Env, alone_in_namespace, in_namespace};
+pub use env::{Condition, Env, alone_for_longer, alone_in_namespace, in_another_namespace, in_namespace};
 pub use letter::Letter;
 pub use manifests::{documents, mail_laser, receiver_manifest};
 pub use metrics::Metrics;

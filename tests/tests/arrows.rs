@@ -94,6 +94,8 @@ const RULES: &[Rule] = &[
     clientless("operator/src/spool"),
     clientless("operator/src/status"),
     pure("operator/src/lease"),
+    pure("operator/src/scope"),
+    pure("operator/src/lists"),
     pure("operator/src/health"),
     clientless("operator/src/workload"),
     Rule { where_: "crds/src", never: &["kube::Client", "kube::runtime", "tokio", "mail_laser_operator"],

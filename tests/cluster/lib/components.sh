@@ -41,7 +41,7 @@ command_of() {
         --enable-admission-plugins=NodeRestriction \
         --allow-privileged=true \
         --audit-policy-file=audit.yaml --audit-log-path=log/audit.log \
-        --audit-log-maxsize=20 --audit-log-maxbackup=1
+        --audit-log-maxsize=500 --audit-log-maxbackup=1
       ;;
     containerd)
       echo env PATH="$BIN:$PATH" "$BIN/containerd" --config "$STATE/containerd.toml"

@@ -19,6 +19,7 @@ mod refused_configuration;
 mod restart;
 mod samples;
 mod scale;
+mod scope;
 mod secrets;
 mod service;
 mod service_links;
