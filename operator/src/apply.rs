@@ -17,7 +17,7 @@ use mail_laser_crds::conditions::Reason;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::caches::Caches;
+use crate::caches::{Caches, Mark};
 use crate::error::{RequestError, Verb, is_namespace_terminating};
 use crate::kinds::Kind;
 use crate::metrics::Metrics;
@@ -48,9 +48,9 @@ type Key = (Kind, String, String);
 /// is seldom a second late; after this a look at the cluster costs less than being wrong for ever.
 const WRITTEN_TRUSTED: Duration = Duration::from_secs(60);
 
-/// An object that was written: what is in the cache is older until the cache has another version.
+/// An object that was written: what is in the cache is older until something else is known of the object there.
 struct Written {
-    cached_version: Option<String>,
+    before: Mark,
     live: DynamicObject,
     at: Instant,
 }
@@ -71,11 +71,11 @@ impl Applier {
     /// The object as it is: what is cached, or what was written since.
     pub fn live(&self, caches: &Caches, kind: Kind, namespace: &str, name: &str) -> Option<DynamicObject> {
         let cached = caches.owned(kind, namespace, name);
-        let version = cached.as_ref().and_then(|object| object.resource_version());
+        let mark = caches.mark(kind, namespace, name);
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (kind, namespace.to_owned(), name.to_owned());
         match written.get(&key) {
-            Some(entry) if entry.cached_version == version && entry.at.elapsed() < WRITTEN_TRUSTED => {
+            Some(entry) if entry.before == mark && entry.at.elapsed() < WRITTEN_TRUSTED => {
                 Some(entry.live.clone())
             }
             Some(_) => {
@@ -86,15 +86,15 @@ impl Applier {
         }
     }
 
-    /// Remembers what was written when the cache had the version `before`. The watch may have been faster
-    /// than the answer; then it knows better.
-    fn remember(&self, caches: &Caches, kind: Kind, before: Option<String>, live: &DynamicObject) {
+    /// Remembers what was written when this was known of it. The watch may have been faster than the answer; then it
+    /// knows better.
+    fn remember(&self, caches: &Caches, kind: Kind, before: Mark, live: &DynamicObject) {
         let (namespace, name) = (live.namespace().unwrap_or_default(), live.name_any());
-        if cached_version(caches, kind, &namespace, &name) != before {
+        if caches.mark(kind, &namespace, &name) != before {
             return;
         }
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = Written { cached_version: before, live: live.clone(), at: Instant::now() };
+        let entry = Written { before, live: live.clone(), at: Instant::now() };
         written.insert((kind, namespace, name), entry);
     }
 
@@ -120,7 +120,7 @@ impl Applier {
     ) -> Result<Outcome, RequestError> {
         let name = sent["metadata"]["name"].as_str().unwrap_or_default();
         let target = Target { api: self.api(kind, namespace), kind, namespace, name };
-        let before = cached_version(caches, kind, namespace, name);
+        let before = caches.mark(kind, namespace, name);
         let live = match self.live(caches, kind, namespace, name) {
             Some(live) => live,
             None => match self.create(&target, sent).await? {
@@ -185,8 +185,10 @@ impl Applier {
         sent: &Value,
         live: &DynamicObject,
     ) -> Result<Outcome, RequestError> {
-        if managed_fields::needs_migration(&to_value(live)) {
-            self.migrate(target, live).await?;
+        if managed_fields::needs_migration(&to_value(live))
+            && let Some(problem) = self.migrate(target, live).await?
+        {
+            return Ok(Outcome::Problem(problem));
         }
         // With the uid the write is of this very object, not of one that took its name meanwhile.
         let mut body = sent.clone();
@@ -203,7 +205,11 @@ impl Applier {
     }
 
     /// See [`crate::managed_fields`]. What is cached has the operator's sets alone, so the object is read.
-    async fn migrate(&self, target: &Target<'_>, of: &DynamicObject) -> Result<(), RequestError> {
+    async fn migrate(
+        &self,
+        target: &Target<'_>,
+        of: &DynamicObject,
+    ) -> Result<Option<Problem>, RequestError> {
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let mut remaining = CONFLICT_TRIES;
         loop {
@@ -213,13 +219,17 @@ impl Applier {
             let live = to_value(&live);
             // Another object of that name is not ours to change; the write that follows finds out.
             if is_another || !managed_fields::needs_migration(&live) {
-                return Ok(());
+                return Ok(None);
             }
             let patch = Patch::Merge(managed_fields::migration(&live));
             match target.api.patch(target.name, &params, &patch).await {
                 Ok(_) => {
                     self.metrics.wrote(target.kind, Verb::Patch);
-                    return Ok(());
+                    return Ok(None);
+                }
+                // A policy may take any change for invalid.
+                Err(kube::Error::Api(status)) if is_refusal(&status) => {
+                    return Ok(Some(refused(target, &status.message)));
                 }
                 Err(kube::Error::Api(status)) if status.is_conflict() && remaining > 0 => {}
                 Err(error) => return Err(target.failed(Verb::Patch, error)),
@@ -272,7 +282,7 @@ impl Applier {
     ) -> Result<Option<Problem>, RequestError> {
         let kind = Kind::Claim;
         let Some(live) = self.live(caches, kind, namespace, name) else { return Ok(None) };
-        let before = cached_version(caches, kind, namespace, name);
+        let before = caches.mark(kind, namespace, name);
         let target = Target { api: self.api(kind, namespace), kind, namespace, name };
         let mut body = claim::growth(size);
         kind.name(&mut body);
@@ -311,7 +321,7 @@ impl Applier {
         if is_another || !matches!(ownership(&live.metadata, owner), Ownership::Ours | Ownership::Orphan) {
             return Ok(());
         }
-        let before = cached_version(caches, kind, namespace, name);
+        let before = caches.mark(kind, namespace, name);
         let target = Target { api: self.api(kind, namespace), kind, namespace, name };
         let params = DeleteParams {
             preconditions: Some(Preconditions { uid: live.uid(), resource_version: None }),
@@ -403,10 +413,6 @@ impl Target<'_> {
     fn failed(&self, verb: Verb, error: kube::Error) -> RequestError {
         RequestError::new(verb, self.kind.as_str(), self.namespace, self.name, error)
     }
-}
-
-fn cached_version(caches: &Caches, kind: Kind, namespace: &str, name: &str) -> Option<String> {
-    caches.owned(kind, namespace, name).and_then(|object| object.resource_version())
 }
 
 /// Whether the API server refuses the object itself, so that another try would not help: 422 for one that is

@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 
 use crate::backoff;
 use crate::error::chain;
-use crate::intake::{Intake, Shared};
+use crate::intake::{Filled, Intake, Shared};
 use crate::kinds::Kind;
 use crate::lists::Lists;
 use crate::optional::{Keeper, Shelf};
@@ -41,7 +41,7 @@ const WAKE_UPS_MAX: usize = 1024;
 
 /// What is known of the cluster.
 pub struct Caches {
-    owned: HashMap<Kind, Store<DynamicObject>>,
+    owned: HashMap<Kind, Filled<DynamicObject>>,
     /// Of kinds that the cluster may not have, in each place.
     optional: HashMap<Kind, Vec<(Place, Shelf)>>,
     pods: Store<Pod>,
@@ -49,6 +49,18 @@ pub struct Caches {
     config_maps: Store<PartialObjectMeta<ConfigMap>>,
     services: Store<PartialObjectMeta<Service>>,
     lists: Lists,
+}
+
+/// What is known of an object at some time.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Mark {
+    /// It was there, in a version.
+    At(Option<String>),
+    /// It was not there, after so many deletions of its kind: it may have come and gone since.
+    Absent {
+        /// Of any object.
+        deletions: u64,
+    },
 }
 
 /// The watches, running.
@@ -93,10 +105,10 @@ impl Caches {
             .map(|kind| {
                 let api = |place: &Place| dynamic_api(client, place, kind);
                 let writer = Writer::new(kind.api_resource());
-                let store = starter.start(api, &managed, writer, trim_owned, |object, _| {
+                let filled = starter.start(api, &managed, writer, trim_owned, |object, _| {
                     owner(object.meta()).into_iter().collect()
                 });
-                (kind, store)
+                (kind, filled)
             })
             .collect();
         let optional =
@@ -131,7 +143,16 @@ impl Caches {
         );
         let Starter { tasks, lists, .. } = starter;
         let watches = Watches { resources, tasks: tasks.into_iter().collect(), wake_ups };
-        (Self { owned, optional, pods, secrets, config_maps, services, lists }, watches)
+        let caches = Self {
+            owned,
+            optional,
+            pods: pods.store,
+            secrets: secrets.store,
+            config_maps: config_maps.store,
+            services: services.store,
+            lists,
+        };
+        (caches, watches)
     }
 
     /// Which of the watches have told what there is.
@@ -143,6 +164,14 @@ impl Caches {
     pub fn owned(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<DynamicObject>> {
         let reference = ObjectRef::new_with(name, kind.api_resource()).within(namespace);
         self.store(kind, namespace)?.get(&reference)
+    }
+
+    /// What can be told from later, when something has become of an object that is owned.
+    pub fn mark(&self, kind: Kind, namespace: &str, name: &str) -> Mark {
+        match self.owned(kind, namespace, name) {
+            Some(object) => Mark::At(object.resource_version()),
+            None => Mark::Absent { deletions: self.owned.get(&kind).map_or(0, Filled::deletions) },
+        }
     }
 
     /// The objects of a kind that have the label of a resource.
@@ -157,7 +186,7 @@ impl Caches {
     }
 
     fn store(&self, kind: Kind, namespace: &str) -> Option<Store<DynamicObject>> {
-        self.owned.get(&kind).cloned().or_else(|| {
+        self.owned.get(&kind).map(|filled| filled.store.clone()).or_else(|| {
             let (_, shelf) =
                 self.optional.get(&kind)?.iter().find(|(place, _)| place.covers(Some(namespace)))?;
             shelf.store()
@@ -212,7 +241,7 @@ impl Starter {
         writer: Writer<K>,
         trim: fn(&mut K),
         concerned: fn(&K, &Store<Guarded>) -> Vec<ObjectRef<Guarded>>,
-    ) -> Store<K>
+    ) -> Filled<K>
     where
         K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
         K::DynamicType: Clone + Debug + Eq + Hash + Send + Sync + Unpin,
@@ -232,7 +261,7 @@ impl Starter {
             };
             self.tasks.push(Box::pin(forwarder.run(watcher(api, config.clone()).modify(trim))));
         }
-        shared.store().clone()
+        shared.filled()
     }
 
     /// Watches a kind while the cluster has it.

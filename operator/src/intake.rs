@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::runtime::reflector::{Lookup, Store, store::Writer};
@@ -16,6 +17,28 @@ use crate::scope::Place;
 /// Namespace and name; a store holds one kind.
 type Key = (String, String);
 
+/// A store, and how often something went from it.
+pub(crate) struct Filled<K>
+where
+    K: Lookup + 'static,
+    K::DynamicType: Eq + Hash,
+{
+    pub(crate) store: Store<K>,
+    deletions: Arc<AtomicU64>,
+}
+
+impl<K> Filled<K>
+where
+    K: Lookup + 'static,
+    K::DynamicType: Eq + Hash,
+{
+    /// Another number after each deletion: by it, what was not there and is not there can be told from what came and
+    /// went meanwhile.
+    pub(crate) fn deletions(&self) -> u64 {
+        self.deletions.load(Ordering::SeqCst)
+    }
+}
+
 /// Where several watches write.
 pub(crate) struct Shared<K>
 where
@@ -24,6 +47,7 @@ where
 {
     writer: Arc<Mutex<Writer<K>>>,
     store: Store<K>,
+    deletions: Arc<AtomicU64>,
 }
 
 impl<K> Shared<K>
@@ -36,16 +60,22 @@ where
         writer.apply_watcher_event(&Event::Init);
         writer.apply_watcher_event(&Event::InitDone);
         let store = writer.as_reader();
-        Self { writer: Arc::new(Mutex::new(writer)), store }
+        Self { writer: Arc::new(Mutex::new(writer)), store, deletions: Arc::default() }
     }
 
-    pub(crate) fn store(&self) -> &Store<K> {
-        &self.store
+    pub(crate) fn filled(&self) -> Filled<K> {
+        Filled { store: self.store.clone(), deletions: Arc::clone(&self.deletions) }
     }
 
     /// What takes the events of the watch of one place.
     pub(crate) fn intake(&self, place: Place) -> Intake<K> {
-        Intake { writer: Arc::clone(&self.writer), store: self.store.clone(), place, listed: HashSet::new() }
+        Intake {
+            writer: Arc::clone(&self.writer),
+            store: self.store.clone(),
+            deletions: Arc::clone(&self.deletions),
+            place,
+            listed: HashSet::new(),
+        }
     }
 }
 
@@ -57,6 +87,7 @@ where
 {
     writer: Arc<Mutex<Writer<K>>>,
     store: Store<K>,
+    deletions: Arc<AtomicU64>,
     place: Place,
     /// What the list that is being told has named so far.
     listed: HashSet<Key>,
@@ -103,6 +134,9 @@ where
 
     fn write(&self, event: &Event<K>) {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner).apply_watcher_event(event);
+        if matches!(event, Event::Delete(_)) {
+            self.deletions.fetch_add(1, Ordering::SeqCst);
+        }
     }
 }
 
@@ -129,7 +163,7 @@ mod tests {
     }
 
     fn all(shared: &Shared<ConfigMap>) -> Vec<String> {
-        names(shared.store().state().iter().map(|object| (**object).clone()))
+        names(shared.store.state().iter().map(|object| (**object).clone()))
     }
 
     fn list(intake: &mut Intake<ConfigMap>, objects: &[ConfigMap]) -> Vec<String> {
@@ -144,7 +178,7 @@ mod tests {
     #[tokio::test]
     async fn a_list_that_begins_anew_takes_nothing_of_another_place() {
         let shared = Shared::<ConfigMap>::new(Writer::default());
-        shared.store().wait_until_ready().await.unwrap();
+        shared.store.wait_until_ready().await.unwrap();
         let mut a = shared.intake(Place::Namespace("a".to_owned()));
         let mut b = shared.intake(Place::Namespace("b".to_owned()));
         assert_eq!(list(&mut a, &[map("a", "a1"), map("a", "a2")]), ["a1", "a2"]);
@@ -155,7 +189,9 @@ mod tests {
         assert_eq!(list(&mut a, &[map("a", "a2"), map("a", "a3")]), ["a1", "a2", "a3"]);
         assert_eq!(all(&shared), ["a2", "a3", "b1"]);
 
+        let before = shared.filled().deletions();
         assert_eq!(names(a.take(Event::Delete(map("a", "a2")))), ["a2"]);
+        assert_ne!(shared.filled().deletions(), before);
         assert_eq!(names(b.take(Event::Apply(map("b", "b2")))), ["b2"]);
         assert_eq!(all(&shared), ["a3", "b1", "b2"]);
     }
