@@ -70,7 +70,6 @@ impl Applier {
 
     /// The object as it is: what is cached, or what was written since.
     pub fn live(&self, caches: &Caches, kind: Kind, namespace: &str, name: &str) -> Option<DynamicObject> {
-        let cached = caches.owned(kind, namespace, name);
         let mark = caches.mark(kind, namespace, name);
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (kind, namespace.to_owned(), name.to_owned());
@@ -80,9 +79,9 @@ impl Applier {
             }
             Some(_) => {
                 written.remove(&key);
-                cached.map(|object| (*object).clone())
+                caches.owned(kind, namespace, name)
             }
-            None => cached.map(|object| (*object).clone()),
+            None => caches.owned(kind, namespace, name),
         }
     }
 
@@ -353,8 +352,7 @@ impl Applier {
         namespace: &str,
         instance: &str,
     ) -> Vec<DynamicObject> {
-        let cached = caches.labelled(kind, namespace, instance);
-        let mut names: BTreeSet<_> = cached.iter().map(|object| object.name_any()).collect();
+        let mut names: BTreeSet<_> = caches.labelled(kind, namespace, instance).into_iter().collect();
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let is_its = |(key, entry): &(&Key, &Written)| {
             key.0 == kind

@@ -3,7 +3,7 @@
 //! Each watch is a task of its own that keeps a store up to date and names the resources that a change
 //! concerns. Reconciliations read the stores, so that an unchanged resource costs no request.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::pin::Pin;
@@ -29,8 +29,9 @@ use crate::intake::{Filled, Intake, Shared};
 use crate::kinds::Kind;
 use crate::lists::Lists;
 use crate::optional::{Keeper, Shelf};
+use crate::packed::Packed;
 use crate::references::{self, Holder};
-use crate::resources::labels::{INSTANCE, MANAGED_BY, MANAGER};
+use crate::resources::labels::{INSTANCE, MANAGED_BY, MANAGER, TEMPLATE_HASH};
 use crate::scope::{Place, Scope};
 
 /// A `MailLaser` that may be unreadable: one bad object must not stop the watch of the others.
@@ -41,7 +42,7 @@ const WAKE_UPS_MAX: usize = 1024;
 
 /// What is known of the cluster.
 pub struct Caches {
-    owned: HashMap<Kind, Filled<DynamicObject>>,
+    owned: HashMap<Kind, Filled<Packed>>,
     /// Of kinds that the cluster may not have, in each place.
     optional: HashMap<Kind, Vec<(Place, Shelf)>>,
     pods: Store<Pod>,
@@ -105,9 +106,13 @@ impl Caches {
             .map(|kind| {
                 let api = |place: &Place| dynamic_api(client, place, kind);
                 let writer = Writer::new(kind.api_resource());
-                let filled = starter.start(api, &managed, writer, trim_owned, |object, _| {
-                    owner(object.meta()).into_iter().collect()
-                });
+                let filled = starter.start(
+                    api,
+                    &managed,
+                    writer,
+                    |_| {},
+                    |object, _| owner(object.meta()).into_iter().collect(),
+                );
                 (kind, filled)
             })
             .collect();
@@ -161,23 +166,28 @@ impl Caches {
     }
 
     /// An object of a kind that the operator owns, if it has the operator's label.
-    pub fn owned(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<DynamicObject>> {
+    pub fn owned(&self, kind: Kind, namespace: &str, name: &str) -> Option<DynamicObject> {
+        self.packed(kind, namespace, name)?.unpack()
+    }
+
+    fn packed(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<Packed>> {
         let reference = ObjectRef::new_with(name, kind.api_resource()).within(namespace);
         self.store(kind, namespace)?.get(&reference)
     }
 
     /// What can be told from later, when something has become of an object that is owned.
     pub fn mark(&self, kind: Kind, namespace: &str, name: &str) -> Mark {
-        match self.owned(kind, namespace, name) {
+        match self.packed(kind, namespace, name) {
             Some(object) => Mark::At(object.resource_version()),
             None => Mark::Absent { deletions: self.owned.get(&kind).map_or(0, Filled::deletions) },
         }
     }
 
-    /// The objects of a kind that have the label of a resource.
-    pub fn labelled(&self, kind: Kind, namespace: &str, name: &str) -> Vec<Arc<DynamicObject>> {
-        let is_its = |object: &DynamicObject| is_labelled(object, INSTANCE, namespace, name);
-        self.store(kind, namespace).map(|store| store.state_filter(is_its)).unwrap_or_default()
+    /// The names of the objects of a kind that have the label of a resource.
+    pub fn labelled(&self, kind: Kind, namespace: &str, name: &str) -> Vec<String> {
+        let is_its = |object: &Packed| is_labelled(object, INSTANCE, namespace, name);
+        let found = self.store(kind, namespace).map(|store| store.state_filter(is_its)).unwrap_or_default();
+        found.iter().map(|object| object.name_any()).collect()
     }
 
     /// Whether the cluster has a kind, and its objects in a namespace are known.
@@ -185,7 +195,7 @@ impl Caches {
         self.store(kind, namespace).is_some()
     }
 
-    fn store(&self, kind: Kind, namespace: &str) -> Option<Store<DynamicObject>> {
+    fn store(&self, kind: Kind, namespace: &str) -> Option<Store<Packed>> {
         self.owned.get(&kind).map(|filled| filled.store.clone()).or_else(|| {
             let (_, shelf) =
                 self.optional.get(&kind)?.iter().find(|(place, _)| place.covers(Some(namespace)))?;
@@ -386,7 +396,7 @@ where
     }
 }
 
-fn dynamic_api(client: &Client, place: &Place, kind: Kind) -> Api<DynamicObject> {
+fn dynamic_api(client: &Client, place: &Place, kind: Kind) -> Api<Packed> {
     let resource = kind.api_resource();
     match place {
         Place::Cluster => Api::all_with(client.clone(), &resource),
@@ -450,20 +460,13 @@ fn trim_resource(resource: &mut Guarded) {
     meta.annotations = None;
 }
 
-/// Field sets of others are never looked at, and are most of an object.
-pub(crate) fn trim_owned(object: &mut DynamicObject) {
-    if let Some(fields) = &mut object.metadata.managed_fields {
-        fields.retain(|entry| entry.manager.as_deref() == Some(MANAGER));
-    }
-}
-
 /// What [`crate::workload`] looks at.
 fn trim_pod(pod: &mut Pod) {
     pod.metadata = ObjectMeta {
         name: pod.metadata.name.take(),
         namespace: pod.metadata.namespace.take(),
-        labels: pod.metadata.labels.take(),
-        annotations: pod.metadata.annotations.take(),
+        labels: only(pod.metadata.labels.take(), &[NAME_LABEL, DRAIN_LABEL]),
+        annotations: only(pod.metadata.annotations.take(), &[TEMPLATE_HASH]),
         resource_version: pod.metadata.resource_version.take(),
         creation_timestamp: pod.metadata.creation_timestamp.take(),
         deletion_timestamp: pod.metadata.deletion_timestamp.take(),
@@ -478,6 +481,13 @@ fn trim_pod(pod: &mut Pod) {
             ..PodStatus::default()
         });
     }
+}
+
+fn only(map: Option<BTreeMap<String, String>>, keys: &[&str]) -> Option<BTreeMap<String, String>> {
+    map.map(|mut map| {
+        map.retain(|key, _| keys.contains(&key.as_str()));
+        map
+    })
 }
 
 /// What is asked of these is whether they exist, and in which version.
@@ -497,7 +507,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::resources::labels::TEMPLATE_HASH;
     use crate::workload::observe_set;
 
     /// No kubelet has said anything of it.

@@ -29,6 +29,7 @@ mod managed_fields;
 mod metrics;
 mod optional;
 pub mod ownership;
+pub mod packed;
 pub mod problem;
 mod quantity;
 pub mod references;

@@ -8,19 +8,19 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::StreamExt;
-use kube::api::DynamicObject;
 use kube::core::Status;
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
 use tokio::sync::mpsc;
 
 use crate::backoff;
-use crate::caches::{Guarded, owner, resources_in, trim_owned};
+use crate::caches::{Guarded, owner, resources_in};
 use crate::error::chain;
 use crate::kinds::Kind;
 use crate::lists::Lists;
+use crate::packed::Packed;
 use crate::scope::Place;
 
 /// How long a definition that was installed may go unnoticed. A list of kinds costs an API server next to nothing.
@@ -28,15 +28,15 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// The objects of such a kind, while the cluster has it. Clones share it.
 #[derive(Clone, Default)]
-pub(crate) struct Shelf(Arc<RwLock<Option<Store<DynamicObject>>>>);
+pub(crate) struct Shelf(Arc<RwLock<Option<Store<Packed>>>>);
 
 impl Shelf {
     /// The objects, if the cluster has the kind and has told of them.
-    pub(crate) fn store(&self) -> Option<Store<DynamicObject>> {
+    pub(crate) fn store(&self) -> Option<Store<Packed>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn put(&self, store: Option<Store<DynamicObject>>) {
+    fn put(&self, store: Option<Store<Packed>>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = store;
     }
 }
@@ -46,7 +46,7 @@ pub(crate) struct Keeper {
     pub(crate) kind: Kind,
     pub(crate) place: Place,
     pub(crate) client: Client,
-    pub(crate) api: Api<DynamicObject>,
+    pub(crate) api: Api<Packed>,
     pub(crate) config: watcher::Config,
     pub(crate) shelf: Shelf,
     pub(crate) resources: Store<Guarded>,
@@ -129,13 +129,13 @@ impl Keeper {
     async fn watch(&self, is_first: &mut bool) {
         let writer = Writer::new(self.kind.api_resource());
         let store = writer.as_reader();
-        let events = watcher(self.api.clone(), self.config.clone()).modify(trim_owned).reflect(writer);
+        let events = watcher(self.api.clone(), self.config.clone()).reflect(writer);
         let mut events = std::pin::pin!(events);
         let mut failures = 0;
         while let Some(event) = events.next().await {
             let concerned = match event {
                 Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => {
-                    owner(&object.metadata).into_iter().collect()
+                    owner(object.meta()).into_iter().collect()
                 }
                 Ok(Event::InitDone) => {
                     failures = 0;
