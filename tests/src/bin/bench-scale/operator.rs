@@ -1,0 +1,73 @@
+//! The process of the operator that is measured.
+
+use std::fs::{self, File};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use mail_laser_e2e::{Metrics, wait_for};
+use tokio::process::Child;
+
+use crate::folder;
+use crate::subject::Subject;
+
+/// Where it serves its metrics.
+const ADDRESS: &str = "127.0.0.1:26080";
+/// How long it may take to answer, and to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A process, ended when this is dropped.
+pub(crate) struct Operator {
+    child: Child,
+    pid: u32,
+    reconciliations: &'static str,
+}
+
+impl Operator {
+    pub(crate) async fn start(subject: &Subject) -> anyhow::Result<Self> {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(folder()?.join(format!("{}.log", subject.name())))?;
+        let child =
+            subject.command(ADDRESS)?.stdout(log.try_clone()?).stderr(log).kill_on_drop(true).spawn()?;
+        let pid = child.id().context("it ended at once")?;
+        Ok(Self { child, pid, reconciliations: subject.reconciliations })
+    }
+
+    /// Asks it to end, as the kubelet would.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        let status = tokio::process::Command::new("kill").arg(self.pid.to_string()).status().await?;
+        ensure!(status.success(), "it could not be told to stop");
+        tokio::time::timeout(PATIENCE, self.child.wait()).await.context("it does not end")??;
+        Ok(())
+    }
+
+    /// Waits until it has reconciled that many times since it began.
+    pub(crate) async fn has_reconciled(&self, times: usize, limit: Duration) -> anyhow::Result<()> {
+        wait_for("reconciliations", limit, || async {
+            let text = reqwest::get(format!("http://{ADDRESS}/metrics")).await?.text().await?;
+            let count = Metrics::parse(&text).count(self.reconciliations, &[]);
+            ensure!(count >= times as f64, "there were {count} of {times}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Resident memory.
+    pub(crate) fn resident_mib(&self) -> anyhow::Result<f64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that was ever resident.
+    pub(crate) fn peak_mib(&self) -> anyhow::Result<f64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> anyhow::Result<f64> {
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.pid)).context("it does not run any more")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).context("no such line")?;
+        let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib / 1024.0)
+    }
+}

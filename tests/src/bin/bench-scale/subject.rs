@@ -1,0 +1,144 @@
+//! What is measured: MailLaser's operator, and one that is widely used.
+
+use anyhow::bail;
+use http::Request;
+use kube::Client;
+use kube::core::{ApiResource, GroupVersionKind};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::variable;
+
+/// Namespaces that the resources are spread over.
+const NAMESPACES: usize = 10;
+/// Where the simulated nodes let pods in.
+const NODES: &str = "scale";
+
+/// An operator, and what its resources are like.
+pub(crate) struct Subject {
+    name: &'static str,
+    collection: &'static str,
+    owned: &'static [Owned],
+    resource: fn(usize) -> Value,
+    change: fn() -> Value,
+    /// The sum of these counts reconciliations.
+    pub(crate) reconciliations: &'static str,
+}
+
+/// A kind that there is an object of for each resource.
+pub(crate) struct Owned {
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    prefix: &'static str,
+}
+
+impl Owned {
+    pub(crate) fn resource(&self) -> ApiResource {
+        ApiResource::from_gvk(&GroupVersionKind::gvk(self.group, self.version, self.kind))
+    }
+
+    /// The number of the resource that an object is of.
+    pub(crate) fn index(&self, name: &str) -> Option<usize> {
+        name.strip_prefix(self.prefix)?.strip_prefix('r')?.parse().ok()
+    }
+}
+
+const fn owned(group: &'static str, kind: &'static str, prefix: &'static str) -> Owned {
+    Owned { group, version: "v1", kind, prefix }
+}
+
+const MAIL_LASER: Subject = Subject {
+    name: "mail-laser",
+    collection: "/apis/mail-laser.dev/v1alpha1/namespaces/{}/maillasers",
+    // The last is what a change is seen by.
+    owned: &[owned("", "ServiceAccount", ""), owned("", "Service", ""), owned("apps", "Deployment", "")],
+    resource: mail_laser,
+    change: || json!({"spec": {"webhook": {"timeoutSeconds": 31}}}),
+    reconciliations: "mail_laser_operator_reconciliations_total",
+};
+
+const PROMETHEUS: Subject = Subject {
+    name: "prometheus",
+    collection: "/apis/monitoring.coreos.com/v1/namespaces/{}/alertmanagers",
+    owned: &[owned("", "Secret", "alertmanager-"), owned("apps", "StatefulSet", "alertmanager-")],
+    resource: alertmanager,
+    change: || json!({"spec": {"retention": "121h"}}),
+    reconciliations: "prometheus_operator_reconcile_operations_total",
+};
+
+fn mail_laser(index: usize) -> Value {
+    json!({
+        "apiVersion": "mail-laser.dev/v1alpha1",
+        "kind": "MailLaser",
+        "metadata": {"name": name(index)},
+        "spec": {
+            "targetEmails": [format!("{}@example.com", name(index))],
+            "webhook": {"url": "https://api.example.com/inbound"},
+            "podTemplate": {"nodeSelector": {"mail-laser.dev/bench": NODES}},
+        },
+    })
+}
+
+fn alertmanager(index: usize) -> Value {
+    json!({
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "Alertmanager",
+        "metadata": {"name": name(index)},
+        "spec": {"replicas": 1, "retention": "120h", "nodeSelector": {"mail-laser.dev/bench": NODES}},
+    })
+}
+
+fn name(index: usize) -> String {
+    format!("r{index}")
+}
+
+/// The namespace of a resource.
+pub(crate) fn namespace(index: usize) -> String {
+    format!("scale-{}", index % NAMESPACES)
+}
+
+impl Subject {
+    pub(crate) fn named(name: &str) -> anyhow::Result<Self> {
+        match name {
+            "mail-laser" => Ok(MAIL_LASER),
+            "prometheus" => Ok(PROMETHEUS),
+            other => bail!("nothing is called {other}: there are mail-laser and prometheus"),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(crate) fn owned(&self) -> &'static [Owned] {
+        self.owned
+    }
+
+    pub(crate) async fn create(&self, client: &Client, index: usize) -> anyhow::Result<()> {
+        let path = self.collection.replace("{}", &namespace(index));
+        let request = Request::post(path).header("content-type", "application/json");
+        client.request_text(request.body(serde_json::to_vec(&(self.resource)(index))?)?).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn change(&self, client: &Client, index: usize) -> anyhow::Result<()> {
+        let path = format!("{}/{}", self.collection.replace("{}", &namespace(index)), name(index));
+        let request = Request::patch(path).header("content-type", "application/merge-patch+json");
+        client.request_text(request.body(serde_json::to_vec(&(self.change)())?)?).await?;
+        Ok(())
+    }
+
+    /// How it is started; it serves its metrics at `address`.
+    pub(crate) fn command(&self, address: &str) -> anyhow::Result<Command> {
+        let kubeconfig = variable("SCALE_OPERATOR_KUBECONFIG")?;
+        let mut command = Command::new(variable("SCALE_OPERATOR")?);
+        if self.name == MAIL_LASER.name {
+            command.env("KUBECONFIG", kubeconfig);
+            command.args(["--bind-address", address, "--lease-namespace", "mail-laser-system"]);
+        } else {
+            command.args([format!("--kubeconfig={kubeconfig}"), format!("--web.listen-address={address}")]);
+        }
+        Ok(command)
+    }
+}
