@@ -25,6 +25,7 @@
 mod cluster;
 mod documentation;
 mod env;
+pub mod fields;
 mod installation;
 mod letter;
 mod manifests;

@@ -1,20 +1,24 @@
 //! End-to-end tests on a real Kubernetes, one file per behaviour. `make e2e` runs them.
 
 mod autoscaling;
+mod chaos;
 mod circuit;
 mod confirm;
 mod disruption;
 mod documentation;
 mod drift;
+mod fields;
 mod first_mail;
 mod hostile_smtp;
 mod leader;
 mod monitoring;
 mod name_conflict;
 mod network_policy;
+mod objects;
 mod pod_template;
 mod printed_columns;
 mod proxy;
+mod refusals;
 mod refused_configuration;
 mod restart;
 mod samples;
