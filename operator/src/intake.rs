@@ -39,7 +39,8 @@ where
     }
 }
 
-/// Where several watches write.
+/// Where several watches write. Clones share it.
+#[derive(Clone)]
 pub(crate) struct Shared<K>
 where
     K: Lookup + Clone + 'static,
@@ -69,12 +70,13 @@ where
 
     /// What takes the events of the watch of one place.
     pub(crate) fn intake(&self, place: Place) -> Intake<K> {
-        Intake {
-            writer: Arc::clone(&self.writer),
-            store: self.store.clone(),
-            deletions: Arc::clone(&self.deletions),
-            place,
-            listed: HashSet::new(),
+        Intake { shared: self.clone(), place, listed: HashSet::new() }
+    }
+
+    fn write(&self, event: &Event<K>) {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).apply_watcher_event(event);
+        if matches!(event, Event::Delete(_)) {
+            self.deletions.fetch_add(1, Ordering::SeqCst);
         }
     }
 }
@@ -85,9 +87,7 @@ where
     K: Lookup + Clone + 'static,
     K::DynamicType: Eq + Hash + Clone,
 {
-    writer: Arc<Mutex<Writer<K>>>,
-    store: Store<K>,
-    deletions: Arc<AtomicU64>,
+    shared: Shared<K>,
     place: Place,
     /// What the list that is being told has named so far.
     listed: HashSet<Key>,
@@ -115,7 +115,7 @@ where
             }
             event => event,
         };
-        self.write(&event);
+        self.shared.write(&event);
         match event {
             Event::Apply(object) | Event::Delete(object) => vec![object],
             _ => Vec::new(),
@@ -125,18 +125,12 @@ where
     fn delete_all_but(&self, listed: &HashSet<Key>) -> Vec<K> {
         let is_gone =
             |object: &K| self.place.covers(object.namespace().as_deref()) && !listed.contains(&key(object));
-        let gone: Vec<K> = self.store.state_filter(is_gone).iter().map(|object| (**object).clone()).collect();
+        let gone = self.shared.store.state_filter(is_gone);
+        let gone: Vec<K> = gone.iter().map(|object| (**object).clone()).collect();
         for object in &gone {
-            self.write(&Event::Delete(object.clone()));
+            self.shared.write(&Event::Delete(object.clone()));
         }
         gone
-    }
-
-    fn write(&self, event: &Event<K>) {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner).apply_watcher_event(event);
-        if matches!(event, Event::Delete(_)) {
-            self.deletions.fetch_add(1, Ordering::SeqCst);
-        }
     }
 }
 

@@ -100,21 +100,10 @@ impl RouteTable {
         }
     }
 
-    /// The pattern by which a recipient has its route, and the route's name.
-    #[must_use]
-    pub fn explain(&self, recipient: &Address) -> Option<(&str, &str)> {
-        self.table.lookup(recipient).map(|(pattern, route)| (pattern, route.destination.route()))
-    }
-
     /// The route of this name.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Arc<Route>> {
         self.by_name.get(name)
-    }
-
-    /// All routes.
-    pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
-        self.by_name.values()
     }
 
     /// Whether routes are still to come.
