@@ -98,7 +98,8 @@ pub struct Webhook {
     /// Whether plain HTTP is permitted: to a Service of the cluster.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_http: bool,
-    /// Whether addresses are permitted that are not public.
+    /// Whether addresses of inner networks are permitted, too. Those of the host itself, link-local ones and those of
+    /// metadata of clouds never are.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_private: bool,
 }

@@ -30,6 +30,11 @@ pub(super) enum EntryError {
     /// Its address is one of a network that it may not reach.
     #[error("its address is not a public one, and the gateway permits no others")]
     NotPublic,
+    /// Its address is one that no route may reach.
+    #[error(
+        "its address is the host's own, link-local, multicast or a cloud's metadata, which no route may reach"
+    )]
+    NotInner,
     /// Its token cannot be sent.
     #[error("its bearer token is no token of visible ASCII, or stands beside a user in the address")]
     Token,
@@ -47,9 +52,12 @@ pub(super) enum EntryError {
 /// The configuration of a route's destination.
 pub(super) fn config(webhook: &Webhook) -> Result<WebhookConfig, EntryError> {
     let url = WebhookUrl::parse(&webhook.url, webhook.allow_http)?;
-    let reach = if webhook.allow_private { Reach::Anywhere } else { Reach::Public };
+    let (reach, beyond) = match webhook.allow_private {
+        true => (Reach::Inner, EntryError::NotInner),
+        false => (Reach::Public, EntryError::NotPublic),
+    };
     if url.ip().is_some_and(|ip| !reach.permits(ip)) {
-        return Err(EntryError::NotPublic);
+        return Err(beyond);
     }
     let token = webhook.bearer_token.as_deref();
     if token.is_some_and(|token| {
@@ -131,20 +139,19 @@ mod tests {
 
     #[test]
     fn addresses_of_inner_networks_are_refused_unless_they_are_allowed() {
-        for url in [
-            "https://10.0.0.1/",
-            "https://169.254.169.254/latest",
-            "https://[::1]/",
-            "https://[::ffff:127.0.0.1]/",
-        ] {
+        let allowed = |url: &str| {
+            refusal(|it| {
+                it.url = url.to_owned();
+                it.allow_private = true;
+            })
+        };
+        for url in ["https://10.0.0.1/", "https://[fd01::1]/", "https://[::ffff:10.0.0.1]/"] {
             assert_eq!(refusal(|it| it.url = url.to_owned()), Some(EntryError::NotPublic), "{url}");
-            assert_eq!(
-                refusal(|it| {
-                    it.url = url.to_owned();
-                    it.allow_private = true;
-                }),
-                None
-            );
+            assert_eq!(allowed(url), None, "{url}");
+        }
+        for url in ["https://169.254.169.254/latest", "https://[::1]/", "https://[::ffff:127.0.0.1]/"] {
+            assert_eq!(refusal(|it| it.url = url.to_owned()), Some(EntryError::NotPublic), "{url}");
+            assert_eq!(allowed(url), Some(EntryError::NotInner), "{url}");
         }
         assert_eq!(refusal(|it| it.url = "https://8.8.8.8/".to_owned()), None);
         let plain = EntryError::Url(WebhookUrlError::PlainHttp);

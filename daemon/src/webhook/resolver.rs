@@ -15,7 +15,16 @@ use tower::Service;
 
 use crate::config::reach::Reach;
 
-const NOT_PUBLIC: &str = "its name leads to no public address, and the gateway permits no others";
+/// What is said of a name that leads to addresses which are out of reach alone.
+fn out_of(reach: Reach) -> &'static str {
+    match reach {
+        Reach::Anywhere => "its name leads to no address",
+        Reach::Inner => {
+            "its name leads to no address but the host's own, link-local ones, multicast and a cloud's metadata, which no route may reach"
+        }
+        Reach::Public => "its name leads to no public address, and the gateway permits no others",
+    }
+}
 
 /// Asks the name servers of `/etc/resolv.conf`, and `/etc/hosts` before them. Unlike the C library's
 /// resolver it takes no thread for a lookup.
@@ -54,7 +63,7 @@ impl Service<Name> for Resolver {
             let permitted = found.iter().filter(|ip| reach.permits(*ip));
             let addresses: Vec<SocketAddr> = permitted.map(|ip| SocketAddr::new(ip, 0)).collect();
             if addresses.is_empty() {
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, NOT_PUBLIC));
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, out_of(reach)));
             }
             Ok(addresses.into_iter())
         })

@@ -73,7 +73,7 @@ fn circuit(daemon: &Daemon, route: &str) -> Option<f64> {
 #[test]
 fn routes_come_and_go_while_a_session_goes_on() {
     let directory = tempfile::tempdir().unwrap();
-    let (billing, support) = (Webhook::start(), Webhook::start());
+    let (billing, support) = (Webhook::of_others(), Webhook::of_others());
     let daemon = start(directory.path(), &[]);
     // Who is known is not known yet: nobody is sent away for good.
     assert_eq!(recipient(&daemon, "billing@example.com"), 451);
@@ -103,7 +103,7 @@ fn routes_come_and_go_while_a_session_goes_on() {
 #[test]
 fn a_generation_that_is_not_whole_leaves_the_one_before_in_force() {
     let directory = tempfile::tempdir().unwrap();
-    let webhook = Webhook::start();
+    let webhook = Webhook::of_others();
     let old: Vec<Entry> =
         (0..9).map(|n| route(&format!("team/{n}"), &format!("old-{n}@example.com"), &webhook)).collect();
     put(directory.path(), &old);
@@ -130,7 +130,7 @@ fn a_generation_that_is_not_whole_leaves_the_one_before_in_force() {
 #[test]
 fn a_route_that_has_not_changed_keeps_its_circuit() {
     let directory = tempfile::tempdir().unwrap();
-    let (broken, fine) = (Webhook::behaving(|_| Behaviour::status(503)), Webhook::start());
+    let (broken, fine) = (Webhook::of_others_behaving(|_| Behaviour::status(503)), Webhook::of_others());
     put(directory.path(), &[route("a/broken", "a@example.com", &broken)]);
     let daemon = start(directory.path(), &[]);
     assert_eq!(daemon.client().mail("a@example.com", "\r\n").0, 250);
@@ -151,7 +151,7 @@ fn a_route_that_has_not_changed_keeps_its_circuit() {
 #[test]
 fn a_route_has_its_own_token_headers_and_signature() {
     let directory = tempfile::tempdir().unwrap();
-    let webhook = Webhook::start();
+    let webhook = Webhook::of_others();
     let mut signed = route("team-b/billing", "billing@example.com", &webhook);
     signed.webhook.bearer_token = Some("secret-token".to_owned());
     signed.webhook.headers = BTreeMap::from([("X-Team".to_owned(), "secret-team".to_owned())]);
@@ -172,39 +172,51 @@ fn a_route_has_its_own_token_headers_and_signature() {
     assert!(!daemon.log_text().contains("secret"), "{}", daemon.log_text());
 }
 
-/// Neither by its address nor by a name that leads there.
+/// Neither by its address nor by a name that leads there; this host's own not even where inner ones are allowed.
 #[test]
-fn a_route_reaches_no_inner_address_unless_it_may() {
+fn a_route_reaches_no_address_that_it_may_not() {
     let directory = tempfile::tempdir().unwrap();
-    let webhook = Webhook::start();
-    let forbid = |mut entry: Entry, url: String| {
-        (entry.webhook.allow_private, entry.webhook.url) = (false, url);
+    let (own, inner) = (Webhook::start(), Webhook::of_others());
+    let by_name = own.url().replace("127.0.0.1", "localhost");
+    let to = |name: &str, url: &str, allow_private: bool| {
+        let mut entry = route(&format!("a/{name}"), &format!("{name}@example.com"), &inner);
+        (entry.webhook.allow_private, entry.webhook.url) = (allow_private, url.to_owned());
         entry
     };
-    let by_name = webhook.url().replace("127.0.0.1", "localhost");
     let routes = [
-        forbid(route("a/address", "address@example.com", &webhook), webhook.url()),
-        forbid(route("a/name", "name@example.com", &webhook), by_name),
-        route("b/fine", "fine@example.com", &webhook),
+        to("address", &own.url(), false),
+        to("address-inner", &own.url(), true),
+        to("name", &by_name, false),
+        to("name-inner", &by_name, true),
+        to("fine", &inner.url(), true),
     ];
     put(directory.path(), &routes);
     let daemon = start(directory.path(), &[]);
-    assert_eq!(recipient(&daemon, "address@example.com"), 550);
-    let told = daemon.wait_for_log("a route cannot be used", 1);
-    assert!(told[0]["why"].as_str().unwrap().contains("not a public one"), "{told:?}");
-    assert_eq!(daemon.client().mail("name@example.com", "\r\n").0, 250);
-    let failed = daemon.wait_for_log("delivery attempt failed", 1);
-    assert!(failed[0]["reason"].as_str().unwrap().contains("no public address"), "{failed:?}");
+    let told = daemon.wait_for_log("a route cannot be used", 2);
+    let refused: BTreeMap<&str, &str> = told
+        .iter()
+        .map(|record| (record["route"].as_str().unwrap(), record["why"].as_str().unwrap()))
+        .collect();
+    assert!(refused["a/address"].contains("not a public one"), "{told:?}");
+    assert!(refused["a/address-inner"].contains("no route may reach"), "{told:?}");
+    for name in ["address", "address-inner"] {
+        assert_eq!(recipient(&daemon, &format!("{name}@example.com")), 550);
+    }
+    for (count, name, why) in [(1, "name", "no public address"), (2, "name-inner", "no route may reach")] {
+        assert_eq!(daemon.client().mail(&format!("{name}@example.com"), "\r\n").0, 250);
+        let failed = daemon.wait_for_log("delivery attempt failed", count);
+        assert!(failed[count - 1]["reason"].as_str().unwrap().contains(why), "{failed:?}");
+    }
     assert_eq!(daemon.client().mail("fine@example.com", "Subject: fine\r\n\r\n").0, 250);
-    let received = webhook.wait_for(1);
-    assert_eq!((received.len(), received[0].json["subject"].as_str()), (1, Some("fine")));
+    assert_eq!(inner.wait_for(1)[0].json["subject"], "fine");
+    assert!(own.received().is_empty());
 }
 
 /// What the environment says beats every route.
 #[test]
 fn the_environments_own_recipients_come_first() {
     let directory = tempfile::tempdir().unwrap();
-    let (own, other) = (Webhook::start(), Webhook::start());
+    let (own, other) = (Webhook::start(), Webhook::of_others());
     put(directory.path(), &[route("a/greedy", "support@example.com", &other)]);
     let path = directory.path().to_str().unwrap();
     let daemon = Daemon::start(&own, &[("MAIL_LASER_ROUTES", path)]);
@@ -217,7 +229,7 @@ fn the_environments_own_recipients_come_first() {
 #[test]
 fn a_webhook_that_hangs_leaves_a_share_to_others() {
     let directory = tempfile::tempdir().unwrap();
-    let (hanging, fine) = (Webhook::behaving(|_| Behaviour::hang()), Webhook::start());
+    let (hanging, fine) = (Webhook::of_others_behaving(|_| Behaviour::hang()), Webhook::of_others());
     let routes = [route("a/hanging", "a@example.com", &hanging), route("b/fine", "b@example.com", &fine)];
     put(directory.path(), &routes);
     for bound in [("MAIL_LASER_QUEUE_MAX_MESSAGES", "20"), ("MAIL_LASER_MEMORY_MAX_BYTES", "4000000")] {
@@ -238,7 +250,7 @@ fn a_webhook_that_hangs_leaves_a_share_to_others() {
 
 #[test]
 fn explain_tells_which_route_takes_an_address_and_which_others_would() {
-    let (directory, webhook) = (tempfile::tempdir().unwrap(), Webhook::start());
+    let (directory, webhook) = (tempfile::tempdir().unwrap(), Webhook::of_others());
     let routes = [
         route("team-b/billing", "billing+*@example.com", &webhook),
         route("team-s/support", "*@example.com", &webhook),
@@ -274,7 +286,7 @@ fn explain_tells_which_route_takes_an_address_and_which_others_would() {
 #[test]
 fn spooled_mail_of_a_route_that_is_gone_becomes_a_dead_letter() {
     let (directory, spool) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let webhook = Webhook::behaving(|_| Behaviour::status(503));
+    let webhook = Webhook::of_others_behaving(|_| Behaviour::status(503));
     put(directory.path(), &[route("a/gone", "gone@example.com", &webhook)]);
     let variables =
         [("MAIL_LASER_DELIVERY", "spool"), ("MAIL_LASER_SPOOL_DIR", spool.path().to_str().unwrap())];

@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -71,7 +71,21 @@ impl Webhook {
 
     /// One whose answer depends on the number of the request, from 0.
     pub(crate) fn behaving(behave: impl Fn(usize) -> Behaviour + Send + Sync + 'static) -> Self {
-        Self::serving("http", behave, |listener, router| async {
+        Self::at(Ipv4Addr::LOCALHOST.into(), behave)
+    }
+
+    /// One that answers `200`, at an address that routes of others may reach.
+    pub(crate) fn of_others() -> Self {
+        Self::of_others_behaving(|_| Behaviour::status(200))
+    }
+
+    /// The same with answers of its own.
+    pub(crate) fn of_others_behaving(behave: impl Fn(usize) -> Behaviour + Send + Sync + 'static) -> Self {
+        Self::at(own_address(), behave)
+    }
+
+    fn at(ip: IpAddr, behave: impl Fn(usize) -> Behaviour + Send + Sync + 'static) -> Self {
+        Self::serving("http", ip, behave, |listener, router| async {
             axum::serve(listener, router).await.expect("serve");
         })
     }
@@ -81,6 +95,7 @@ impl Webhook {
         let (listener, pem) = super::tls::acceptor();
         let webhook = Self::serving(
             "https",
+            Ipv4Addr::LOCALHOST.into(),
             |_| Behaviour::status(200),
             |tcp, router| async {
                 axum::serve(listener.on(tcp), router).await.expect("serve");
@@ -91,10 +106,11 @@ impl Webhook {
 
     fn serving<F: Future<Output = ()>>(
         scheme: &'static str,
+        ip: IpAddr,
         behave: impl Fn(usize) -> Behaviour + Send + Sync + 'static,
         serve: impl FnOnce(tokio::net::TcpListener, Router) -> F + Send + 'static,
     ) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
+        let listener = TcpListener::bind((ip, 0)).expect("bind");
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared { behave: Box::new(behave), received: Mutex::default() });
         let router = Router::new()
@@ -123,6 +139,17 @@ impl Webhook {
     pub(crate) fn wait_for(&self, count: usize) -> Vec<Received> {
         eventually(&format!("{count} requests"), || Some(self.received()).filter(|all| all.len() >= count))
     }
+}
+
+/// The address of this machine from which others are reached, and not the loopback one, which no route of others may
+/// reach. Nothing is sent to find it.
+fn own_address() -> IpAddr {
+    let probe = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket");
+    // An address for documentation: RFC 5737.
+    probe
+        .connect((Ipv4Addr::new(192, 0, 2, 1), 9))
+        .expect("an address besides the loopback one: give this machine a network");
+    probe.local_addr().expect("an address").ip()
 }
 
 async fn answer(
