@@ -1,8 +1,7 @@
 //! What `/metrics` shows. Labels come from bounded sets: no address, sender or peer is one.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -13,6 +12,10 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::webhook::outcome::LABELS;
+
+mod spool;
+
+pub use spool::SpoolMetrics;
 
 /// Upper bounds in seconds: from a webhook on the same host to the longest time limits in use.
 const SECONDS_BUCKETS: [f64; 14] =
@@ -59,6 +62,10 @@ impl MetricConstructor<Histogram> for Seconds {
         Histogram::new(SECONDS_BUCKETS)
     }
 }
+
+/// Whether a route still has series of its own. Held while one of them is looked up: none may come back after all
+/// were taken away.
+type Own = Arc<RwLock<bool>>;
 
 /// What became of a mail at one destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,24 +131,25 @@ pub struct Metrics {
     routes: Gauge,
     routes_stale: Gauge,
     /// Routes that have series of their own.
-    named: Mutex<BTreeSet<String>>,
+    named: Mutex<BTreeMap<String, Own>>,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
+        let spool = SpoolMetrics::default();
         let mut metrics = Self {
             registry: Registry::with_prefix("mail_laser"),
             sessions: Gauge::default(),
             connections: Family::default(),
             replies: Family::default(),
-            messages: Family::default(),
+            messages: spool.messages().clone(),
             attempts: Family::default(),
             attempt_seconds: Family::new_with_constructor(Seconds),
             delivery_seconds: Family::new_with_constructor(Seconds),
             circuit_state: Family::default(),
             queue_messages: Family::default(),
             queue_bytes: Gauge::default(),
-            spool: SpoolMetrics::default(),
+            spool,
             routes: Gauge::default(),
             routes_stale: Gauge::default(),
             named: Mutex::default(),
@@ -208,11 +216,13 @@ impl Metrics {
     #[must_use]
     pub fn route(&self, name: &str) -> RouteMetrics {
         let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        let has_own = named.contains(name) || named.len() < ROUTES_MAX && named.insert(name.to_owned());
+        if named.len() < ROUTES_MAX && !named.contains_key(name) {
+            named.insert(name.to_owned(), Arc::new(RwLock::new(true)));
+        }
+        let own = named.get(name).map(Arc::clone);
         drop(named);
-        let label = ByRoute { route: if has_own { name } else { OTHER_ROUTES }.to_owned() };
+        let label = ByRoute { route: if own.is_some() { name } else { OTHER_ROUTES }.to_owned() };
         let route = RouteMetrics {
-            label: label.clone(),
             messages: self.messages.clone(),
             attempts: self.attempts.clone(),
             attempt_seconds: self.attempt_seconds.get_or_create(&label).clone(),
@@ -220,17 +230,23 @@ impl Metrics {
             circuit_state: self.circuit_state.get_or_create(&label).clone(),
             queue_messages: self.queue_messages.get_or_create(&label).clone(),
             queue_bytes: self.queue_bytes.clone(),
+            label,
+            own,
         };
         // A series that exists from the start shows the first event as an increase.
         for outcome in [MessageOutcome::Forwarded, MessageOutcome::Failed, MessageOutcome::Dropped] {
-            route.counter(outcome);
+            route.count(outcome, 0);
         }
         route
     }
 
-    /// Takes the series of a destination away that is no more: others may have some then.
+    /// Takes the series of a destination away that is no more: others may have some then. What becomes of its last
+    /// mails is shown with those that share theirs.
     pub fn forget(&self, name: &str) {
-        if self.named.lock().unwrap_or_else(PoisonError::into_inner).remove(name) {
+        let own = self.named.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        if let Some(own) = own {
+            let mut own = own.write().unwrap_or_else(PoisonError::into_inner);
+            *own = false;
             let label = ByRoute { route: name.to_owned() };
             self.attempt_seconds.remove(&label);
             self.delivery_seconds.remove(&label);
@@ -280,67 +296,12 @@ impl Metrics {
     }
 }
 
-/// The series of the spool.
-#[derive(Debug, Clone, Default)]
-pub struct SpoolMetrics {
-    messages: Gauge,
-    bytes: Gauge,
-    oldest_seconds: Gauge,
-    dead_letters: Family<ByRoute, Gauge>,
-    dead_letters_dropped: Counter,
-}
-
-impl SpoolMetrics {
-    fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "spool_messages",
-            "Mails in the spool that wait, at each destination",
-            self.messages.clone(),
-        );
-        registry.register("spool_bytes", "Bytes of the spool's files", self.bytes.clone());
-        registry.register(
-            "spool_oldest_seconds",
-            "Age of the oldest mail that waits; 0 when none does",
-            self.oldest_seconds.clone(),
-        );
-        registry.register("dead_letters", "Mails that were given up and are kept", self.dead_letters.clone());
-        registry.register(
-            "dead_letters_dropped",
-            "Dead letters that were too old, or too many",
-            self.dead_letters_dropped.clone(),
-        );
-    }
-
-    /// Shows what waits.
-    pub fn waiting(&self, messages: u64, oldest_seconds: u64) {
-        self.messages.set(as_i64(messages));
-        self.oldest_seconds.set(as_i64(oldest_seconds));
-    }
-
-    /// Shows what the files take.
-    pub fn bytes(&self, bytes: u64) {
-        self.bytes.set(as_i64(bytes));
-    }
-
-    /// Shows so many dead letters of a route more.
-    pub fn dead_letters(&self, route: &str, more: i64) {
-        self.dead_letters.get_or_create(&ByRoute { route: route.to_owned() }).inc_by(more);
-    }
-
-    /// Counts a dead letter that is kept no longer.
-    pub fn dead_letter_dropped(&self) {
-        self.dead_letters_dropped.inc();
-    }
-}
-
-fn as_i64(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
 /// The series of one destination.
 #[derive(Debug, Clone)]
 pub struct RouteMetrics {
     label: ByRoute,
+    /// `None` where it shares the series of others.
+    own: Option<Own>,
     messages: Family<ByOutcome, Counter>,
     attempts: Family<ByRouteResult, Counter>,
     attempt_seconds: Histogram,
@@ -353,18 +314,28 @@ pub struct RouteMetrics {
 impl RouteMetrics {
     /// Counts a mail that has met its end at this destination.
     pub fn message(&self, outcome: MessageOutcome) {
-        self.counter(outcome).inc();
+        self.count(outcome, 1);
     }
 
-    fn counter(&self, outcome: MessageOutcome) -> Counter<u64, AtomicU64> {
-        let outcome = outcome.label();
-        self.messages.get_or_create(&ByOutcome { route: self.label.route.clone(), outcome }).clone()
+    fn count(&self, outcome: MessageOutcome, mails: u64) {
+        self.with_label(|route| {
+            self.messages.get_or_create(&ByOutcome { route, outcome: outcome.label() }).inc_by(mails);
+        });
     }
 
     /// Counts an attempt by the label of its result.
     pub fn attempt(&self, result: &'static str, seconds: f64) {
-        self.attempts.get_or_create(&ByRouteResult { route: self.label.route.clone(), result }).inc();
+        self.with_label(|route| {
+            self.attempts.get_or_create(&ByRouteResult { route, result }).inc();
+        });
         self.attempt_seconds.observe(seconds);
+    }
+
+    /// Gives `show` the label in force, which does not change before it is done.
+    fn with_label(&self, show: impl FnOnce(String)) {
+        let own = self.own.as_ref().map(|own| own.read().unwrap_or_else(PoisonError::into_inner));
+        let is_gone = own.as_ref().is_some_and(|own| !**own);
+        show(if is_gone { OTHER_ROUTES } else { &self.label.route }.to_owned());
     }
 
     /// Notes how long a mail took from being accepted to being delivered.
@@ -414,6 +385,32 @@ impl Drop for Queued {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn routes_that_come_and_go_leave_no_series_behind() {
+        let metrics = Metrics::default();
+        let use_and_forget = |name: String| {
+            let route = metrics.route(&name);
+            route.attempt("2xx", 0.01);
+            route.message(MessageOutcome::Forwarded);
+            metrics.forget(&name);
+            // What was under way ends.
+            route.attempt("5xx", 0.01);
+            route.message(MessageOutcome::Deferred);
+        };
+        use_and_forget("team/first".to_owned());
+        let series = || metrics.encode().unwrap().lines().count();
+        let before = series();
+        (0..3_000).for_each(|n| use_and_forget(format!("team/{n}")));
+        assert_eq!(series(), before);
+        let text = metrics.encode().unwrap();
+        assert!(!text.contains("team/"), "{text}");
+        assert!(text.contains("mail_laser_messages_total{route=\"_other\",outcome=\"deferred\"} 3001"));
+        // There is room for as many again, and one that comes back begins anew.
+        metrics.route("team/first").message(MessageOutcome::Forwarded);
+        let text = metrics.encode().unwrap();
+        assert!(text.contains("mail_laser_messages_total{route=\"team/first\",outcome=\"forwarded\"} 1"));
+    }
 
     #[test]
     fn the_names_are_those_of_the_contract() {

@@ -127,6 +127,7 @@ impl Follower {
             }
         }
         self.metrics.routes(self.known.len(), self.told.is_some());
+        self.clients.sweep();
     }
 
     fn put_in_force(&mut self, generation: Generation) {

@@ -30,6 +30,10 @@ enum Action {
     Compact {
         all: bool,
     },
+    /// All mails of a lane are due.
+    Hasten(LaneId),
+    /// Lanes without a mail go, and others take their place.
+    RemoveEmpty,
     /// A person wants a mail now, or not at all.
     Pick(prop::sample::Index, bool),
     Restart,
@@ -49,7 +53,9 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         8 => lane.clone().prop_map(Action::Arrive),
         1 => (lane.clone(), prop::bool::weighted(0.7)).prop_map(|(lane, open)| Action::Gate(lane, open)),
-        6 => lane.prop_map(Action::Dispatch),
+        6 => lane.clone().prop_map(Action::Dispatch),
+        1 => lane.prop_map(Action::Hasten),
+        1 => Just(Action::RemoveEmpty),
         6 => (any::<prop::sample::Index>(), end).prop_map(|(which, end)| Action::End(which, end)),
         4 => Just(Action::ScanBegins),
         4 => prop::bool::weighted(0.1).prop_map(|fails| Action::ScanEnds { fails }),
@@ -135,6 +141,12 @@ impl World {
             Action::ScanBegins => self.scan_begins(),
             Action::ScanEnds { fails } => self.scan_ends(*fails),
             Action::Compact { all } => self.compact(*all),
+            Action::Hasten(lane) => self.hasten(*lane),
+            Action::RemoveEmpty => {
+                let removed = self.backlog.remove_empty((0..LANES).collect());
+                let added: BTreeSet<LaneId> = removed.iter().map(|_| self.backlog.add_lane(3)).collect();
+                assert_eq!(added, removed);
+            }
             Action::Pick(which, now) => self.pick(which, *now),
             Action::Restart => {
                 self.under_way.clear();
@@ -254,6 +266,14 @@ impl World {
         if !gone {
             self.backlog.put_in(segment);
         }
+    }
+
+    fn hasten(&mut self, lane: LaneId) {
+        self.backlog.hasten(lane);
+        let on_disk = self.disk.values_mut().flat_map(BTreeMap::values_mut);
+        on_disk.filter(|mail| mail.lane == lane).for_each(|mail| mail.due_ms = 0);
+        let read = self.scanned.iter_mut().flat_map(|(_, waiting)| waiting);
+        read.filter(|waiting| waiting.lane == lane).for_each(|waiting| waiting.due_ms = 0);
     }
 
     fn pick(&mut self, which: &prop::sample::Index, now: bool) {

@@ -1,7 +1,7 @@
 //! All mails that wait, most of them on disk alone: what is in memory, what is read next, which
 //! segments have had their time. Pure.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::lane::{Gate, Lane, LaneId, Pair, Waiting};
 use super::segment::SegmentId;
@@ -37,13 +37,29 @@ const UNREADABLE_WAIT_MS: u64 = 60_000;
 pub struct Backlog<T> {
     segments: BTreeMap<SegmentId, Shelf>,
     lanes: Vec<Lane<T>>,
+    /// Lanes that were removed: the next ones take their place.
+    free: Vec<LaneId>,
     /// Mails in memory, those under way aside.
     loaded: usize,
     bounds: Bounds,
-    /// What is under way or set aside, and when its lifetime began.
-    away: HashMap<Pair, u64>,
+    /// What is under way or set aside.
+    away: HashMap<Pair, Away>,
     scan: Option<Scan>,
     lifetime_ms: u64,
+}
+
+/// A pair that is under way or set aside.
+#[derive(Debug, Clone, Copy)]
+struct Away {
+    lane: LaneId,
+    /// When its lifetime began, in milliseconds since 1970.
+    since_ms: u64,
+}
+
+impl Away {
+    fn of<T>(waiting: &Waiting<T>) -> Self {
+        Self { lane: waiting.lane, since_ms: waiting.since_ms }
+    }
 }
 
 /// A segment.
@@ -102,6 +118,7 @@ impl<T> Backlog<T> {
         Self {
             segments: segments.into_iter().map(|segment| (segment, Shelf::default())).collect(),
             lanes: Vec::new(),
+            free: Vec::new(),
             loaded: 0,
             bounds,
             away: HashMap::new(),
@@ -112,8 +129,41 @@ impl<T> Backlog<T> {
 
     /// A further lane, with up to `concurrency` deliveries at once.
     pub fn add_lane(&mut self, concurrency: u32) -> LaneId {
-        self.lanes.push(Lane::new(concurrency, self.bounds.lane));
+        let added = Lane::new(concurrency, self.bounds.lane);
+        if let Some(free) = self.free.pop()
+            && let Some(lane) = self.lanes.get_mut(free as usize)
+        {
+            *lane = added;
+            return free;
+        }
+        self.lanes.push(added);
         LaneId::try_from(self.lanes.len() - 1).unwrap_or(LaneId::MAX)
+    }
+
+    /// Removes those of `lanes` that have no mail, wherever it might be, and returns them. Another lane may have the
+    /// name of one from then on.
+    pub fn remove_empty(&mut self, mut lanes: BTreeSet<LaneId>) -> BTreeSet<LaneId> {
+        let before = self.scan.iter().flat_map(|scan| scan.before.keys());
+        let resting = self.segments.values().flat_map(|shelf| shelf.resting.keys());
+        for lane in self.away.values().map(|away| &away.lane).chain(before).chain(resting) {
+            lanes.remove(lane);
+        }
+        lanes.retain(|lane| self.lane(*lane).is_some_and(|lane| lane.loaded() == 0));
+        self.free.extend(&lanes);
+        lanes
+    }
+
+    /// All mails of a lane are due from now on.
+    pub fn hasten(&mut self, lane: LaneId) {
+        if let Some(lane) = self.lanes.get_mut(lane as usize) {
+            lane.hasten();
+        }
+        let before = self.scan.iter_mut().map(|scan| &mut scan.before);
+        for resting in self.segments.values_mut().map(|shelf| &mut shelf.resting).chain(before) {
+            if let Some(resting) = resting.get_mut(&lane) {
+                resting.due_ms = 0;
+            }
+        }
     }
 
     /// Allows so many deliveries at once in a lane from now on.
@@ -147,7 +197,7 @@ impl<T> Backlog<T> {
         let loaded = self.lanes.iter().filter_map(Lane::oldest_ms);
         let resting =
             self.segments.values().flat_map(|shelf| shelf.resting.values().map(|resting| resting.since_ms));
-        loaded.chain(resting).chain(self.away.values().copied()).min()
+        loaded.chain(resting).chain(self.away.values().map(|away| away.since_ms)).min()
     }
 
     /// Takes in a mail that was just spooled.
@@ -178,7 +228,7 @@ impl<T> Backlog<T> {
     /// The mail of a lane that has to be delivered now.
     pub fn next(&mut self, lane: LaneId, now_ms: u64, gate: Gate) -> Option<Waiting<T>> {
         let next = self.on(lane, |lane| lane.next(now_ms, gate))??;
-        self.away.insert(next.pair, next.since_ms);
+        self.away.insert(next.pair, Away::of(&next));
         Some(next)
     }
 
@@ -198,7 +248,7 @@ impl<T> Backlog<T> {
 
     /// A mail is neither delivered nor at its end for now.
     pub fn set_aside(&mut self, waiting: &Waiting<T>) {
-        self.away.insert(waiting.pair, waiting.since_ms);
+        self.away.insert(waiting.pair, Away::of(waiting));
     }
 
     /// A mail waits on, until it is due.

@@ -129,6 +129,12 @@ impl<T> Lane<T> {
         if self.due.len() > self.bound { self.due.pop_last().map(|(_, last)| last) } else { None }
     }
 
+    /// All mails in memory are due from now on.
+    pub fn hasten(&mut self) {
+        let due = std::mem::take(&mut self.due).into_values();
+        self.due = due.map(|waiting| ((0, waiting.pair), Waiting { due_ms: 0, ..waiting })).collect();
+    }
+
     /// The mail to be delivered now, which is under way from then on.
     pub fn next(&mut self, now_ms: u64, gate: Gate) -> Option<Waiting<T>> {
         let admitted = match gate {
@@ -171,9 +177,13 @@ impl<T> Lane<T> {
         self.waiting().map(|waiting| waiting.pair).filter(move |pair| pair.mail.segment == segment)
     }
 
-    /// Takes out the pair that is due then.
+    /// Takes out a pair that is thought to be due then.
     pub fn pick(&mut self, due_ms: u64, pair: Pair) -> Option<Waiting<T>> {
         if let Some(waiting) = self.due.remove(&(due_ms, pair)) {
+            return Some(waiting);
+        }
+        // It may have been hastened.
+        if let Some(waiting) = self.due.remove(&(0, pair)) {
             return Some(waiting);
         }
         // Fresh ones come in the order in which they were written.
@@ -261,6 +271,16 @@ mod tests {
         assert_eq!(std::iter::from_fn(|| next(&mut lane, 0, Gate::Open)).count(), 2);
         lane.back(waiting(2, 0).pair, Some(false));
         assert_eq!(next(&mut lane, 0, Gate::Open), None, "one is under way, and one is allowed");
+    }
+
+    #[test]
+    fn what_is_hastened_is_due_whenever_it_was() {
+        let mut lane = lane();
+        (11..=13).for_each(|n| assert!(lane.push_due(waiting(n, 1_000 + n)).is_none()));
+        assert_eq!(next(&mut lane, 100, Gate::Open), None);
+        lane.hasten();
+        assert_eq!(lane.pick(1_012, waiting(12, 0).pair).unwrap().pair.mail.offset, 12);
+        assert_eq!(std::iter::from_fn(|| next(&mut lane, 100, Gate::Open)).collect::<Vec<_>>(), [11, 13]);
     }
 
     #[test]

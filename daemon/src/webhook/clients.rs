@@ -1,7 +1,7 @@
 //! Clients of HTTP, shared by destinations that trust and reach the same.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -29,9 +29,10 @@ struct Kind {
     reach: Reach,
 }
 
-/// The clients in use: thousands of routes would otherwise each have roots of trust and a resolver.
+/// The clients in use: thousands of routes would otherwise each have roots of trust and a resolver. One goes with the
+/// last destination that has it.
 #[derive(Debug, Default)]
-pub struct Clients(Mutex<HashMap<Kind, Arc<Http>>>);
+pub struct Clients(Mutex<HashMap<Kind, Weak<Http>>>);
 
 impl Clients {
     /// The client for a destination.
@@ -41,18 +42,22 @@ impl Clients {
     pub(super) fn get(&self, config: &WebhookConfig) -> Result<Arc<Http>, TlsError> {
         let kind = Kind { https: config.url.is_https(), roots: config.ca_roots.clone(), reach: config.reach };
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(&kind) {
-            return Ok(Arc::clone(client));
+        if let Some(client) = clients.get(&kind).and_then(Weak::upgrade) {
+            return Ok(client);
         }
-        // Nobody else has those that no destination has any more.
-        clients.retain(|_, client| Arc::strong_count(client) > 1);
         let mut builder = legacy::Client::builder(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_CONNECTION_TIME);
         let client = Arc::new(builder.build(connector(kind.https, &kind.roots, kind.reach)?));
-        clients.insert(kind, Arc::clone(&client));
+        clients.insert(kind, Arc::downgrade(&client));
         Ok(client)
+    }
+
+    /// Forgets of which kind those were that have gone.
+    pub fn sweep(&self) {
+        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.retain(|_, client| client.strong_count() > 0);
     }
 }

@@ -302,7 +302,48 @@ fn spooled_mail_of_a_route_that_is_gone_becomes_a_dead_letter() {
     let dead = "mail_laser_dead_letters{route=\"a/gone\"}";
     assert_eq!(daemon.metric(dead).unwrap_or(0.0), 0.0);
     put(empty.path(), &[route("b/other", "other@example.com", &webhook)]);
-    // The one that was tried is not due for a minute.
-    eventually("they are dead letters", || (daemon.metric(dead) == Some(2.0)).then_some(()));
-    eventually("one waits", || (daemon.metric("mail_laser_spool_messages") == Some(1.0)).then_some(()));
+    // The one that was tried, too, which was not due for a minute.
+    eventually("they are dead letters", || (daemon.metric(dead) == Some(3.0)).then_some(()));
+    eventually("none waits", || (daemon.metric("mail_laser_spool_messages") == Some(0.0)).then_some(()));
+}
+
+/// Whatever came and went: neither series nor memory stay behind.
+#[test]
+fn routes_that_come_and_go_leave_nothing_behind() {
+    const ROUTES: usize = 300;
+    const ROUNDS: usize = 6;
+    let (directory, spool) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let webhook = Webhook::of_others_behaving(|_| Behaviour::status(503));
+    let spool = spool.path().to_str().unwrap();
+    let spooled = [("MAIL_LASER_DELIVERY", "spool"), ("MAIL_LASER_SPOOL_DIR", spool)];
+    let log = ("RUST_LOG", "mail_laser=info,mail_laser::webhook=warn,mail_laser::spool=debug");
+    put(directory.path(), &[]);
+    let daemon = start(directory.path(), &[&spooled[..], &[log]].concat());
+    let gone = "mail_laser_messages_total{route=\"_other\",outcome=\"dead_lettered\"}";
+    for round in 1..=ROUNDS {
+        let name = |n: usize| format!("round-{round}/{n}");
+        let recipient = |n: usize| format!("{n}@round-{round}.example.com");
+        let routes: Vec<Entry> = (0..ROUTES).map(|n| route(&name(n), &recipient(n), &webhook)).collect();
+        put(directory.path(), &routes);
+        becomes(&daemon, &recipient(0), 250);
+        let mut client = daemon.client();
+        (0..ROUTES).for_each(|n| assert_eq!(client.mail(&recipient(n), "\r\n").0, 250));
+        put(directory.path(), &[]);
+        eventually("all are dead letters", || {
+            (daemon.metric(gone) == Some((round * ROUTES) as f64)).then_some(())
+        });
+    }
+    let discard = ["spool", "discard", "--dead", "--all"];
+    let output = command(Path::new("."), &spooled).args(discard).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    eventually("no series is left", || {
+        let text = Daemon::http(daemon.metrics, "GET", "/metrics");
+        (!text.contains("round-")).then_some(())
+    });
+    eventually("the dispatcher knows none of them", || {
+        let told = daemon.logged("nothing waits any more for routes that are gone");
+        let removed: usize = told.iter().map(|it| it["removed"].as_u64().unwrap() as usize).sum();
+        let left = told.last().map(|it| it["left"].as_u64().unwrap());
+        ((removed, left) == (ROUNDS * ROUTES, Some(0))).then_some(())
+    });
 }

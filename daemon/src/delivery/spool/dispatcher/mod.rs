@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::delivery::Incoming;
 use crate::delivery::totals::Totals;
@@ -81,7 +81,8 @@ pub(super) struct Ears {
 /// The task that has mail delivered.
 pub(super) struct Dispatcher {
     backlog: Backlog<Held>,
-    lanes: Vec<Destined>,
+    /// `None` where a lane was removed.
+    lanes: Vec<Option<Destined>>,
     by_name: HashMap<String, LaneId>,
     routes: watch::Receiver<Arc<RouteTable>>,
     jobs: Jobs<Incoming>,
@@ -215,7 +216,11 @@ impl Dispatcher {
         let route = self.routes.borrow().named(name).cloned();
         let concurrency = route.as_ref().map_or(1, |route| route.destination.concurrency());
         let lane = self.backlog.add_lane(concurrency);
-        self.lanes.push(Destined { name: name.to_owned(), route });
+        let destined = Some(Destined { name: name.to_owned(), route });
+        match self.lanes.get_mut(lane as usize) {
+            Some(place) => *place = destined,
+            None => self.lanes.push(destined),
+        }
         self.by_name.insert(name.to_owned(), lane);
         lane
     }
@@ -225,19 +230,64 @@ impl Dispatcher {
     fn find_routes(&mut self) {
         let table = Arc::clone(&self.routes.borrow_and_update());
         for (number, lane) in (0..).zip(&mut self.lanes) {
+            let Some(lane) = lane else { continue };
             lane.route = table.named(&lane.name).cloned();
             let concurrency = lane.route.as_ref().map_or(1, |route| route.destination.concurrency());
             self.backlog.set_concurrency(number, concurrency);
+            if lane.route.is_none() && !table.is_awaited() {
+                self.backlog.hasten(number);
+            }
             self.touched.insert(number);
         }
     }
 
+    /// Removes the lanes of routes that are no more, once nothing waits in them: routes come and go for as long as
+    /// the process runs.
+    fn remove_lanes(&mut self) {
+        let gone =
+            (0..).zip(&self.lanes).filter(|(_, lane)| lane.as_ref().is_some_and(|it| it.route.is_none()));
+        let gone: BTreeSet<LaneId> = gone.map(|(number, _)| number).collect();
+        if gone.is_empty() {
+            return;
+        }
+        let removed = self.backlog.remove_empty(gone);
+        if removed.is_empty() {
+            return;
+        }
+        for number in &removed {
+            if let Some(lane) = self.lanes.get_mut(*number as usize).and_then(Option::take) {
+                self.by_name.remove(&lane.name);
+            }
+            self.touched.remove(number);
+        }
+        let (removed, left) = (removed.len(), self.by_name.len());
+        debug!(target: SPOOL_LOG, removed, left, "nothing waits any more for routes that are gone");
+    }
+
+    fn destined(&self, lane: LaneId) -> Option<&Destined> {
+        self.lanes.get(lane as usize).and_then(Option::as_ref)
+    }
+
     fn route(&self, lane: LaneId) -> Option<&Arc<Route>> {
-        self.lanes.get(lane as usize).and_then(|lane| lane.route.as_ref())
+        self.destined(lane).and_then(|lane| lane.route.as_ref())
     }
 
     fn name(&self, lane: LaneId) -> &str {
-        self.lanes.get(lane as usize).map_or("", |lane| lane.name.as_str())
+        self.destined(lane).map_or("", |lane| lane.name.as_str())
+    }
+
+    /// When a mail of a lane is due of which the disk says `due_ms`: at once where it has nowhere to go.
+    fn due_ms(&self, lane: LaneId, due_ms: u64) -> u64 {
+        let is_gone = self.route(lane).is_none() && !self.routes.borrow().is_awaited();
+        if is_gone { 0 } else { due_ms }
+    }
+
+    /// Counts what a mail has come to, wherever it was to go.
+    fn count(&self, lane: LaneId, outcome: MessageOutcome) {
+        match self.route(lane) {
+            Some(route) => route.destination.metrics().message(outcome),
+            None => self.metrics.message_of_none(outcome),
+        }
     }
 
     fn gate(&self, lane: LaneId) -> Gate {
@@ -379,11 +429,10 @@ impl Dispatcher {
         self.backlog.back(lane, pair, succeeded);
         match end {
             End::Of(Delivery::Delivered) => {
+                self.count(lane, MessageOutcome::Forwarded);
                 if let Some(route) = self.route(lane) {
-                    let metrics = route.destination.metrics();
-                    metrics.message(MessageOutcome::Forwarded);
                     let took = Duration::from_millis(now_ms.saturating_sub(waiting.since_ms));
-                    metrics.delivered_after(took.as_secs_f64());
+                    route.destination.metrics().delivered_after(took.as_secs_f64());
                 }
                 self.totals.forwarded.fetch_add(1, Ordering::Relaxed);
                 self.meets_its_end(&waiting, Outcome::Delivered);
@@ -430,7 +479,8 @@ impl Dispatcher {
         let (lane, now_ms) = (waiting.lane, self.clock.now_ms());
         let failures = waiting.failures.saturating_add(1);
         let wait = wait_after(failures, retry_after, random());
-        let waiting = Waiting { failures, due_ms: now_ms + in_millis(wait), ..waiting };
+        let due_ms = self.due_ms(lane, now_ms + in_millis(wait));
+        let waiting = Waiting { failures, due_ms, ..waiting };
         let progress = Progress { failures, due_ms: waiting.due_ms, at_ms: now_ms, reason };
         if self.backlog.is_expired(&waiting, waiting.due_ms) {
             let why = format!("it could not be delivered in time; at last: {}", progress.reason);
@@ -439,9 +489,7 @@ impl Dispatcher {
         }
         let (route, id) = (self.name(lane), id.as_ref().map_or("", MailId::as_str));
         warn!(target: LOG_TARGET, id, route, failures, wait_seconds = wait.as_secs(), "mail deferred: it is tried again later");
-        if let Some(route) = self.route(lane) {
-            route.destination.metrics().message(MessageOutcome::Deferred);
-        }
+        self.count(lane, MessageOutcome::Deferred);
         self.ask(Job::Note(waiting.pair, Outcome::Deferred(progress)));
         self.backlog.wait(waiting);
     }
@@ -472,9 +520,7 @@ impl Dispatcher {
             self.backlog.wait(Waiting { due_ms, ..waiting });
             return;
         }
-        if let Some(route) = self.route(waiting.lane) {
-            route.destination.metrics().message(MessageOutcome::DeadLettered);
-        }
+        self.count(waiting.lane, MessageOutcome::DeadLettered);
         self.totals.failed.fetch_add(1, Ordering::Relaxed);
         self.end(&waiting);
     }
@@ -485,7 +531,8 @@ impl Dispatcher {
         for waiting in self.backlog.take_expired(now_ms) {
             self.bury(waiting, "it could not be delivered in time".to_owned(), None);
         }
-        self.touched.extend(0..LaneId::try_from(self.lanes.len()).unwrap_or(LaneId::MAX));
+        self.remove_lanes();
+        self.touched.extend(self.by_name.values());
         let quiet = std::mem::replace(&mut self.quiet, true);
         if let Some((segment, end)) = self.newest.filter(|_| quiet)
             && self.backlog.is_finished(segment)
@@ -517,7 +564,8 @@ impl Dispatcher {
             self.advance(at, bytes);
             for (waiting, name) in pairs(at, bytes, since_ms, destinations) {
                 let lane = self.lane(&name);
-                self.backlog.push_copy(&Waiting { lane, ..waiting });
+                let due_ms = self.due_ms(lane, waiting.due_ms);
+                self.backlog.push_copy(&Waiting { lane, due_ms, ..waiting });
             }
         }
         if !gone {
@@ -582,14 +630,15 @@ impl Dispatcher {
         let lanes: Vec<LaneId> = look.names.iter().map(|name| self.lane(name)).collect();
         let of_lane = |waiting: Waiting<Held>| {
             let lane = lanes.get(waiting.lane as usize).copied().unwrap_or(LaneId::MAX);
-            Waiting { lane, ..waiting }
+            Waiting { lane, due_ms: self.due_ms(lane, waiting.due_ms), ..waiting }
         };
         let waiting = look.waiting.into_iter().map(of_lane).collect();
+        let chosen: Vec<Waiting<Held>> = look.chosen.into_iter().map(of_lane).collect();
         let unchanged = self.backlog.scanned(Scanned { waiting, bytes: look.bytes }, now_ms);
         self.touched.extend(lanes.iter().copied());
         if self.scans_for_command {
             let unchanged: HashSet<Pair> = unchanged.into_iter().collect();
-            for chosen in look.chosen.into_iter().map(of_lane) {
+            for chosen in chosen {
                 if unchanged.contains(&chosen.pair) {
                     self.grant(chosen);
                 }
