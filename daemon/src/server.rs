@@ -235,6 +235,7 @@ pub async fn drain_spool(config: &Config, shutdown: CancellationToken) -> Result
         metrics,
         attachment_bytes_max: config.attachment_bytes_max,
         message_bytes_max: config.smtp.message_bytes_max,
+        is_shared: config.routes.is_some(),
     };
     let spool = Spool::open(spool, around).map_err(Error::Spool)?;
     let stopped = tokio::select! {
@@ -294,6 +295,7 @@ impl Daemon {
                     metrics: Arc::clone(metrics),
                     attachment_bytes_max,
                     message_bytes_max: self.config.smtp.message_bytes_max,
+                    is_shared: self.config.routes.is_some(),
                 };
                 Delivery::Spool(Spool::open(config, around).map_err(Error::Spool)?)
             }

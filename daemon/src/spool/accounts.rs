@@ -161,6 +161,11 @@ impl World {
         let on_disk: usize = self.disk.values().map(BTreeMap::len).sum();
         if self.backlog.is_known() {
             assert_eq!(self.backlog.pairs(), on_disk as u64, "after {action:?}");
+            // Each mail is of one octet.
+            for lane in 0..LANES {
+                let mails = self.disk.values().flat_map(BTreeMap::values).filter(|mail| mail.lane == lane);
+                assert_eq!(self.backlog.held_bytes(lane), mails.count() as u64, "after {action:?}");
+            }
         }
     }
 

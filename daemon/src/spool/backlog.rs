@@ -42,6 +42,8 @@ pub struct Backlog<T> {
     /// Mails in memory, those under way aside.
     loaded: usize,
     bounds: Bounds,
+    /// Octets on disk of each lane's mails.
+    held: BTreeMap<LaneId, u64>,
     /// What is under way or set aside.
     away: HashMap<Pair, Away>,
     scan: Option<Scan>,
@@ -75,6 +77,8 @@ struct Shelf {
     pairs: u64,
     /// Octets of those.
     live_bytes: u64,
+    /// The same for each lane.
+    by_lane: BTreeMap<LaneId, u64>,
     /// Octets of all its mails.
     bytes: u64,
     /// Those that are not in memory.
@@ -121,6 +125,7 @@ impl<T> Backlog<T> {
             free: Vec::new(),
             loaded: 0,
             bounds,
+            held: BTreeMap::new(),
             away: HashMap::new(),
             scan: None,
             lifetime_ms,
@@ -150,6 +155,7 @@ impl<T> Backlog<T> {
         }
         lanes.retain(|lane| self.lane(*lane).is_some_and(|lane| lane.loaded() == 0));
         self.free.extend(&lanes);
+        self.held.retain(|lane, _| !lanes.contains(lane));
         lanes
     }
 
@@ -177,6 +183,12 @@ impl<T> Backlog<T> {
     #[must_use]
     pub fn lane(&self, lane: LaneId) -> Option<&Lane<T>> {
         self.lanes.get(lane as usize)
+    }
+
+    /// Octets on disk of a lane's mails that wait or are under way, as far as it is known.
+    #[must_use]
+    pub fn held_bytes(&self, lane: LaneId) -> u64 {
+        self.held.get(&lane).copied().unwrap_or(0)
     }
 
     /// Whether it is known of all segments what waits there.
@@ -221,8 +233,8 @@ impl<T> Backlog<T> {
         // Only a new segment is written to.
         shelf.known = true;
         shelf.pairs += 1;
-        shelf.live_bytes += waiting.bytes;
         shelf.bytes += waiting.bytes;
+        shelf.hold(&mut self.held, waiting);
     }
 
     /// The mail of a lane that has to be delivered now.
@@ -265,7 +277,7 @@ impl<T> Backlog<T> {
         self.touch(waiting.pair);
         let Some(shelf) = self.segments.get_mut(&waiting.pair.mail.segment) else { return false };
         shelf.pairs = shelf.pairs.saturating_sub(1);
-        shelf.live_bytes = shelf.live_bytes.saturating_sub(waiting.bytes);
+        shelf.release(&mut self.held, waiting);
         shelf.known && shelf.pairs == 0
     }
 
@@ -305,7 +317,10 @@ impl<T> Backlog<T> {
 
     /// A segment has gone.
     pub fn forget(&mut self, segment: SegmentId) {
-        self.segments.remove(&segment);
+        let Some(shelf) = self.segments.remove(&segment) else { return };
+        for (lane, bytes) in shelf.by_lane {
+            take_from(&mut self.held, lane, bytes);
+        }
     }
 
     /// A segment older than `newest` most of which has met its end, so that copying the rest gives
@@ -327,7 +342,7 @@ impl<T> Backlog<T> {
     /// Takes a segment out, with all of its mails that are in memory, none of which is under way.
     pub fn take_out(&mut self, segment: SegmentId) {
         self.take(|waiting| waiting.pair.mail.segment == segment);
-        self.segments.remove(&segment);
+        self.forget(segment);
     }
 
     /// A segment that was taken out is there again, because not all of it could be copied.
@@ -392,7 +407,7 @@ impl<T> Backlog<T> {
         if first_look {
             shelf.known = true;
             shelf.pairs = scanned.waiting.len() as u64;
-            shelf.live_bytes = scanned.waiting.iter().map(|waiting| waiting.bytes).sum();
+            scanned.waiting.iter().for_each(|waiting| shelf.hold(&mut self.held, waiting));
         }
         shelf.bytes = shelf.bytes.max(scanned.bytes);
         let here = self.lanes.iter().flat_map(|lane| lane.of_segment(segment));
@@ -464,6 +479,33 @@ impl<T> Backlog<T> {
         let resting = shelf.resting.get(&waiting.lane).map_or(one, |resting| resting.and(one));
         shelf.resting.insert(waiting.lane, resting);
     }
+}
+
+impl Shelf {
+    /// A mail takes of the disk, in this segment and among all of its lane.
+    fn hold<T>(&mut self, held: &mut BTreeMap<LaneId, u64>, waiting: &Waiting<T>) {
+        self.live_bytes += waiting.bytes;
+        *self.by_lane.entry(waiting.lane).or_default() += waiting.bytes;
+        *held.entry(waiting.lane).or_default() += waiting.bytes;
+    }
+
+    /// It does no longer. Its share of a mail may have grown since, when other destinations had theirs.
+    fn release<T>(&mut self, held: &mut BTreeMap<LaneId, u64>, waiting: &Waiting<T>) {
+        self.live_bytes = self.live_bytes.saturating_sub(waiting.bytes);
+        let released = take_from(&mut self.by_lane, waiting.lane, waiting.bytes);
+        take_from(held, waiting.lane, released);
+    }
+}
+
+/// Takes up to `bytes` from what a lane has; returns how many there were.
+fn take_from(lanes: &mut BTreeMap<LaneId, u64>, lane: LaneId, bytes: u64) -> u64 {
+    let Some(has) = lanes.get_mut(&lane) else { return 0 };
+    let taken = bytes.min(*has);
+    *has -= taken;
+    if *has == 0 {
+        lanes.remove(&lane);
+    }
+    taken
 }
 
 impl Resting {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::disk::{Disk, DiskFile};
 use super::entry::{
@@ -113,17 +115,29 @@ pub struct Store<D: Disk> {
 #[derive(Debug, Default)]
 struct Sizes {
     by_segment: BTreeMap<SegmentId, u64>,
-    total: u64,
+    total: Usage,
+}
+
+/// What a spool's files take, for those who do not write to it.
+#[derive(Debug, Clone, Default)]
+pub struct Usage(Arc<AtomicU64>);
+
+impl Usage {
+    /// Octets of all files.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 impl Sizes {
     fn grow(&mut self, segment: SegmentId, bytes: u64) {
         *self.by_segment.entry(segment).or_default() += bytes;
-        self.total += bytes;
+        self.total.0.fetch_add(bytes, Ordering::AcqRel);
     }
 
     fn remove(&mut self, segment: SegmentId) {
-        self.total -= self.by_segment.remove(&segment).unwrap_or(0);
+        self.total.0.fetch_sub(self.by_segment.remove(&segment).unwrap_or(0), Ordering::AcqRel);
     }
 }
 
@@ -201,7 +215,13 @@ impl<D: Disk> Store<D> {
     /// Octets of all files.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.sizes.total
+        self.sizes.total.bytes()
+    }
+
+    /// The same for others, whatever it becomes.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.sizes.total.clone()
     }
 
     /// What there is to read of a segment, as of now.

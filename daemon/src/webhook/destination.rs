@@ -32,6 +32,7 @@ pub struct Destination {
     concurrency: u32,
     held_places: Held,
     held_bytes: Held,
+    held_disk: Held,
     metrics: RouteMetrics,
 }
 
@@ -73,6 +74,7 @@ impl Destination {
             concurrency: config.concurrency.get(),
             held_places: Held::default(),
             held_bytes: Held::default(),
+            held_disk: Held::default(),
             metrics,
         };
         // Another of this name may have shown something else.
@@ -102,6 +104,12 @@ impl Destination {
     #[must_use]
     pub fn held_bytes(&self) -> &Held {
         &self.held_bytes
+    }
+
+    /// What its mails hold of the disk.
+    #[must_use]
+    pub fn held_disk(&self) -> &Held {
+        &self.held_disk
     }
 
     /// Waits for a delivery slot; who waits longest gets the next.

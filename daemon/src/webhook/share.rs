@@ -1,4 +1,4 @@
-//! What one destination holds of what all have together: places in the queue, and memory.
+//! What one destination holds of what all have together: places in the queue, memory, and disk.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,6 +25,32 @@ impl Held {
         self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
         Some(Share { held: self.clone(), amount })
     }
+
+    /// Notes how much the destination holds, where others keep account of it.
+    pub fn set(&self, amount: usize) {
+        self.0.store(amount, Ordering::Release);
+    }
+
+    /// Whether the destination holds less than `limit`.
+    #[must_use]
+    pub fn is_below(&self, limit: usize) -> bool {
+        self.0.load(Ordering::Acquire) < limit
+    }
+}
+
+/// How often a destination may hold what is free of a disk: alone it gets eight ninths, since what it holds there is
+/// there for days and costs nobody time. Of two each gets eight seventeenths.
+const OF_DISK: usize = 8;
+
+/// The part of what is kept for others that one of them may hold. Who is down and holds more already gets nothing of it,
+/// which in the smallest spool holds for more than a hundred of them.
+const OF_RESERVE: usize = 16;
+
+/// How much of a disk a destination may hold when so much is free, of which `reserve` is kept for those that hold
+/// little: the rule of [`Held::take`], by which no number of destinations can take all that there is.
+#[must_use]
+pub fn of_disk(free: usize, reserve: usize) -> usize {
+    free.saturating_sub(reserve).saturating_mul(OF_DISK).saturating_add(free.min(reserve) / OF_RESERVE)
 }
 
 impl Drop for Share {
@@ -62,6 +88,38 @@ mod tests {
         assert_eq!(left_by(1, 1_000), 500);
         assert_eq!(left_by(2, 999), 333);
         assert!((98..=100).contains(&left_by(100, 10_000)));
+    }
+
+    /// So many destinations that are down take of a disk until none gets more; returns what is left.
+    fn left_of_disk_by(down: usize, bytes: usize, reserve: usize) -> usize {
+        const MAIL: usize = 1_000;
+        let mut free = bytes;
+        let held: Vec<Held> = (0..down).map(|_| Held::default()).collect();
+        let mut amounts = vec![0; down];
+        loop {
+            let before = free;
+            for (held, amount) in held.iter().zip(&mut amounts) {
+                if held.is_below(of_disk(free, reserve)) {
+                    *amount += MAIL;
+                    free -= MAIL;
+                    held.set(*amount);
+                }
+            }
+            if free == before {
+                return free;
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_disk_one_takes_nearly_all_and_none_takes_what_is_kept_for_others() {
+        const MB: usize = 1_000_000;
+        assert!((13 * MB..14 * MB).contains(&left_of_disk_by(1, 100 * MB, 3 * MB)));
+        assert!((8 * MB..9 * MB).contains(&left_of_disk_by(2, 100 * MB, 3 * MB)));
+        for down in [10, 100, 500] {
+            let left = left_of_disk_by(down, 100 * MB, 3 * MB);
+            assert!((29 * MB / 10..=45 * MB / 10).contains(&left), "{down} leave {left}");
+        }
     }
 
     #[test]

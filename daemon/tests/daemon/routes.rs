@@ -347,3 +347,48 @@ fn routes_that_come_and_go_leave_nothing_behind() {
         ((removed, left) == (ROUNDS * ROUTES, Some(0))).then_some(())
     });
 }
+
+/// Whoever is down leaves disk to others, and alone may have most of it.
+#[test]
+fn a_webhook_that_is_down_leaves_disk_to_others() {
+    const SPOOL_BYTES: u64 = 8_000_000;
+    let (directory, spool) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (down, fine) = (Webhook::of_others_behaving(|_| Behaviour::status(503)), Webhook::of_others());
+    let mut routes = vec![route("b/fine", "fine@example.com", &fine)];
+    routes.extend((0..2).map(|n| route(&format!("a/{n}"), &format!("down-{n}@example.com"), &down)));
+    put(directory.path(), &routes);
+    let bytes = SPOOL_BYTES.to_string();
+    let variables = [
+        ("MAIL_LASER_DELIVERY", "spool"),
+        ("MAIL_LASER_SPOOL_DIR", spool.path().to_str().unwrap()),
+        ("MAIL_LASER_SPOOL_MAX_BYTES", bytes.as_str()),
+        ("MAIL_LASER_MAX_MESSAGE_SIZE", "200000"),
+    ];
+    let daemon = start(directory.path(), &variables);
+    let large = format!("\r\n{}", format!("{}\r\n", "x".repeat(70)).repeat(1_000));
+    let fill = |recipient: &str| {
+        let refused = eventually("it has its share", || {
+            let (code, text) = daemon.client().mail(recipient, &large);
+            (code != 250).then_some(text)
+        });
+        assert!(refused.starts_with("451 4.3.2"), "{refused}");
+        daemon.metric("mail_laser_spool_bytes").unwrap() / SPOOL_BYTES as f64
+    };
+    let of_one = fill("down-0@example.com");
+    assert!((0.7..0.9).contains(&of_one), "alone it has {of_one} of the disk");
+    let of_two = fill("down-1@example.com");
+    assert!(of_one < of_two && of_two < 0.95, "both have {of_two} of the disk");
+    // More than there is room for at once.
+    let smaller = format!("\r\n{}", format!("{}\r\n", "x".repeat(70)).repeat(300));
+    for n in 0..100 {
+        assert_eq!(daemon.client().mail("fine@example.com", &smaller).0, 250, "mail {n}");
+        fine.wait_for(n + 1);
+    }
+    // What it holds is known after a restart, too.
+    drop(daemon);
+    let daemon = start(directory.path(), &variables);
+    eventually("it has its share still", || {
+        (daemon.client().mail("down-0@example.com", &large).0 == 451).then_some(())
+    });
+    assert_eq!(daemon.client().mail("fine@example.com", &smaller).0, 250);
+}

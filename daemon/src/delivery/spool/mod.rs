@@ -6,6 +6,7 @@ mod dispatcher;
 mod letter;
 #[cfg(test)]
 mod outage;
+mod room;
 mod spill;
 
 use std::fs::{File, TryLockError};
@@ -23,7 +24,7 @@ use tracing::{error, warn};
 use crate::config::{MEMORY_PER_MAIL, SpoolConfig};
 use crate::memory::MemoryBudget;
 use crate::metrics::Metrics;
-use crate::routes::RouteTable;
+use crate::routes::{Route, RouteTable};
 use crate::spool::LOG_TARGET;
 use crate::spool::clock::{Clock, millis};
 use crate::spool::control::{self, Done, Request};
@@ -37,6 +38,7 @@ use super::totals::Totals;
 use super::{Answer, Incoming};
 use courier::Courier;
 use dispatcher::{Command, Dispatcher, Ears, Parts, Standing};
+use room::Room;
 
 pub use spill::{Spill, Spilled};
 
@@ -72,6 +74,7 @@ pub struct Spool {
     jobs: Jobs<Incoming>,
     attachment_bytes_max: usize,
     spill: Arc<Spill>,
+    room: Room,
     /// The courier's: what is looked at before it is taken counts, too.
     workers: Arc<Semaphore>,
     standing: watch::Receiver<Standing>,
@@ -122,6 +125,8 @@ pub struct Surroundings {
     pub attachment_bytes_max: usize,
     /// Octets of a mail.
     pub message_bytes_max: usize,
+    /// Whether a destination has to leave others something of the disk.
+    pub is_shared: bool,
 }
 
 impl From<AppendError> for Answer {
@@ -139,7 +144,8 @@ impl Spool {
     /// # Errors
     /// When the directory cannot be used.
     pub fn open(config: &SpoolConfig, around: Surroundings) -> Result<Self, Error> {
-        let Surroundings { routes, memory, metrics, attachment_bytes_max, message_bytes_max } = around;
+        let Surroundings { routes, memory, metrics, attachment_bytes_max, message_bytes_max, is_shared } =
+            around;
         let lock = lock(&config.directory)?;
         let unusable = |source| Error::Directory { directory: config.directory.clone(), source };
         let dead = config.directory.join(DEAD_DIRECTORY);
@@ -148,7 +154,9 @@ impl Spool {
             _ => {}
         }
         let disk = Directory::new(config.directory.clone());
-        let store = Store::open(disk.clone(), limits(config.bytes_max)).map_err(unusable)?;
+        let bounds = limits(config.bytes_max);
+        let store = Store::open(disk.clone(), bounds).map_err(unusable)?;
+        let room = Room::new(store.usage(), bounds, is_shared);
         let dead_store =
             Store::open(Directory::new(dead.clone()), limits(config.dead_bytes_max)).map_err(unusable)?;
         let segments = store.segments().collect();
@@ -190,6 +198,7 @@ impl Spool {
             jobs,
             attachment_bytes_max,
             spill,
+            room,
             workers,
             standing,
             totals,
@@ -217,6 +226,10 @@ impl Spool {
     }
 
     async fn take_over(&self, incoming: Incoming) -> Result<(), Answer> {
+        let has_room = |(route, _): &(Arc<Route>, _)| self.room.is_left_for(route.destination.held_disk());
+        if !incoming.destinations.iter().all(has_room) {
+            return Err(Answer::QueueFull);
+        }
         let mut incoming = self.with_attachments_checked(incoming).await?;
         let since_ms = millis(incoming.mail.received_at);
         let head = letter::head_of(&incoming);

@@ -382,10 +382,19 @@ impl Dispatcher {
             self.touched.clear();
         }
         while let Some(lane) = self.touched.pop_first() {
+            self.show_held(lane);
             self.dispatch(lane);
         }
         if self.looked_at.elapsed() >= LOOK_INTERVAL {
             self.look();
+        }
+    }
+
+    /// Tells those who take mail what the mails of a lane hold of the disk.
+    fn show_held(&self, lane: LaneId) {
+        if let Some(route) = self.route(lane) {
+            let bytes = usize::try_from(self.backlog.held_bytes(lane)).unwrap_or(usize::MAX);
+            route.destination.held_disk().set(bytes);
         }
     }
 
