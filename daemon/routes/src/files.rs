@@ -162,7 +162,7 @@ pub fn read_routes(
     for (number, sum) in index.parts.iter().enumerate() {
         let bytes = part(number).filter(|bytes| digest(bytes) == *sum);
         let bytes = bytes.ok_or(FilesError::Incomplete(number))?;
-        routes.extend(parse::<Part>(&part_file(number), &bytes)?.routes);
+        routes.extend(read_part(&part_file(number), &bytes)?);
     }
     let mut names: Vec<&str> = routes.iter().map(|route| route.name.as_str()).collect();
     names.sort_unstable();
@@ -170,6 +170,14 @@ pub fn read_routes(
         Some(pair) => Err(FilesError::Twice(pair[0].to_owned())),
         None => Ok(routes),
     }
+}
+
+/// Reads the routes of a part, whose file is called `file`.
+///
+/// # Errors
+/// When it is none.
+pub fn read_part(file: &str, bytes: &[u8]) -> Result<Vec<Entry>, FilesError> {
+    Ok(parse::<Part>(file, bytes)?.routes)
 }
 
 /// Writes routes as the files of a generation: the index, and the content of each part. Routes are

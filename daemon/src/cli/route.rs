@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use mail_laser::address::Address;
 use mail_laser::config::variables;
-use mail_laser::routes::{DEFAULT_ROUTE, follow};
+use mail_laser::routes::{DEFAULT_ROUTE, follow, unusable};
 use mail_laser_routes::pattern::{Pattern, wildcards};
 use mail_laser_routes::table::Table;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Exit code where nobody takes the mail.
 const EXIT_NOBODY: u8 = 3;
@@ -26,13 +26,13 @@ pub(crate) struct RouteArguments {
 
 #[derive(Subcommand)]
 enum RouteCommand {
-    /// Tell which route takes the mail of an address, by which pattern, and which others would; exits with 3 when
-    /// nobody does
+    /// Tell which route takes the mail of an address, by which pattern, and what is in the way of the others that it
+    /// fits; exits with 3 when nobody takes it
     Explain {
         /// The address, as in RCPT TO
         #[arg(value_parser = address)]
         address: Address,
-        /// The directory with the routes
+        /// The directory with the routes, or one of its parts
         #[arg(long, env = variables::ROUTES.name)]
         routes: Option<PathBuf>,
         /// One JSON object
@@ -48,7 +48,7 @@ fn address(text: &str) -> Result<Address, String> {
 /// Carries the command out; `own` are the recipients of the environment.
 pub(crate) fn run(arguments: RouteArguments, own: &str) -> ExitCode {
     let RouteCommand::Explain { address, routes, json } = arguments.command;
-    explain(&address, routes, json, own).unwrap_or_else(|error| {
+    explain(&address, routes.as_deref(), json, own).unwrap_or_else(|error| {
         eprintln!("mail-laser: {error}");
         ExitCode::FAILURE
     })
@@ -56,58 +56,207 @@ pub(crate) fn run(arguments: RouteArguments, own: &str) -> ExitCode {
 
 fn explain(
     address: &Address,
-    routes: Option<PathBuf>,
+    routes: Option<&Path>,
     json: bool,
     own: &str,
 ) -> Result<ExitCode, Box<dyn Error>> {
-    let own = own.split(',').filter_map(|text| Address::parse(text.trim()).ok());
-    let mut patterns: Vec<(Pattern, String)> =
-        own.map(|address| (Pattern::exact(&address), DEFAULT_ROUTE.to_owned())).collect();
-    if let Some(directory) = routes {
-        let entries =
-            follow::entries(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-        let named = entries.into_iter().map(|entry| (entry.recipients, entry.name));
-        patterns.extend(
-            named.flat_map(|(recipients, name)| recipients.into_iter().map(move |it| (it, name.clone()))),
-        );
-    }
-    let fitting = fitting(address, &patterns);
-    let table = Table::new(patterns.iter().cloned());
-    let taken = table.lookup(address);
-    let others = fitting.iter().filter(|(pattern, name)| taken != Some((pattern.as_str(), name)));
+    let found = Known::read(own, routes)?.explain(address);
     let mut out = io::stdout().lock();
-    if json {
-        let others: Vec<_> =
-            others.map(|(pattern, name)| json!({"route": name, "pattern": pattern})).collect();
-        let taken = taken.map(|(pattern, name)| json!({"route": name, "pattern": pattern}));
-        writeln!(out, "{}", json!({"address": address.as_str(), "taken": taken, "others": others}))?;
-    } else {
-        match taken {
-            Some((pattern, name)) => {
-                writeln!(out, "{} is taken by {name}, by {pattern}", address.as_str())?;
-            }
-            None => writeln!(out, "{} is taken by nobody: 550", address.as_str())?,
-        }
-        for (pattern, name) in others {
-            writeln!(out, "{name} has {pattern}, which is less specific or came later")?;
-        }
+    match json {
+        true => writeln!(out, "{}", found.json(address))?,
+        false => write!(out, "{}", found.text(address, routes))?,
     }
-    Ok(if taken.is_some() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NOBODY) })
+    Ok(if found.taken.is_some() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NOBODY) })
 }
 
-/// All patterns that an address fits, the most specific first, with their routes.
-fn fitting(address: &Address, patterns: &[(Pattern, String)]) -> Vec<(String, String)> {
-    let mut by_key: HashMap<(&str, bool), Vec<&String>> = HashMap::new();
-    for (pattern, name) in patterns {
-        by_key.entry((pattern.as_str(), pattern.is_exact())).or_default().push(name);
+/// Everybody who has recipients.
+#[derive(Default)]
+struct Known {
+    /// Patterns with their routes, in the order in which they count.
+    patterns: Vec<(Pattern, String)>,
+    /// Routes that cannot be used, and why.
+    unusable: HashMap<String, String>,
+    /// Whether routes are still to come.
+    is_awaited: bool,
+}
+
+/// A route, and one of its patterns that an address fits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Fit {
+    route: String,
+    pattern: String,
+}
+
+/// What is in the way of a pattern that fits.
+#[derive(Debug, PartialEq, Eq)]
+enum Obstacle {
+    /// Its route cannot be used. Why.
+    Unusable(String),
+    /// The one that takes the mail has the same pattern, and comes before.
+    Later,
+    /// The one that takes the mail has a pattern that is more specific.
+    LessSpecific,
+}
+
+/// Who takes the mail of an address, and who does not though it fits.
+#[derive(Debug)]
+struct Found {
+    taken: Option<Fit>,
+    /// Whether it is taken because every domain has a postmaster (RFC 5321 section 4.5.1), by no pattern.
+    is_postmasters: bool,
+    others: Vec<(Fit, Obstacle)>,
+    is_awaited: bool,
+}
+
+impl Known {
+    fn read(own: &str, routes: Option<&Path>) -> Result<Self, Box<dyn Error>> {
+        let own = own.split(',').filter_map(|text| Address::parse(text.trim()).ok());
+        let own = own.map(|address| (Pattern::exact(&address), DEFAULT_ROUTE.to_owned()));
+        let mut known = Self { patterns: own.collect(), ..Self::default() };
+        let Some(path) = routes else { return Ok(known) };
+        let entries = follow::entries(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        known.is_awaited = entries.is_none();
+        for entry in entries.into_iter().flatten() {
+            known.patterns.extend(entry.recipients.into_iter().map(|it| (it, entry.name.clone())));
+            known.unusable.extend(unusable(&entry.webhook).map(|why| (entry.name, why)));
+        }
+        Ok(known)
     }
-    let mut fitting = Vec::new();
-    let mut add = |key: &str, exact: bool| {
-        let names = by_key.get(&(key, exact)).into_iter().flatten();
-        fitting.extend(names.map(|name| (key.to_owned(), (*name).clone())));
-        None::<()>
-    };
-    add(address.key(), true);
-    let _ = wildcards(address, |key| add(key, false));
-    fitting
+
+    fn explain(&self, address: &Address) -> Found {
+        let usable = self.patterns.iter().filter(|(_, route)| !self.unusable.contains_key(route));
+        let table = Table::new(usable.cloned());
+        let taken = table.lookup(address);
+        let taken = taken.map(|(pattern, route)| Fit { route: route.clone(), pattern: pattern.to_owned() });
+        let fitting = self.fitting(address);
+        let is_postmasters = taken.as_ref().is_some_and(|taken| !fitting.contains(taken));
+        let others = fitting.into_iter().filter(|fit| Some(fit) != taken.as_ref());
+        let others = others.map(|fit| {
+            let obstacle = match self.unusable.get(&fit.route) {
+                Some(why) => Obstacle::Unusable(why.clone()),
+                None if taken.as_ref().is_some_and(|taken| taken.pattern == fit.pattern) => Obstacle::Later,
+                None => Obstacle::LessSpecific,
+            };
+            (fit, obstacle)
+        });
+        Found { others: others.collect(), taken, is_postmasters, is_awaited: self.is_awaited }
+    }
+
+    /// All patterns that an address fits, the most specific first, with their routes.
+    fn fitting(&self, address: &Address) -> Vec<Fit> {
+        let mut by_key: HashMap<(&str, bool), Vec<&String>> = HashMap::new();
+        for (pattern, route) in &self.patterns {
+            by_key.entry((pattern.as_str(), pattern.is_exact())).or_default().push(route);
+        }
+        let mut fitting = Vec::new();
+        let mut add = |key: &str, exact: bool| {
+            let routes = by_key.get(&(key, exact)).into_iter().flatten();
+            fitting.extend(routes.map(|route| Fit { route: (*route).clone(), pattern: key.to_owned() }));
+            None::<()>
+        };
+        add(address.key(), true);
+        let _ = wildcards(address, |key| add(key, false));
+        fitting
+    }
+}
+
+impl Found {
+    fn text(&self, address: &Address, routes: Option<&Path>) -> String {
+        let address = address.as_str();
+        let mut text = match &self.taken {
+            Some(Fit { route, .. }) if self.is_postmasters => {
+                format!("{address} is taken by {route}, as every domain has a postmaster\n")
+            }
+            Some(Fit { route, pattern }) => format!("{address} is taken by {route}, by {pattern}\n"),
+            None if self.is_awaited => {
+                let routes = routes.unwrap_or(Path::new("")).display();
+                format!("{address} is taken by nobody yet, as there are no routes in {routes}: 451\n")
+            }
+            None => format!("{address} is taken by nobody: 550\n"),
+        };
+        for (Fit { route, pattern }, obstacle) in &self.others {
+            text.push_str(&format!("{route} has {pattern}, {}\n", self.told(obstacle)));
+        }
+        text
+    }
+
+    fn told(&self, obstacle: &Obstacle) -> String {
+        match obstacle {
+            Obstacle::Unusable(why) => format!("and cannot be used: {why}"),
+            Obstacle::Later => {
+                let winner = self.taken.as_ref().map_or("", |taken| taken.route.as_str());
+                format!("which {winner} has before it")
+            }
+            Obstacle::LessSpecific => "which is less specific".to_owned(),
+        }
+    }
+
+    fn json(&self, address: &Address) -> Value {
+        let taken = self.taken.as_ref().map(|Fit { route, pattern }| {
+            let pattern = (!self.is_postmasters).then_some(pattern);
+            json!({"route": route, "pattern": pattern})
+        });
+        let others = self.others.iter().map(|(Fit { route, pattern }, obstacle)| {
+            json!({"route": route, "pattern": pattern, "obstacle": self.told(obstacle)})
+        });
+        json!({"address": address.as_str(), "taken": taken, "others": others.collect::<Vec<_>>()})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn explain(patterns: &[(&str, &str)], unusable: &[&str], address: &str) -> String {
+        let known = Known {
+            patterns: patterns.iter().map(|(it, route)| (it.parse().unwrap(), (*route).to_owned())).collect(),
+            unusable: unusable
+                .iter()
+                .map(|route| ((*route).to_owned(), "its address is bad".to_owned()))
+                .collect(),
+            is_awaited: false,
+        };
+        let address = Address::parse_recipient(address).unwrap();
+        known.explain(&address).text(&address, None)
+    }
+
+    #[test]
+    fn each_that_fits_is_told_with_what_is_in_its_way() {
+        let patterns = [
+            ("*@*.com", "t/below"),
+            ("*@example.com", "t/domain"),
+            ("a+*@example.com", "t/later"),
+            ("a+b@example.com", "t/broken"),
+            ("b@example.com", "t/other"),
+        ];
+        let first = [&[("a+*@example.com", "t/first")], &patterns[..]].concat();
+        assert_eq!(
+            explain(&first, &["t/broken"], "a+b@example.com"),
+            "a+b@example.com is taken by t/first, by a+*@example.com\n\
+             t/broken has a+b@example.com, and cannot be used: its address is bad\n\
+             t/later has a+*@example.com, which t/first has before it\n\
+             t/domain has *@example.com, which is less specific\n\
+             t/below has *@*.com, which is less specific\n"
+        );
+        assert_eq!(
+            explain(&patterns, &[], "x@y.com"),
+            "x@y.com is taken by t/below, by *@*.com\n",
+            "what does not fit is not told"
+        );
+    }
+
+    #[test]
+    fn a_postmaster_is_taken_by_no_pattern() {
+        let patterns = [("a@example.com", "t/a"), ("postmaster@example.org", "t/b")];
+        let by = |address: &str| explain(&patterns, &[], address);
+        assert_eq!(
+            by("postmaster@example.com"),
+            "postmaster@example.com is taken by t/a, as every domain has a postmaster\n"
+        );
+        assert_eq!(
+            by("postmaster@example.org"),
+            "postmaster@example.org is taken by t/b, by postmaster@example.org\n"
+        );
+        assert_eq!(by("a@example.net"), "a@example.net is taken by nobody: 550\n");
+    }
 }

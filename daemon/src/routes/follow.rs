@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mail_laser_routes::files::{
-    Entry, FilesError, INDEX, PART_BYTES_MAX, Webhook, part_file, read_index, read_routes,
+    Entry, FilesError, INDEX, PART_BYTES_MAX, Webhook, part_file, read_index, read_part, read_routes,
 };
 use mail_laser_routes::pattern::Pattern;
 use tokio_util::sync::CancellationToken;
@@ -48,12 +48,16 @@ pub enum NoGeneration {
     },
 }
 
-/// The routes in a directory, if there are any.
+/// The routes in a directory, or in one of its parts; `None` where there are none yet.
 ///
 /// # Errors
-/// When they are no whole generation.
-pub fn entries(directory: &Path) -> Result<Vec<Entry>, NoGeneration> {
-    Ok(read(directory, None)?.map(|generation| generation.entries).unwrap_or_default())
+/// When they are no whole generation, or no part.
+pub fn entries(path: &Path) -> Result<Option<Vec<Entry>>, NoGeneration> {
+    if path.is_file() {
+        let part = content(path)?.map(|bytes| read_part(&file_name(path), &bytes));
+        return Ok(part.transpose()?);
+    }
+    Ok(read(path, None)?.map(|generation| generation.entries))
 }
 
 /// What follows a directory.
@@ -203,9 +207,10 @@ fn content(path: &Path) -> Result<Option<Vec<u8>>, NoGeneration> {
     match read {
         Ok(_) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => {
-            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Err(NoGeneration::Unreadable { file, kind: error.kind() })
-        }
+        Err(error) => Err(NoGeneration::Unreadable { file: file_name(path), kind: error.kind() }),
     }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -8,6 +8,7 @@ pub mod live;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use mail_laser_routes::files::Webhook;
 use mail_laser_routes::pattern::Pattern;
 use mail_laser_routes::table::Table;
 use sha2::{Digest, Sha256};
@@ -18,6 +19,12 @@ use crate::webhook::destination::Destination;
 
 /// The name of the environment's own route in logs and metrics.
 pub const DEFAULT_ROUTE: &str = "default";
+
+/// Why a route to this webhook cannot be used, if so. It shows nothing that may be secret.
+#[must_use]
+pub fn unusable(webhook: &Webhook) -> Option<String> {
+    entry::config(webhook).err().map(|error| error.to_string())
+}
 
 /// A destination, and what of a mail it gets to see.
 #[derive(Debug)]

@@ -248,37 +248,47 @@ fn a_webhook_that_hangs_leaves_a_share_to_others() {
     }
 }
 
+/// The example of the documentation, and what else there is to say.
 #[test]
-fn explain_tells_which_route_takes_an_address_and_which_others_would() {
+fn explain_tells_which_route_takes_an_address_and_what_is_in_the_way_of_others() {
     let (directory, webhook) = (tempfile::tempdir().unwrap(), Webhook::of_others());
+    let mut old = route("team-x/old", "billing+may@example.com", &webhook);
+    (old.webhook.allow_private, old.webhook.url) = (false, "https://10.0.0.1/".to_owned());
     let routes = [
         route("team-b/billing", "billing+*@example.com", &webhook),
         route("team-s/support", "*@example.com", &webhook),
+        old,
     ];
-    put(directory.path(), &routes);
-    let explain = |address: &str, more: &[&str]| {
-        let variables = [
-            ("MAIL_LASER_ROUTES", directory.path().to_str().unwrap()),
-            ("MAIL_LASER_TARGET_EMAILS", "own@example.com"),
-        ];
-        let output = command(directory.path(), &variables)
-            .args(["route", "explain", address])
-            .args(more)
-            .output()
-            .unwrap();
+    let own = [("MAIL_LASER_TARGET_EMAILS", "own@example.com")];
+    let explain = |arguments: &[&str]| {
+        let routes = ("MAIL_LASER_ROUTES", directory.path().to_str().unwrap());
+        let mut explain = command(directory.path(), &[&own[..], &[routes]].concat());
+        let output = explain.args(["route", "explain"]).args(arguments).output().unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };
-    let both = "Billing+1@example.com is taken by team-b/billing, by billing+*@example.com\n\
-                team-s/support has *@example.com, which is less specific or came later\n";
-    assert_eq!(explain("Billing+1@example.com", &[]), (Some(0), both.to_owned()));
-    let own = explain("own@example.com", &["--json"]);
+    let (code, text) = explain(&["x@example.com"]);
+    assert_eq!(code, Some(3));
+    assert!(text.contains("is taken by nobody yet") && text.contains("451"), "{text}");
+
+    put(directory.path(), &routes);
+    let (code, text) = explain(&["billing+may@example.com"]);
+    assert_eq!(code, Some(0));
+    let page = include_str!("../../../docs/daemon.md");
+    assert!(page.contains(&format!("\n```\n{text}```\n")), "docs/daemon.md does not have:\n{text}");
+    let own = explain(&["own@example.com", "--json"]);
     let own: serde_json::Value = serde_json::from_str(&own.1).unwrap();
     assert_eq!(own["taken"], serde_json::json!({"route": "default", "pattern": "own@example.com"}));
     assert_eq!(own["others"][0]["route"], "team-s/support");
-    let nobody = explain("x@example.org", &[]);
+    assert_eq!(own["others"][0]["obstacle"], "which is less specific");
+    let nobody = explain(&["x@example.org"]);
     assert_eq!(nobody, (Some(3), "x@example.org is taken by nobody: 550\n".to_owned()));
-    assert!(explain("postmaster@example.com", &[]).1.starts_with("postmaster@example.com is taken by"));
-    assert_eq!(explain("no address", &[]).0, Some(2));
+    assert_eq!(explain(&["no address"]).0, Some(2));
+
+    // One part alone: that in which the route is.
+    let parts = (0..3).map(|number| directory.path().join(part_file(number)));
+    let of_part = |part: &Path| explain(&["x@example.com", "--routes", part.to_str().unwrap()]).1;
+    let by_support = "x@example.com is taken by team-s/support, by *@example.com\n";
+    assert_eq!(parts.filter(|part| of_part(part) == by_support).count(), 1);
 }
 
 /// A route that is gone takes no mail along: it becomes a dead letter. While it is not known which routes there
