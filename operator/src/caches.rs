@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::DynamicObject;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
-use kube::runtime::reflector::{self, ObjectRef, Store, store::Writer};
+use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 
 use crate::backoff;
 use crate::error::chain;
+use crate::index::Term;
 use crate::intake::{Filled, Intake, Shared};
 use crate::kinds::Kind;
 use crate::lists::Lists;
@@ -45,10 +46,10 @@ pub struct Caches {
     owned: HashMap<Kind, Filled<Packed>>,
     /// Of kinds that the cluster may not have, in each place.
     optional: HashMap<Kind, Vec<(Place, Shelf)>>,
-    pods: Store<Pod>,
-    secrets: Store<PartialObjectMeta<Secret>>,
-    config_maps: Store<PartialObjectMeta<ConfigMap>>,
-    services: Store<PartialObjectMeta<Service>>,
+    pods: Filled<Pod>,
+    secrets: Filled<PartialObjectMeta<Secret>>,
+    config_maps: Filled<PartialObjectMeta<ConfigMap>>,
+    services: Filled<PartialObjectMeta<Service>>,
     lists: Lists,
 }
 
@@ -78,11 +79,10 @@ impl Caches {
     /// Starts all watches, in each place of a scope.
     pub fn start(client: &Client, scope: &Scope) -> (Self, Watches) {
         let (sender, wake_ups) = mpsc::channel(WAKE_UPS_MAX);
-        let writer = Writer::<Guarded>::default();
-        let resources = writer.as_reader();
+        let resources = Shared::new((), referred_to);
         let mut starter = Starter {
             places: scope.places(),
-            resources: resources.clone(),
+            resources: resources.filled(),
             sender,
             lists: Lists::default(),
             tasks: Vec::new(),
@@ -97,7 +97,7 @@ impl Caches {
         starter.start(
             |place| api(client, place),
             &selected,
-            writer,
+            &resources,
             trim_resource,
             |resource, _| vec![ObjectRef::from_obj(resource)],
         );
@@ -105,11 +105,11 @@ impl Caches {
             .into_iter()
             .map(|kind| {
                 let api = |place: &Place| dynamic_api(client, place, kind);
-                let writer = Writer::new(kind.api_resource());
+                let shared = Shared::new(kind.api_resource(), |it| labels(it, &[INSTANCE]));
                 let filled = starter.start(
                     api,
                     &managed,
-                    writer,
+                    &shared,
                     |_| {},
                     |object, _| owner(object.meta()).into_iter().collect(),
                 );
@@ -121,42 +121,38 @@ impl Caches {
         let pods = starter.start(
             |place| api(client, place),
             &managed,
-            Writer::default(),
+            &Shared::new((), |pod| labels(pod, &[NAME_LABEL, DRAIN_LABEL])),
             trim_pod,
             |pod: &Pod, _| resource_of(pod).into_iter().collect(),
         );
         let secrets = starter.start(
             |place| api(client, place),
             &everything,
-            Writer::default(),
+            &Shared::new((), |_| Vec::new()),
             trim_metadata,
-            |secret: &PartialObjectMeta<Secret>, resources| referring(resources, Holder::Secret, secret),
+            |secret: &PartialObjectMeta<Secret>, resources| {
+                referring(resources, Holder::Secret.kind(), secret)
+            },
         );
         let config_maps = starter.start(
             |place| api(client, place),
             &everything,
-            Writer::default(),
+            &Shared::new((), |_| Vec::new()),
             trim_metadata,
-            |map: &PartialObjectMeta<ConfigMap>, resources| referring(resources, Holder::ConfigMap, map),
+            |map: &PartialObjectMeta<ConfigMap>, resources| {
+                referring(resources, Holder::ConfigMap.kind(), map)
+            },
         );
         let services = starter.start(
             |place| api(client, place),
             &everything,
-            Writer::default(),
+            &Shared::new((), |_| Vec::new()),
             trim_metadata,
             concerned_by_service,
         );
-        let Starter { tasks, lists, .. } = starter;
-        let watches = Watches { resources, tasks: tasks.into_iter().collect(), wake_ups };
-        let caches = Self {
-            owned,
-            optional,
-            pods: pods.store,
-            secrets: secrets.store,
-            config_maps: config_maps.store,
-            services: services.store,
-            lists,
-        };
+        let Starter { tasks, lists, resources, .. } = starter;
+        let watches = Watches { resources: resources.store, tasks: tasks.into_iter().collect(), wake_ups };
+        let caches = Self { owned, optional, pods, secrets, config_maps, services, lists };
         (caches, watches)
     }
 
@@ -183,10 +179,11 @@ impl Caches {
         }
     }
 
-    /// The names of the objects of a kind that have the label of a resource.
+    /// The names of the objects of a kind that have the label of a resource. Of a kind that the cluster may not have
+    /// there are none.
     pub fn labelled(&self, kind: Kind, namespace: &str, name: &str) -> Vec<String> {
-        let is_its = |object: &Packed| is_labelled(object, INSTANCE, namespace, name);
-        let found = self.store(kind, namespace).map(|store| store.state_filter(is_its)).unwrap_or_default();
+        let its = Term::new(namespace, INSTANCE, name);
+        let found = self.owned.get(&kind).map(|filled| filled.having(&its)).unwrap_or_default();
         found.iter().map(|object| object.name_any()).collect()
     }
 
@@ -205,38 +202,45 @@ impl Caches {
 
     /// The pods of a resource that take mail.
     pub fn pods(&self, namespace: &str, name: &str) -> Vec<Arc<Pod>> {
-        self.pods.state_filter(|pod| is_labelled(pod, NAME_LABEL, namespace, name))
+        self.pods.having(&Term::new(namespace, NAME_LABEL, name))
     }
 
     /// The pods that drain what a resource left.
     pub fn drain_pods(&self, namespace: &str, name: &str) -> Vec<Arc<Pod>> {
-        self.pods.state_filter(|pod| is_labelled(pod, DRAIN_LABEL, namespace, name))
+        self.pods.having(&Term::new(namespace, DRAIN_LABEL, name))
     }
 
     /// The version of a Secret or ConfigMap, if it exists.
     pub fn version(&self, holder: Holder, namespace: &str, name: &str) -> Option<String> {
         match holder {
-            Holder::Secret => self.secrets.get(&ObjectRef::new(name).within(namespace))?.resource_version(),
-            Holder::ConfigMap => {
-                self.config_maps.get(&ObjectRef::new(name).within(namespace))?.resource_version()
-            }
+            Holder::Secret => self.secrets.get(namespace, name)?.resource_version(),
+            Holder::ConfigMap => self.config_maps.get(namespace, name)?.resource_version(),
         }
     }
 
     /// Whether a Service exists, whoever's it is.
     pub fn service_exists(&self, namespace: &str, name: &str) -> bool {
-        self.services.get(&ObjectRef::new(name).within(namespace)).is_some()
+        self.services.get(namespace, name).is_some()
     }
 }
 
-fn is_labelled(object: &impl ResourceExt, label: &str, namespace: &str, value: &str) -> bool {
-    object.meta().namespace.as_deref() == Some(namespace)
-        && object.labels().get(label).map(String::as_str) == Some(value)
+/// What an object is found by: those labels of these that it has.
+fn labels(object: &impl ResourceExt, labels: &[&'static str]) -> Vec<Term> {
+    let namespace = object.meta().namespace.as_deref().unwrap_or_default();
+    let values = labels.iter().filter_map(|label| Some((*label, object.labels().get(*label)?)));
+    values.map(|(label, value)| Term::new(namespace, label, value)).collect()
+}
+
+/// What a resource is found by: what it refers to. One that cannot be read is not looked after.
+fn referred_to(resource: &Guarded) -> Vec<Term> {
+    let namespace = resource.meta().namespace.as_deref().unwrap_or_default();
+    let objects = resource.0.as_ref().map(|resource| references::objects(&resource.spec)).unwrap_or_default();
+    objects.iter().map(|(kind, name)| Term::new(namespace, kind, name)).collect()
 }
 
 struct Starter {
     places: Vec<Place>,
-    resources: Store<Guarded>,
+    resources: Filled<Guarded>,
     sender: mpsc::Sender<ObjectRef<Guarded>>,
     lists: Lists,
     /// They begin when all are expected, lest a place is taken for complete before.
@@ -248,15 +252,14 @@ impl Starter {
         &mut self,
         api: impl Fn(&Place) -> Api<K>,
         config: &watcher::Config,
-        writer: Writer<K>,
+        shared: &Shared<K>,
         trim: fn(&mut K),
-        concerned: fn(&K, &Store<Guarded>) -> Vec<ObjectRef<Guarded>>,
+        concerned: fn(&K, &Filled<Guarded>) -> Vec<ObjectRef<Guarded>>,
     ) -> Filled<K>
     where
         K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
         K::DynamicType: Clone + Debug + Eq + Hash + Send + Sync + Unpin,
     {
-        let shared = Shared::new(writer);
         for place in &self.places {
             let api = api(place);
             self.lists.expect_one_more(place);
@@ -287,7 +290,7 @@ impl Starter {
                 api: dynamic_api(client, place, kind),
                 config: config.clone(),
                 shelf: shelf.clone(),
-                resources: self.resources.clone(),
+                resources: self.resources.store.clone(),
                 sender: self.sender.clone(),
                 lists: self.lists.clone(),
             };
@@ -307,8 +310,8 @@ where
     url: String,
     place: Place,
     intake: Intake<K>,
-    concerned: fn(&K, &Store<Guarded>) -> Vec<ObjectRef<Guarded>>,
-    resources: Store<Guarded>,
+    concerned: fn(&K, &Filled<Guarded>) -> Vec<ObjectRef<Guarded>>,
+    resources: Filled<Guarded>,
     sender: mpsc::Sender<ObjectRef<Guarded>>,
     lists: Lists,
 }
@@ -348,7 +351,7 @@ where
                 listed = true;
                 if self.lists.one_more_is_there(&self.place) {
                     tracing::info!(place = %self.place, "caches are filled");
-                    references.extend(resources_in(&self.place, &self.resources));
+                    references.extend(resources_in(&self.place, &self.resources.store));
                 }
             }
             for reference in references {
@@ -419,38 +422,27 @@ fn resource_of(pod: &Pod) -> Option<ObjectRef<Guarded>> {
     Some(ObjectRef::new(name).within(pod.metadata.namespace.as_deref()?))
 }
 
+/// Resources that refer to this object.
 fn referring(
-    resources: &Store<Guarded>,
-    holder: Holder,
+    resources: &Filled<Guarded>,
+    kind: &'static str,
     object: &impl ResourceExt,
 ) -> Vec<ObjectRef<Guarded>> {
-    in_namespace(resources, object, |resource, name| references::refers_to(&resource.spec, holder, name))
+    let namespace = object.namespace().unwrap_or_default();
+    let referring = resources.having(&Term::new(&namespace, kind, &object.name_any()));
+    referring.iter().map(|resource| ObjectRef::from_obj(resource.as_ref())).collect()
 }
 
 /// Resources with a webhook that is this Service, and the one whose own Service it is or stands in the way of.
 fn concerned_by_service(
     service: &PartialObjectMeta<Service>,
-    resources: &Store<Guarded>,
+    resources: &Filled<Guarded>,
 ) -> Vec<ObjectRef<Guarded>> {
-    in_namespace(resources, service, |resource, name| {
-        resource.metadata.name.as_deref() == Some(name) || references::service(&resource.spec) == Some(name)
-    })
-}
-
-fn in_namespace(
-    resources: &Store<Guarded>,
-    object: &impl ResourceExt,
-    concerned: impl Fn(&MailLaser, &str) -> bool,
-) -> Vec<ObjectRef<Guarded>> {
-    let (namespace, name) = (object.namespace(), object.name_any());
-    resources
-        .state_filter(|resource| {
-            resource.meta().namespace == namespace
-                && resource.0.as_ref().is_ok_and(|resource| concerned(resource, &name))
-        })
-        .iter()
-        .map(|resource| ObjectRef::from_obj(resource.as_ref()))
-        .collect()
+    let mut concerned = referring(resources, references::SERVICE, service);
+    let namespace = service.namespace().unwrap_or_default();
+    let of_its_name = resources.get(&namespace, &service.name_any()).filter(|it| it.0.is_ok());
+    concerned.extend(of_its_name.map(|resource| ObjectRef::from_obj(resource.as_ref())));
+    concerned
 }
 
 /// Field sets are never looked at, and `kubectl apply` keeps a copy of all in an annotation.

@@ -9,29 +9,46 @@ use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kube::runtime::reflector::{Lookup, Store, store::Writer};
+use kube::runtime::reflector::{Lookup, ObjectRef, Store, store::Writer};
 use kube::runtime::watcher::Event;
 
+use crate::index::{Index, Term};
 use crate::scope::Place;
 
 /// Namespace and name; a store holds one kind.
 type Key = (String, String);
 
-/// A store, and how often something went from it.
+/// A store, what is found in it by something else than its name, and how often something went from it.
+#[derive(Clone)]
 pub(crate) struct Filled<K>
 where
     K: Lookup + 'static,
-    K::DynamicType: Eq + Hash,
+    K::DynamicType: Eq + Hash + Clone,
 {
     pub(crate) store: Store<K>,
+    dynamic_type: K::DynamicType,
+    index: Arc<Index<K>>,
     deletions: Arc<AtomicU64>,
 }
 
 impl<K> Filled<K>
 where
-    K: Lookup + 'static,
-    K::DynamicType: Eq + Hash,
+    K: Lookup + Clone + 'static,
+    K::DynamicType: Eq + Hash + Clone,
 {
+    /// An object by its name.
+    pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        self.store.get(&ObjectRef::new_with(name, self.dynamic_type.clone()).within(namespace))
+    }
+
+    /// The objects that have a term, by name.
+    pub(crate) fn having(&self, term: &Term) -> Vec<Arc<K>> {
+        let names = self.index.names(term);
+        let found = names.iter().filter_map(|name| self.get(term.namespace(), name));
+        // It may have changed between the two looks.
+        found.filter(|object| self.index.has(object, term)).collect()
+    }
+
     /// Another number after each deletion: by it, what was not there and is not there can be told from what came and
     /// went meanwhile.
     pub(crate) fn deletions(&self) -> u64 {
@@ -47,8 +64,7 @@ where
     K::DynamicType: Eq + Hash + Clone,
 {
     writer: Arc<Mutex<Writer<K>>>,
-    store: Store<K>,
-    deletions: Arc<AtomicU64>,
+    filled: Filled<K>,
 }
 
 impl<K> Shared<K>
@@ -56,16 +72,20 @@ where
     K: Lookup + Clone + 'static,
     K::DynamicType: Eq + Hash + Clone,
 {
-    pub(crate) fn new(mut writer: Writer<K>) -> Self {
+    /// One that is empty; `terms` says what its objects are to be found by.
+    pub(crate) fn new(dynamic_type: K::DynamicType, terms: fn(&K) -> Vec<Term>) -> Self {
+        let mut writer = Writer::new(dynamic_type.clone());
         // A controller does not begin before its store says that it is filled. What is known is up to `Lists`.
         writer.apply_watcher_event(&Event::Init);
         writer.apply_watcher_event(&Event::InitDone);
         let store = writer.as_reader();
-        Self { writer: Arc::new(Mutex::new(writer)), store, deletions: Arc::default() }
+        let index = Arc::new(Index::new(terms));
+        let filled = Filled { store, dynamic_type, index, deletions: Arc::default() };
+        Self { writer: Arc::new(Mutex::new(writer)), filled }
     }
 
     pub(crate) fn filled(&self) -> Filled<K> {
-        Filled { store: self.store.clone(), deletions: Arc::clone(&self.deletions) }
+        self.filled.clone()
     }
 
     /// What takes the events of the watch of one place.
@@ -74,9 +94,17 @@ where
     }
 
     fn write(&self, event: &Event<K>) {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner).apply_watcher_event(event);
-        if matches!(event, Event::Delete(_)) {
-            self.deletions.fetch_add(1, Ordering::SeqCst);
+        let Filled { store, dynamic_type, index, deletions } = &self.filled;
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let (Event::Apply(object) | Event::Delete(object)) = event else { return };
+        let before = store.get(&object.to_object_ref(dynamic_type.clone()));
+        let after = matches!(event, Event::Apply(_)).then_some(object);
+        // In this order nobody who looks meanwhile misses what is there before and after.
+        after.inspect(|after| index.add(after));
+        writer.apply_watcher_event(event);
+        before.inspect(|before| index.remove(before, after));
+        if after.is_none() {
+            deletions.fetch_add(1, Ordering::SeqCst);
         }
     }
 }
@@ -125,7 +153,7 @@ where
     fn delete_all_but(&self, listed: &HashSet<Key>) -> Vec<K> {
         let is_gone =
             |object: &K| self.place.covers(object.namespace().as_deref()) && !listed.contains(&key(object));
-        let gone = self.shared.store.state_filter(is_gone);
+        let gone = self.shared.filled.store.state_filter(is_gone);
         let gone: Vec<K> = gone.iter().map(|object| (**object).clone()).collect();
         for object in &gone {
             self.shared.write(&Event::Delete(object.clone()));
@@ -140,8 +168,11 @@ fn key(object: &impl Lookup) -> Key {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::ResourceExt;
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -157,7 +188,7 @@ mod tests {
     }
 
     fn all(shared: &Shared<ConfigMap>) -> Vec<String> {
-        names(shared.store.state().iter().map(|object| (**object).clone()))
+        names(shared.filled.store.state().iter().map(|object| (**object).clone()))
     }
 
     fn list(intake: &mut Intake<ConfigMap>, objects: &[ConfigMap]) -> Vec<String> {
@@ -171,8 +202,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_list_that_begins_anew_takes_nothing_of_another_place() {
-        let shared = Shared::<ConfigMap>::new(Writer::default());
-        shared.store.wait_until_ready().await.unwrap();
+        let shared = Shared::<ConfigMap>::new((), |_| Vec::new());
+        shared.filled.store.wait_until_ready().await.unwrap();
         let mut a = shared.intake(Place::Namespace("a".to_owned()));
         let mut b = shared.intake(Place::Namespace("b".to_owned()));
         assert_eq!(list(&mut a, &[map("a", "a1"), map("a", "a2")]), ["a1", "a2"]);
@@ -192,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_list_that_was_cut_off_deletes_nothing() {
-        let shared = Shared::<ConfigMap>::new(Writer::default());
+        let shared = Shared::<ConfigMap>::new((), |_| Vec::new());
         let mut all_of_it = shared.intake(Place::Cluster);
         list(&mut all_of_it, &[map("a", "one"), map("b", "two")]);
         all_of_it.take(Event::Init);
@@ -201,5 +232,82 @@ mod tests {
         assert_eq!(all(&shared), ["one", "two"]);
         assert_eq!(list(&mut all_of_it, &[map("b", "two")]), ["one", "two"]);
         assert_eq!(all(&shared), ["two"]);
+    }
+
+    const COLOURS: [&str; 3] = ["red", "green", "blue"];
+
+    /// What a map is found by: the colours that it has for keys.
+    fn colours(map: &ConfigMap) -> Vec<Term> {
+        let namespace = map.metadata.namespace.as_deref().unwrap_or_default();
+        let of = |key: &String| COLOURS.into_iter().find(|colour| key == colour);
+        map.data
+            .iter()
+            .flatten()
+            .filter_map(|(key, _)| Some(Term::new(namespace, "colour", of(key)?)))
+            .collect()
+    }
+
+    #[derive(Clone, Debug)]
+    enum Happening {
+        /// A list is told from the begin on, to its end or not.
+        List(Vec<ConfigMap>, bool),
+        Apply(ConfigMap),
+        Delete(ConfigMap),
+    }
+
+    fn coloured(namespace: &'static str) -> impl Strategy<Value = ConfigMap> {
+        let colours = proptest::sample::subsequence(COLOURS.to_vec(), 0..=COLOURS.len());
+        (0..4_u8, colours).prop_map(move |(number, colours)| {
+            let mut map = map(namespace, &number.to_string());
+            map.data = Some(colours.into_iter().map(|colour| (colour.to_owned(), String::new())).collect());
+            map
+        })
+    }
+
+    fn happening(namespace: &'static str) -> impl Strategy<Value = (&'static str, Happening)> {
+        let list = (proptest::collection::vec(coloured(namespace), 0..4), any::<bool>());
+        let happening = prop_oneof![
+            1 => list.prop_map(|(maps, ends)| Happening::List(maps, ends)),
+            4 => coloured(namespace).prop_map(Happening::Apply),
+            2 => coloured(namespace).prop_map(Happening::Delete),
+        ];
+        happening.prop_map(move |happening| (namespace, happening))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_found_by_a_term_is_what_looking_at_all_finds(
+            happenings in proptest::collection::vec(prop_oneof![happening("a"), happening("b")], 0..40),
+        ) {
+            let shared = Shared::<ConfigMap>::new((), colours);
+            let filled = shared.filled();
+            let place = |namespace: &str| shared.intake(Place::Namespace(namespace.to_owned()));
+            let (mut a, mut b) = (place("a"), place("b"));
+            for (namespace, happening) in happenings {
+                let intake = if namespace == "a" { &mut a } else { &mut b };
+                match happening {
+                    Happening::List(maps, ends) => {
+                        intake.take(Event::Init);
+                        for map in maps {
+                            intake.take(Event::InitApply(map));
+                        }
+                        if ends {
+                            intake.take(Event::InitDone);
+                        }
+                    }
+                    Happening::Apply(map) => drop(intake.take(Event::Apply(map))),
+                    Happening::Delete(map) => drop(intake.take(Event::Delete(map))),
+                }
+                for (namespace, colour) in ["a", "b"].into_iter().flat_map(|it| COLOURS.map(|colour| (it, colour))) {
+                    let term = Term::new(namespace, "colour", colour);
+                    let found: Vec<_> = filled.having(&term).iter().map(|map| map.name_any()).collect();
+                    let all = filled.store.state_filter(|map| colours(map).contains(&term));
+                    let all: BTreeSet<_> = all.iter().map(|map| map.name_any()).collect();
+                    prop_assert_eq!(found, Vec::from_iter(all), "{} in {}", colour, namespace);
+                    // Nothing is kept of what is gone.
+                    prop_assert_eq!(filled.index.names(&term).len(), filled.having(&term).len());
+                }
+            }
+        }
     }
 }

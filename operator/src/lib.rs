@@ -21,6 +21,7 @@ pub mod evaluate;
 pub mod events;
 pub mod fence;
 pub mod health;
+mod index;
 mod intake;
 pub mod kinds;
 pub mod lease;

@@ -1,10 +1,15 @@
 //! What a resource refers to: Secrets, ConfigMaps and Services of its own namespace.
 
+use std::collections::BTreeSet;
+
 use mail_laser_crds::{EnvVar, MailLaserSpec, PodTemplate, Volume};
 
 use crate::resources::environment::{BEARER_TOKEN, WEBHOOK_URL};
 use crate::resources::volumes::{TLS_CERTIFICATE, TLS_KEY};
 use crate::validate::sets;
+
+/// The kind of what a webhook may be, as [`Holder::kind`] names the others.
+pub const SERVICE: &str = "Service";
 
 /// The kinds that hold values.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -153,9 +158,10 @@ pub fn service(spec: &MailLaserSpec) -> Option<&str> {
     Some(spec.webhook.as_ref()?.service_ref.as_ref()?.name.as_str())
 }
 
-/// Whether the resource refers to this Secret or ConfigMap.
-pub fn refers_to(spec: &MailLaserSpec, holder: Holder, name: &str) -> bool {
-    keys(spec).iter().any(|reference| reference.holder == holder && reference.name == name)
+/// The objects that the resource refers to, by kind and name.
+pub fn objects(spec: &MailLaserSpec) -> BTreeSet<(&'static str, String)> {
+    let holders = keys(spec).into_iter().map(|reference| (reference.holder.kind(), reference.name));
+    holders.chain(service(spec).map(|name| (SERVICE, name.to_owned()))).collect()
 }
 
 #[cfg(test)]
@@ -213,8 +219,21 @@ mod tests {
                 "Secret pair/tls.key spec.tls.secretName false",
             ]
         );
-        assert!(refers_to(&spec, Holder::Secret, "s"));
-        assert!(!refers_to(&spec, Holder::ConfigMap, "s"));
+        let objects: Vec<_> =
+            objects(&spec).into_iter().map(|(kind, name)| format!("{kind} {name}")).collect();
+        assert_eq!(
+            objects,
+            [
+                "ConfigMap c",
+                "ConfigMap parts",
+                "ConfigMap roots",
+                "Secret hook",
+                "Secret p",
+                "Secret pair",
+                "Secret s",
+                "Secret whole",
+            ]
+        );
     }
 
     #[test]
@@ -237,7 +256,7 @@ mod tests {
     fn a_certificate_is_needed_where_there_is_tls() {
         for (mode, needed) in [("Off", false), ("Opportunistic", true), ("Require", true)] {
             let spec = spec(&format!("tls: {{mode: {mode}, secretName: pair}}"));
-            assert_eq!(refers_to(&spec, Holder::Secret, "pair"), needed, "{mode}");
+            assert_eq!(!objects(&spec).is_empty(), needed, "{mode}");
         }
     }
 
@@ -245,5 +264,6 @@ mod tests {
     fn a_service_is_a_reference_too() {
         let spec = spec("webhook: {serviceRef: {name: receiver, port: 80}}");
         assert_eq!(service(&spec), Some("receiver"));
+        assert_eq!(objects(&spec), BTreeSet::from([(SERVICE, "receiver".to_owned())]));
     }
 }
