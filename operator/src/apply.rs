@@ -184,7 +184,7 @@ impl Applier {
         sent: &Value,
         live: &DynamicObject,
     ) -> Result<Outcome, RequestError> {
-        if managed_fields::needs_migration(&to_value(live))
+        if is_left_behind(&to_value(live), sent)
             && let Some(problem) = self.migrate(target, live).await?
         {
             return Ok(Outcome::Problem(problem));
@@ -217,7 +217,7 @@ impl Applier {
             let is_another = live.uid() != of.uid();
             let live = to_value(&live);
             // Another object of that name is not ours to change; the write that follows finds out.
-            if is_another || !managed_fields::needs_migration(&live) {
+            if is_another || managed_fields::of_updates(&live).next().is_none() {
                 return Ok(None);
             }
             let patch = Patch::Merge(managed_fields::migration(&live));
@@ -446,6 +446,11 @@ fn reason_to_write(kind: Kind, sent: &Value, live: &DynamicObject) -> Option<Str
     managed_fields::ours(&live)
         .find_map(|owned| diff::dropped(owned, sent))
         .map(|path| format!("{path} is no longer wanted"))
+}
+
+/// Whether the object has fields that an apply of `sent` would not remove, although the operator set them.
+fn is_left_behind(live: &Value, sent: &Value) -> bool {
+    managed_fields::of_updates(live).any(|owned| diff::dropped(owned, sent).is_some())
 }
 
 fn being_deleted(namespace: &str) -> Problem {
