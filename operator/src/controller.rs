@@ -5,11 +5,9 @@
 //! person sees on the resource what is the matter.
 
 use std::collections::{HashMap, HashSet};
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures::FutureExt;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use k8s_openapi::jiff::Timestamp;
@@ -24,7 +22,7 @@ use mail_laser_crds::{DeliveryMode, MailLaser, MailLaserStatus};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::apply::{Applier, Outcome, Removal, sent};
 use crate::backoff;
@@ -246,11 +244,11 @@ impl Findings {
 ///
 /// # Errors
 /// When a request fails that is worth another try.
-pub async fn reconcile(resource: Arc<Guarded>, context: Arc<Context>) -> Result<Action, ReconcileError> {
-    let resource = match &resource.0 {
+pub async fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    let resource = match &guarded.0 {
         Ok(resource) => resource,
         Err(error) => {
-            let (namespace, name) = (resource.namespace(), resource.name_any());
+            let (namespace, name) = (guarded.namespace(), guarded.name_any());
             tracing::warn!(namespace, name, %error, "resource cannot be read, left alone until it changes");
             context.metrics.reconciled(Ending::Unreadable, Duration::ZERO);
             return Ok(Action::await_change());
@@ -272,8 +270,9 @@ pub async fn reconcile(resource: Arc<Guarded>, context: Arc<Context>) -> Result<
     }
     let _watched = context.health.begin(clock::now());
     let begin = Instant::now();
-    let reconciliation = AssertUnwindSafe(reconcile_readable(resource, &context)).catch_unwind();
-    let result = match tokio::time::timeout(RECONCILE_TIMEOUT, reconciliation).await {
+    // On a task of its own: all of a controller would share one processor with its loop otherwise.
+    let task = tokio::spawn(reconcile_readable(Arc::clone(&guarded), Arc::clone(&context)));
+    let result = match tokio::time::timeout(RECONCILE_TIMEOUT, AbortOnDropHandle::new(task)).await {
         Ok(Ok(result)) => result,
         // A defect that one resource brings to light must not end the care for the others.
         Ok(Err(_panic)) => Err(ReconcileError::Panic),
@@ -287,7 +286,8 @@ pub async fn reconcile(resource: Arc<Guarded>, context: Arc<Context>) -> Result<
     result
 }
 
-async fn reconcile_readable(resource: &MailLaser, context: &Context) -> Result<Action, ReconcileError> {
+async fn reconcile_readable(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    let (Ok(resource), context) = (&guarded.0, &*context) else { return Ok(Action::await_change()) };
     let findings = if resource.spec.suspend {
         Findings::untouched(Vec::new(), None)
     } else {
