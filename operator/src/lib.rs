@@ -66,8 +66,9 @@ use crate::metrics::Metrics;
 use crate::scope::Scope;
 
 /// How many resources are reconciled at once. Each holds at most one request, so this also bounds what the
-/// API server gets from the operator at a time.
-const CONCURRENCY: u16 = 8;
+/// API server gets from the operator at a time. An API server gives addresses to Services one after the other: when many
+/// resources are new, most of these wait for that, and the rest has to be enough for all else.
+const CONCURRENCY: u16 = 32;
 
 /// What the operator is told.
 #[derive(Debug)]
