@@ -24,17 +24,27 @@ type Object = (Holder, String, String);
 /// An object's version, and what was in it.
 type Known = (String, Arc<Content>);
 
+/// How many objects are remembered before it is worth to look for those that are gone.
+const KNOWN_MIN: usize = 64;
+
 /// Reads references, remembering by version what it read.
 pub struct Dereferencer {
     client: Client,
-    /// Holds objects that some resource refers to or did; [`Self::forget`] drops those that are gone.
-    known: Mutex<HashMap<Object, Known>>,
+    memory: Mutex<Memory>,
+}
+
+/// Objects that some resource refers to or did.
+#[derive(Default)]
+struct Memory {
+    known: HashMap<Object, Known>,
+    /// How many there were when those that are gone were dropped last.
+    swept: usize,
 }
 
 impl Dereferencer {
     /// One that knows nothing yet.
     pub fn new(client: Client) -> Self {
-        Self { client, known: Mutex::default() }
+        Self { client, memory: Mutex::default() }
     }
 
     /// Reads what the resource refers to.
@@ -91,19 +101,25 @@ impl Dereferencer {
     }
 
     fn remembered(&self, key: &Object, version: &str) -> Option<Arc<Content>> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(key).filter(|(of, _)| of == version).map(|(_, content)| Arc::clone(content))
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.known.get(key).filter(|(of, _)| of == version).map(|(_, content)| Arc::clone(content))
     }
 
-    /// Remembers an object, and drops those that are gone: nobody may refer to them any more.
+    /// Remembers an object. Each time that there are twice as many, those that are gone are dropped: where nobody refers
+    /// to one any more, nothing else does.
     fn remember(&self, caches: &Caches, key: Object, version: String, content: &Arc<Content>) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|(holder, namespace, name), _| caches.version(*holder, namespace, name).is_some());
-        known.insert(key, (version, Arc::clone(content)));
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.known.insert(key, (version, Arc::clone(content)));
+        if memory.known.len() > 2 * memory.swept.max(KNOWN_MIN) {
+            memory
+                .known
+                .retain(|(holder, namespace, name), _| caches.version(*holder, namespace, name).is_some());
+            memory.swept = memory.known.len();
+        }
     }
 
     fn forget(&self, key: &Object) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).known.remove(key);
     }
 
     /// Version and content of an object; none when it does not exist.
