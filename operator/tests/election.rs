@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use mail_laser_operator::lease::{Candidate, Draft, REQUEST_TIMEOUT, Step, Stored};
+use mail_laser_operator::lease::{Candidate, Draft, REQUEST_TIMEOUT, Record, Step, Stored};
 use proptest::prelude::*;
 
 /// All times of the simulation are milliseconds; this is how finely it looks.
@@ -35,6 +35,8 @@ enum Trouble {
     Delete,
     /// A person changes something else in it.
     Annotate,
+    /// A person writes another holder into it, or none.
+    Give(Option<&'static str>),
 }
 
 fn trouble() -> impl Strategy<Value = Trouble> {
@@ -161,12 +163,16 @@ impl World {
             Trouble::Crash => self.start(machine),
             Trouble::Resign => it.resigning = true,
             Trouble::Delete => self.lease = None,
-            Trouble::Annotate => {
-                self.version += 1;
-                if let Some(lease) = &mut self.lease {
-                    lease.version = self.version.to_string();
-                }
-            }
+            Trouble::Annotate => self.edit(|_| {}),
+            Trouble::Give(holder) => self.edit(|record| record.holder = holder.map(str::to_owned)),
+        }
+    }
+
+    fn edit(&mut self, change: impl FnOnce(&mut Record)) {
+        self.version += 1;
+        if let Some(lease) = &mut self.lease {
+            lease.version = self.version.to_string();
+            change(&mut lease.record);
         }
     }
 
@@ -256,6 +262,15 @@ impl World {
         });
     }
 
+    /// Those that may write although the Lease, when they saw it last, was somebody else's.
+    fn deluded(&self) -> Vec<usize> {
+        let is_deluded = |machine: &usize| {
+            let it = &self.machines[*machine];
+            it.may_write(self.now) && it.candidate.holder() != Some(&format!("{machine}_{}", it.lives))
+        };
+        (0..self.machines.len()).filter(is_deluded).collect()
+    }
+
     fn leaders(&self) -> Vec<usize> {
         (0..self.machines.len()).filter(|machine| self.machines[*machine].may_write(self.now)).collect()
     }
@@ -288,6 +303,34 @@ proptest! {
             }
         }
     }
+
+    /// Who takes the Lease away from its holder has two lead until that one looks. Then it gives way.
+    #[test]
+    fn who_saw_that_another_one_holds_the_lease_does_not_write(
+        clocks in proptest::collection::vec(clock(), MACHINES),
+        mut troubles in proptest::collection::vec(
+            (0..TROUBLE, 0..MACHINES, prop_oneof![trouble(), given().prop_map(Trouble::Give)]),
+            0..24,
+        ),
+    ) {
+        troubles.sort_by_key(|(at, ..)| *at);
+        let mut troubles = VecDeque::from(troubles);
+        let mut world = World::new(&clocks);
+        let end = TROUBLE + 30_000 + QUIET;
+        while world.now < end {
+            while let Some((_, machine, trouble)) = troubles.pop_front_if(|(at, ..)| *at <= world.now) {
+                world.befall(machine, &trouble);
+            }
+            world.tick();
+            let deluded = world.deluded();
+            prop_assert!(deluded.is_empty(), "{deluded:?} lead at {} ms", world.now);
+        }
+        prop_assert_eq!(world.leaders().len(), 1);
+    }
+}
+
+fn given() -> impl Strategy<Value = Option<&'static str>> {
+    prop_oneof![Just(None), Just(Some("a person"))]
 }
 
 /// Machines whose clocks are right, until one leads.
@@ -324,6 +367,20 @@ fn a_leader_that_dies_is_replaced_within_twenty_seconds() {
     while world.leaders() != [1 - first] {
         world.tick();
         assert!(world.now < died + 20_000, "nobody took over");
+    }
+}
+
+#[test]
+fn a_leader_whose_lease_is_given_away_stops_at_its_next_look() {
+    for holder in [None, Some("a person")] {
+        let (mut world, first) = calm();
+        world.befall(first, &Trouble::Give(holder));
+        let given = world.now;
+        // It would have been able to write for 10 s.
+        while world.now < given + 4_000 {
+            world.tick();
+        }
+        assert!(!world.leaders().contains(&first), "{holder:?}: it still leads");
     }
 }
 
