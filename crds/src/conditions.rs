@@ -16,14 +16,15 @@ pub enum ConditionType {
     /// missing may still come. Reasons when `True`: [`Reason::RollingOut`], [`Reason::PartlyAvailable`],
     /// [`Reason::Unavailable`], [`Reason::SecretNotFound`], [`Reason::ConfigMapNotFound`],
     /// [`Reason::ServiceNotFound`], [`Reason::WaitingForDeletion`], [`Reason::RequestFailed`],
-    /// [`Reason::ClaimPending`], [`Reason::Growing`], [`Reason::Draining`]; when `False`: [`Reason::UpToDate`],
-    /// [`Reason::DeadLetters`], [`Reason::Suspended`], and the reason of `Stalled` when that is `True`.
+    /// [`Reason::Forbidden`], [`Reason::ClaimPending`], [`Reason::Growing`], [`Reason::Draining`]; when `False`:
+    /// [`Reason::UpToDate`], [`Reason::DeadLetters`], [`Reason::Suspended`], and the reason of `Stalled` when that is
+    /// `True`.
     Reconciling,
     /// `True` when a person has to act. Reasons when `True`: [`Reason::NameConflict`], [`Reason::InvalidSpec`],
     /// [`Reason::WrongSecretType`], [`Reason::InvalidConfiguration`], [`Reason::ProgressDeadlineExceeded`],
     /// [`Reason::Refused`], [`Reason::ClaimCannotGrow`], and after 10 minutes [`Reason::SecretNotFound`],
-    /// [`Reason::ConfigMapNotFound`], [`Reason::ServiceNotFound`], [`Reason::ClaimPending`]; when `False`:
-    /// [`Reason::NotStalled`].
+    /// [`Reason::ConfigMapNotFound`], [`Reason::ServiceNotFound`], [`Reason::ClaimPending`], [`Reason::Forbidden`];
+    /// when `False`: [`Reason::NotStalled`].
     Stalled,
 }
 
@@ -69,6 +70,9 @@ pub enum Reason {
     WaitingForDeletion,
     /// The API server could not do what it was asked; it is tried again.
     RequestFailed,
+    /// The API server did not let the operator do what it has to: a right is missing, or a policy or a quota is in the
+    /// way. It is tried again.
+    Forbidden,
     /// An object of this resource's name belongs to someone else, and is left untouched.
     NameConflict,
     /// The resource contradicts itself in a way that the schema refuses today: it was written before.
@@ -114,6 +118,7 @@ impl Reason {
             Self::ServiceNotFound => "ServiceNotFound",
             Self::WaitingForDeletion => "WaitingForDeletion",
             Self::RequestFailed => "RequestFailed",
+            Self::Forbidden => "Forbidden",
             Self::NameConflict => "NameConflict",
             Self::InvalidSpec => "InvalidSpec",
             Self::InvalidConfiguration => "InvalidConfiguration",

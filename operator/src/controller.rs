@@ -322,7 +322,7 @@ async fn bring_about(resource: &ValidatedMailLaser, context: &Context) -> Findin
     let references = match context.dereferencer.dereference(resource, &context.caches).await {
         Ok(references) => references,
         Err(error) => {
-            let problem = Problem::new(Reason::RequestFailed, error.chain());
+            let problem = error.problem();
             return Findings::untouched(vec![problem], Some(ReconcileError::Dereference(error)));
         }
     };
@@ -350,7 +350,7 @@ async fn bring_about(resource: &ValidatedMailLaser, context: &Context) -> Findin
             Ok(Some(Outcome::Problem(problem))) => problems.push(problem),
             Ok(_) => {}
             Err(error) => {
-                problems.push(Problem::new(Reason::RequestFailed, error.chain()));
+                problems.push(error.problem());
                 failure = Some(ReconcileError::Apply(error));
             }
         }
@@ -366,7 +366,7 @@ async fn bring_about(resource: &ValidatedMailLaser, context: &Context) -> Findin
     let taken = if identity_is_ours { workloads.bring_about().await } else { Taken::default() };
     problems.extend(taken.problems);
     if let Some(error) = taken.failure {
-        problems.push(Problem::new(Reason::RequestFailed, error.chain()));
+        problems.push(error.problem());
         failure = Some(ReconcileError::Apply(error));
     }
     let webhook_host =

@@ -3,6 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use mail_laser_crds::conditions::Reason;
+
+use crate::problem::Problem;
+
 /// What the API server was asked to do; also the label of a metric.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Verb {
@@ -63,9 +67,26 @@ impl RequestError {
         }
     }
 
-    /// The sentence for a condition: this error and its causes.
-    pub fn chain(&self) -> String {
-        chain(self)
+    /// What a condition says of it.
+    pub fn problem(&self) -> Problem {
+        let said = chain(self);
+        match &self.source {
+            Cause::Answer { code: 403, message } => {
+                Problem::new(Reason::Forbidden, format!("{said}. {}", way_out(message)))
+            }
+            _ => Problem::new(Reason::RequestFailed, said),
+        }
+    }
+}
+
+/// What a person can do about a request that was forbidden. RBAC names the right that is missing, and all else that
+/// forbids names itself.
+fn way_out(message: &str) -> &'static str {
+    if message.contains(" cannot ") && message.contains(" resource ") {
+        "Grant the operator that right: deploy/rbac.yaml has all that it needs, and deploy/namespaced those for single \
+         namespaces"
+    } else {
+        "Change the policy or quota that is in the way, or this MailLaser so that it is not"
     }
 }
 
@@ -173,7 +194,35 @@ mod tests {
     #[test]
     fn a_request_that_failed_says_what_and_why_once() {
         let error = RequestError::new(Verb::Get, "Secret", "ops", "hook", answer());
-        assert_eq!(error.chain(), "cannot get Secret ops/hook: the API server answered 404: no such thing");
+        let said = "cannot get Secret ops/hook: the API server answered 404: no such thing";
+        assert_eq!(error.problem(), Problem::new(Reason::RequestFailed, said));
+    }
+
+    #[test]
+    fn who_forbids_a_request_decides_what_a_person_does() {
+        let problem = |message: &str| {
+            let status = kube::core::Status::failure(message, "Forbidden").with_code(403);
+            RequestError::new(Verb::Apply, "Deployment", "ops", "a", kube::Error::Api(status.boxed()))
+                .problem()
+        };
+        for (message, way_out) in [
+            (
+                "deployments.apps \"a\" is forbidden: User \"system:serviceaccount:s:o\" cannot patch resource \
+                 \"deployments\" in API group \"apps\" in the namespace \"ops\"",
+                "deploy/rbac.yaml",
+            ),
+            (
+                "deployments.apps \"a\" is forbidden: ValidatingAdmissionPolicy 'p' denied request: no",
+                "policy",
+            ),
+            ("services \"a\" is forbidden: exceeded quota: q", "quota"),
+        ] {
+            let problem = problem(message);
+            assert_eq!(problem.reason, Reason::Forbidden);
+            assert!(problem.message.contains(message), "{}", problem.message);
+            let advice = problem.message.split(message).nth(1).unwrap();
+            assert!(advice.contains(way_out), "{advice}");
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ impl Problem {
         )
     }
 
-    /// Whether somebody else has to make what is missing, and may have forgotten to.
+    /// Whether somebody else has to make what is missing, or give a right, and may have forgotten to.
     pub fn is_awaited(&self) -> bool {
         matches!(
             self.reason,
@@ -39,6 +39,7 @@ impl Problem {
                 | Reason::ConfigMapNotFound
                 | Reason::ServiceNotFound
                 | Reason::ClaimPending
+                | Reason::Forbidden
         )
     }
 }

@@ -157,7 +157,9 @@ fn verdict(situation: &Situation<'_>) -> Verdict {
             stalled: Claim::new(true, problem.reason, problem.message),
         },
         Some(problem) => Verdict {
-            ready: if problem.reason == Reason::RequestFailed && was_ready(situation) {
+            ready: if matches!(problem.reason, Reason::RequestFailed | Reason::Forbidden)
+                && was_ready(situation)
+            {
                 of_pods.ready
             } else {
                 Claim::new(false, problem.reason, &*problem.message)
@@ -388,6 +390,12 @@ mod tests {
             ),
             (
                 rolled_out(2, 2),
+                with(Reason::Forbidden),
+                false,
+                "Ready=False/Forbidden Reconciling=True/Forbidden Stalled=False/NotStalled",
+            ),
+            (
+                rolled_out(2, 2),
                 vec![],
                 true,
                 "Ready=True/Available Reconciling=False/Suspended Stalled=False/NotStalled",
@@ -503,6 +511,12 @@ mod tests {
         assert!(!is_awaited(&stalled));
         assert_eq!(compute(&missing, Some(&stalled), NOW + 2 * deadline), stalled);
         assert!(summary(&compute(&good(), Some(&stalled), NOW + 2 * deadline)).starts_with("Ready=True"));
+        let forbidden =
+            Case { problems: vec![Problem::new(Reason::Forbidden, "x")], is_intact: false, ..good() };
+        let first = compute(&forbidden, Some(&compute(&good(), None, NOW - 9999)), NOW);
+        assert!(summary(&first).ends_with("Reconciling=True/Forbidden Stalled=False/NotStalled"));
+        let stalled = compute(&forbidden, Some(&first), NOW + deadline);
+        assert!(summary(&stalled).ends_with("Stalled=True/Forbidden"), "{}", summary(&stalled));
         for reason in [Reason::RequestFailed, Reason::WaitingForDeletion, Reason::Growing] {
             let passing = Case { problems: vec![Problem::new(reason, "x")], ..good() };
             let status = compute(&passing, Some(&stalled), NOW + 2 * deadline);

@@ -123,6 +123,7 @@ fn cases() -> Vec<Case> {
         ("no ConfigMap", "no ConfigMap for an hour", Reason::ConfigMapNotFound, Workload::Absent),
         ("no Service", "no Service for an hour", Reason::ServiceNotFound, rolled_out(2, 2)),
         ("no volume", "no volume for an hour", Reason::ClaimPending, rolling_out()),
+        ("no right", "no right for an hour", Reason::Forbidden, rolled_out(2, 2)),
     ] {
         cases.push(Case::because_of(name, reason, workload.clone()));
         cases.push(Case::because_of(name, reason, workload).for_an_hour(later));

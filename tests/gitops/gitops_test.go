@@ -72,11 +72,13 @@ var expected = map[string]verdict{
 	"no ConfigMap":                   onItsWay("ConfigMapNotFound"),
 	"no Service":                     onItsWay("ServiceNotFound"),
 	"no volume":                      onItsWay("ClaimPending"),
+	"no right":                       onItsWay("Forbidden"),
 	"no Secret for an hour":          broken("SecretNotFound"),
 	"no Secret any more for an hour": broken("SecretNotFound"),
 	"no ConfigMap for an hour":       broken("ConfigMapNotFound"),
 	"no Service for an hour":         broken("ServiceNotFound"),
 	"no volume for an hour":          broken("ClaimPending"),
+	"no right for an hour":           broken("Forbidden"),
 
 	"a claim cannot grow":                  broken("ClaimCannotGrow"),
 	"a name is taken":                      broken("NameConflict"),

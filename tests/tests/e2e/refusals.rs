@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use mail_laser_e2e::{
@@ -18,6 +19,8 @@ use crate::objects::at;
 const LOOK: Duration = Duration::from_secs(15);
 /// How often the operator may have tried in it: after 0, 0.5, 1.5, 3.5, 7.5 and 15.5 s at the most.
 const TRIES_MAX: usize = 6;
+/// For how long a right is waited for.
+const DEADLINE: SignedDuration = SignedDuration::from_mins(10);
 /// A resource that was refused is looked at again within a minute.
 const AGAIN_LIMIT: Duration = Duration::from_secs(90);
 
@@ -28,7 +31,7 @@ async fn a_policy_that_takes_an_object_for_invalid_stalls_the_resource() -> anyh
 
 #[tokio::test]
 async fn a_policy_that_forbids_a_write_is_waited_for() -> anyhow::Result<()> {
-    refused_by_policy("forbidden-by-policy", "Forbidden", "Reconciling", "RequestFailed").await
+    refused_by_policy("forbidden-by-policy", "Forbidden", "Reconciling", "Forbidden").await
 }
 
 async fn refused_by_policy(
@@ -48,7 +51,8 @@ async fn refused_by_policy(
                 Ok(())
             })
             .await?;
-            refused(&env, condition, reason, "nothing of mine").await
+            refused(&env, condition, reason, "nothing of mine").await?;
+            if reason == "Forbidden" { stalls_in_the_end(&env, "policy or quota").await } else { Ok(()) }
         }
         .await;
         env.cluster().delete(&policy).await?;
@@ -73,7 +77,11 @@ async fn a_right_that_is_missing_is_waited_for() -> anyhow::Result<()> {
             roles.patch(OPERATOR, &PatchParams::default(), &Patch::Merge(json!({"rules": rules}))).await
         };
         set(json!(fewer)).await?;
-        let outcome = refused(&env, "Reconciling", "RequestFailed", "forbidden").await;
+        let outcome = async {
+            refused(&env, "Reconciling", "Forbidden", "cannot patch resource \"deployments\"").await?;
+            stalls_in_the_end(&env, "deploy/rbac.yaml").await
+        }
+        .await;
         set(json!(before)).await?;
         outcome?;
         goes_on(&env).await
@@ -107,6 +115,20 @@ async fn refused(env: &Env, condition: &str, reason: &str, message: &str) -> any
     ensure!(tries <= TRIES_MAX, "a hot loop: {writes:#?}");
     // For each try, one as it would be if only the operator had ever written it.
     ensure!(writes.len() <= 2 * TRIES_MAX, "a hot loop: {writes:#?}");
+    Ok(())
+}
+
+/// Has the time pass after which nobody waits any more, and looks for what a person is told to do.
+async fn stalls_in_the_end(env: &Env, way_out: &str) -> anyhow::Result<()> {
+    let mut conditions = env.get("MailLaser", "inbox").await?["status"]["conditions"].take();
+    for condition in conditions.as_array_mut().into_iter().flatten() {
+        condition["lastTransitionTime"] = json!((Timestamp::now() - DEADLINE).strftime("%FT%TZ").to_string());
+    }
+    let status = json!({"status": {"conditions": conditions}});
+    let resource = env.objects("MailLaser")?;
+    resource.patch_status("inbox", &PatchParams::default(), &Patch::Merge(status)).await?;
+    let Condition { message, .. } = env.wait_condition("inbox", "Stalled", "True", Some("Forbidden")).await?;
+    ensure!(message.contains(way_out), "it does not say what to do: {message}");
     Ok(())
 }
 
