@@ -13,7 +13,7 @@ use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::DynamicObject;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::{ApiResource, DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -330,7 +330,11 @@ where
                 Err(error) => {
                     failures += 1;
                     let wait = backoff::after_interruption(failures, backoff::random());
-                    let (error, advice) = (chain(&error), advice(&error));
+                    let advice = match &error {
+                        watcher::Error::InitialListFailed(error) => advice(error),
+                        _ => NO_ADVICE,
+                    };
+                    let error = chain(&error);
                     tracing::warn!(url = self.url, error, ?wait, advice, "watch interrupted");
                     tokio::time::sleep(wait).await;
                     continue;
@@ -372,21 +376,32 @@ pub(crate) fn resources_in(place: &Place, resources: &Store<Guarded>) -> Vec<Obj
         .collect()
 }
 
-/// What a person can do about a watch that does not start.
-fn advice(error: &watcher::Error) -> &'static str {
+/// What a person can do about a list that failed, with which a watch would have begun.
+pub(crate) fn advice(error: &kube::Error) -> &'static str {
     match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404 => {
+        kube::Error::Api(status) if status.code == 404 => {
             "install the CustomResourceDefinition: it is in deploy/crd"
         }
-        watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.is_forbidden() => {
+        kube::Error::Api(status) if status.is_forbidden() => {
             "grant the right to list and watch: it is in deploy/rbac.yaml, and for a list of namespaces in \
              deploy/namespaced"
         }
-        watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 400 => {
-            "correct the label selector (--selector)"
-        }
-        _ => "none: it is tried again",
+        kube::Error::Api(status) if status.code == 400 => "correct the label selector (--selector)",
+        _ => NO_ADVICE,
     }
+}
+
+/// Where a person can do nothing.
+pub(crate) const NO_ADVICE: &str = "none: it is tried again";
+
+/// What is watched in each place, apart from kinds that a cluster may not have.
+pub(crate) fn watched() -> Vec<ApiResource> {
+    let others = [
+        ApiResource::erase::<MailLaser>(&()),
+        ApiResource::erase::<Pod>(&()),
+        ApiResource::erase::<Secret>(&()),
+    ];
+    Kind::ALL.into_iter().map(Kind::api_resource).chain(others).collect()
 }
 
 fn api<K>(client: &Client, place: &Place) -> Api<K>

@@ -1,7 +1,7 @@
 //! Whether the operator can do its work, and whether it is stuck.
 //!
-//! Ready: this process could do its part now. Who stands by must hear from the API server about the Lease; who leads
-//! must know what there is in the cluster. Alive: every loop goes on. A cluster in trouble makes an operator unready,
+//! Ready: this process could do its part now. Who stands by must hear from the API server about the Lease, and must have
+//! been able to read what a leader does; who leads must know what there is in the cluster. Alive: every loop goes on. A cluster in trouble makes an operator unready,
 //! and a restart would not help it; a loop that stands still is a defect, and only a restart helps.
 
 use std::collections::BTreeMap;
@@ -30,6 +30,8 @@ struct State {
     election: SinceBoot,
     /// The last answer about the Lease.
     answer: Option<SinceBoot>,
+    /// Why it could not lead.
+    hindrance: Option<String>,
     /// The controllers of the term that lasts.
     controllers: Vec<Controller>,
 }
@@ -54,7 +56,8 @@ pub(crate) struct UnderWay {
 
 impl Health {
     pub(crate) fn new(now: SinceBoot) -> Self {
-        Self(Arc::new(Mutex::new(State { election: now, answer: None, controllers: Vec::new() })))
+        let hindrance = Some("it was not tried yet what a leader has to read".to_owned());
+        Self(Arc::new(Mutex::new(State { election: now, answer: None, hindrance, controllers: Vec::new() })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -71,6 +74,11 @@ impl Health {
         self.state().answer = Some(now);
     }
 
+    /// It was tried whether this operator could lead: why it could not.
+    pub(crate) fn could_lead(&self, hindrance: Option<String>) {
+        self.state().hindrance = hindrance;
+    }
+
     /// A term has begun with these controllers, or with none is over.
     pub(crate) fn lead(&self, controllers: Vec<Controller>) {
         self.state().controllers = controllers;
@@ -84,8 +92,10 @@ impl Health {
             Some(answer) => now.saturating_sub(answer),
         };
         if state.controllers.is_empty() {
-            return (silence > SILENCE_MAX)
-                .then(|| format!("nothing was heard of the Lease for {} s", silence.as_secs()));
+            let is_silent = silence > SILENCE_MAX;
+            let silence =
+                is_silent.then(|| format!("nothing was heard of the Lease for {} s", silence.as_secs()));
+            return silence.or_else(|| state.hindrance.clone());
         }
         let incomplete = state.controllers.iter().find_map(|it| it.work().lists.incomplete())?;
         Some(format!("the caches of {incomplete} are not filled yet"))
@@ -158,10 +168,22 @@ mod tests {
         let health = Health::new(at(100));
         assert!(health.unready(at(100)).is_some());
         health.lease_answered(at(101));
+        health.could_lead(None);
         assert_eq!(health.unready(at(110)), None);
         assert!(health.unready(at(117)).unwrap().contains("16 s"));
         health.lease_answered(at(118));
         assert_eq!(health.unready(at(119)), None);
+    }
+
+    #[test]
+    fn who_stands_by_is_ready_when_it_could_lead() {
+        let health = Health::new(at(100));
+        health.lease_answered(at(101));
+        assert!(health.unready(at(102)).unwrap().contains("not tried"));
+        health.could_lead(Some("no Secrets".to_owned()));
+        assert_eq!(health.unready(at(102)).unwrap(), "no Secrets");
+        health.could_lead(None);
+        assert_eq!(health.unready(at(102)), None);
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod quantity;
 pub mod references;
 mod replacement;
 pub mod resources;
+mod rights;
 pub mod scope;
 pub mod spool;
 pub mod status;
@@ -110,6 +111,7 @@ pub async fn run(cluster: kube::Config, config: Config, shutdown: CancellationTo
     let client = Client::try_from(cluster.clone()).map_err(RunError::Client)?;
     let lease_namespace = lease_namespace.unwrap_or_else(|| cluster.default_namespace.clone());
     servers.spawn(definition::check(client.clone()).map(Ok));
+    servers.spawn(rights::try_them(client.clone(), scope.clone(), health.clone()).map(Ok));
     let (election, mut terms) = Election::new(client, &lease_namespace, health.clone(), metrics.clone());
     let resign = CancellationToken::new();
     let election = tokio::spawn(election.run(resign.clone()));
