@@ -2,24 +2,26 @@
 
 use serde_json::{Value, json};
 
+use super::additions::additions;
 use super::{Effect, Row, Step};
 
 const TEMPLATE: &str = "/spec/template";
 const CONTAINER: &str = "/spec/template/spec/containers/0";
 
-/// All rows.
+/// All rows that every cluster has the kinds for.
 #[must_use]
 pub fn rows() -> Vec<Row> {
-    [addresses(), webhook(), behaviour(), spool(), variables(), pods(), placement(), service()].concat()
+    [addresses(), webhook(), behaviour(), spool(), variables(), pods(), placement(), service(), additions()]
+        .concat()
 }
 
-fn row<const N: usize>(name: &'static str, steps: [(Value, Vec<Effect>); N]) -> Row {
+pub(super) fn row<const N: usize>(name: &'static str, steps: [(Value, Vec<Effect>); N]) -> Row {
     let steps = steps.into_iter().map(|(change, effects)| Step { change, effects }).collect();
     Row { name, base: json!({}), steps, is_immutable: false }
 }
 
 impl Row {
-    fn on(self, base: Value) -> Self {
+    pub(super) fn on(self, base: Value) -> Self {
         Self { base, ..self }
     }
 
@@ -28,7 +30,7 @@ impl Row {
     }
 }
 
-fn effect(kind: &'static str, pointer: impl Into<String>, value: Value) -> Effect {
+pub(super) fn effect(kind: &'static str, pointer: impl Into<String>, value: Value) -> Effect {
     Effect { kind, pointer: pointer.into(), value: Some(value) }
 }
 
@@ -41,15 +43,15 @@ fn env_from(name: &str, source: Value) -> Vec<Effect> {
     vec![effect("Deployment", format!("{CONTAINER}/env/name={name}/valueFrom"), source)]
 }
 
-fn container(pointer: &str, value: Value) -> Vec<Effect> {
+pub(super) fn container(pointer: &str, value: Value) -> Vec<Effect> {
     vec![effect("Deployment", format!("{CONTAINER}{pointer}"), value)]
 }
 
-fn pod(pointer: &str, value: Value) -> Vec<Effect> {
+pub(super) fn pod(pointer: &str, value: Value) -> Vec<Effect> {
     vec![effect("Deployment", format!("{TEMPLATE}/spec{pointer}"), value)]
 }
 
-fn volume(name: &str, source: Value) -> Vec<Effect> {
+pub(super) fn volume(name: &str, source: Value) -> Vec<Effect> {
     pod(&format!("/volumes/name={name}"), source)
 }
 
@@ -57,7 +59,7 @@ fn service_has(pointer: &str, value: Value) -> Vec<Effect> {
     vec![effect("Service", pointer, value)]
 }
 
-fn key(name: &str, key: &str) -> Value {
+pub(super) fn key(name: &str, key: &str) -> Value {
     json!({"name": name, "key": key})
 }
 
@@ -497,6 +499,13 @@ fn service() -> Vec<Row> {
             [30_017, 30_018].map(|port| {
                 let change = json!({"service": {"type": "NodePort", "nodePort": port}});
                 (change, service_has("/spec/ports/name=smtp/nodePort", json!(port)))
+            }),
+        ),
+        row(
+            "service.loadBalancerSourceRanges",
+            [json!(["192.0.2.0/24", "198.51.100.0/24"]), json!(["203.0.113.0/24"])].map(|ranges| {
+                let change = json!({"service": {"type": "LoadBalancer", "loadBalancerSourceRanges": ranges}});
+                (change, service_has("/spec/loadBalancerSourceRanges", ranges))
             }),
         ),
         row(

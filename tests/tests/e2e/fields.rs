@@ -1,6 +1,7 @@
 //! Each field of `spec` is set, changed and removed: its effect shows in the objects of the resource, and is gone with it.
 //! The table is in `tests/src/fields`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -18,25 +19,35 @@ const AT_ONCE: usize = 12;
 const APPLIED_LIMIT: Duration = Duration::from_secs(60);
 
 /// What a resource may own. What runs the pods goes when the other one has come.
-const OWNED: [&str; 5] = ["Deployment", "StatefulSet", "Service", "ServiceAccount", "PodDisruptionBudget"];
+const OWNED: [&str; 8] = [
+    "Deployment",
+    "StatefulSet",
+    "Service",
+    "ServiceAccount",
+    "PodDisruptionBudget",
+    "NetworkPolicy",
+    "HorizontalPodAutoscaler",
+    "ConfigMap",
+];
 
 #[tokio::test]
 async fn each_field_is_set_changed_and_removed() -> anyhow::Result<()> {
     in_namespace("fields", |env| async move {
         env.apply(REFERRED_TO).await?;
-        let rows = rows();
-        println!("{} rows", rows.len());
-        futures::stream::iter(rows)
-            .map(|row| {
-                let env = env.clone();
-                async move { go_through(&env, &row).await.with_context(|| format!("row {}", row.name)) }
-            })
-            .buffer_unordered(AT_ONCE)
-            .try_collect::<Vec<()>>()
-            .await?;
-        Ok(())
+        go_through_all(&env, rows()).await
     })
     .await
+}
+
+/// Goes through rows, several at a time. What they refer to is there.
+pub(crate) async fn go_through_all(env: &Env, rows: Vec<Row>) -> anyhow::Result<()> {
+    println!("{} rows", rows.len());
+    futures::stream::iter(rows)
+        .map(|row| async move { go_through(env, &row).await.with_context(|| format!("row {}", row.name)) })
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<Vec<()>>()
+        .await?;
+    Ok(())
 }
 
 async fn go_through(env: &Env, row: &Row) -> anyhow::Result<()> {
@@ -46,7 +57,7 @@ async fn go_through(env: &Env, row: &Row) -> anyhow::Result<()> {
     });
     env.apply(&resource.to_string()).await?;
     env.wait_observed(&name).await?;
-    let before = owned(env, &name).await?;
+    let before = owned(env, row).await?;
     for effect in row.steps.iter().flat_map(|step| &step.effects).filter(|effect| effect.value.is_some()) {
         ensure!(shows(env, &name, effect).await.is_err(), "it shows before it is set: {effect:?}");
     }
@@ -72,7 +83,7 @@ async fn take_back(env: &Env, row: &Row, number: usize, before: &Value) -> anyho
     env.patch("MailLaser", &name, json!({"spec": row.undo(&row.steps[..=number])})).await?;
     env.wait_observed(&name).await?;
     wait_for(&format!("what was before step {number}"), APPLIED_LIMIT, || async {
-        let now = owned(env, &name).await?;
+        let now = owned(env, row).await?;
         ensure!(now == *before, "before it was\n{before:#}\nand now it is\n{now:#}");
         Ok(())
     })
@@ -80,7 +91,7 @@ async fn take_back(env: &Env, row: &Row, number: usize, before: &Value) -> anyho
 }
 
 async fn shows(env: &Env, name: &str, effect: &Effect) -> anyhow::Result<()> {
-    let object = env.get(effect.kind, name).await?;
+    let object = env.get(effect.kind, &effect.object(name)).await?;
     let found = at(&object, &effect.pointer);
     let wanted = effect.value.as_ref().map(|value| in_namespace_of(env, value)).transpose()?;
     let fits = match (&wanted, found) {
@@ -97,10 +108,12 @@ fn in_namespace_of(env: &Env, value: &Value) -> anyhow::Result<Value> {
 
 /// All objects of a resource, without what the cluster says of them. Of the Service also which one it is: it is never
 /// made anew.
-async fn owned(env: &Env, name: &str) -> anyhow::Result<Value> {
+async fn owned(env: &Env, row: &Row) -> anyhow::Result<Value> {
     let mut all = Map::new();
-    let labelled = ListParams::default().labels(&format!("app.kubernetes.io/instance={name}"));
-    for kind in OWNED {
+    let labelled = ListParams::default().labels(&format!("app.kubernetes.io/instance={}", row.resource()));
+    let shown = row.steps.iter().flat_map(|step| &step.effects).map(|effect| effect.kind);
+    let kinds: BTreeSet<_> = OWNED.into_iter().chain(shown.filter(|kind| *kind != "MailLaser")).collect();
+    for kind in kinds {
         for object in env.objects(kind)?.list(&labelled).await?.items {
             let uid = object.metadata.uid.clone();
             let mut object = serde_json::to_value(object)?;

@@ -7,9 +7,11 @@ use anyhow::{Context, ensure};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
+use mail_laser_e2e::fields::rows_of_prometheus;
 use mail_laser_e2e::{Env, alone_in_namespace, wait_for, wait_while};
 use serde_json::{Value, json};
 
+use crate::fields::go_through_all;
 use crate::inbox;
 
 const KINDS: [(&str, &str); 2] = [("PodMonitor", "podmonitors"), ("PrometheusRule", "prometheusrules")];
@@ -72,6 +74,8 @@ async fn comes_and_goes(env: &Env) -> anyhow::Result<()> {
     env.patch("MailLaser", "inbox", json!({"spec": {"monitoring": {"prometheusRule": {"enabled": false}}}}))
         .await?;
     env.wait_gone("PrometheusRule", "inbox").await?;
+
+    go_through_all(env, rows_of_prometheus()).await?;
 
     undefine(env).await?;
     env.patch("MailLaser", "inbox", json!({"spec": {"monitoring": {"dashboard": null}}})).await?;
