@@ -21,12 +21,10 @@ soak: ## what takes too long for every change: 200 kills under load, faults of t
 	@tests/soak
 
 generate: ## write what is generated: deploy/crd/, deploy/namespaced/role/, files/ of the charts, the schemas in docs/ and tests/gitops/statuses.json
-	mkdir -p target
-	cargo run --quiet --locked --package mail-laser-crds --bin crdgen >target/crd.yaml
-	mv target/crd.yaml deploy/crd/mail-laser.dev_maillasers.yaml
-	cp deploy/crd/mail-laser.dev_maillasers.yaml deploy/helm/mail-laser-crds/files/
+	cargo run --quiet --locked --package mail-laser-crds --bin crdgen deploy/crd
+	cp deploy/crd/*.yaml deploy/helm/mail-laser-crds/files/
 	sed -n '/^rules:/,/^---/{/^---/d;p}' deploy/rbac.yaml >deploy/helm/mail-laser-operator/files/rules.yaml
-	sed '1,/^---/d;s/ClusterRole/Role/' deploy/rbac.yaml >deploy/namespaced/role/role.yaml
+	sed '1,/^---/d;/^# For the whole cluster alone/,/^---/{/^---/!d};s/ClusterRole/Role/' deploy/rbac.yaml >deploy/namespaced/role/role.yaml
 	UPDATE_EXPECT=1 cargo test --quiet --locked --workspace --test mails -- schema documentation >/dev/null
 	UPDATE_EXPECT=1 cargo test --quiet --locked --package mail-laser-routes --test schema >/dev/null
 	UPDATE_EXPECT=1 cargo test --quiet --locked --workspace --test gitops >/dev/null

@@ -9,7 +9,7 @@
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum ConditionType {
     /// `True` when the pods run what the resource says and mail is accepted. Reasons when `True`:
-    /// [`Reason::Available`], [`Reason::PartlyAvailable`], [`Reason::ScaledToZero`]; when `False`: all that
+    /// [`Reason::Available`], [`Reason::PartlyAvailable`], [`Reason::ScaledToZero`], [`Reason::NoRecipients`]; when `False`: all that
     /// `Reconciling` and `Stalled` have when `True`.
     Ready,
     /// `True` when the cluster is on its way to what the resource says and nobody has to act, or when what is
@@ -52,6 +52,8 @@ pub enum Reason {
     PartlyAvailable,
     /// `spec.replicas` is 0, and no pod runs.
     ScaledToZero,
+    /// All replicas are ready, and mail is taken for nobody: there are no `targetEmails`, and no route has a recipient.
+    NoRecipients,
     /// Pods with what the resource says are being started, or older ones are still there.
     RollingOut,
     /// Everything runs what the resource says, but no replica is ready.
@@ -110,6 +112,7 @@ impl Reason {
             Self::Available => "Available",
             Self::PartlyAvailable => "PartlyAvailable",
             Self::ScaledToZero => "ScaledToZero",
+            Self::NoRecipients => "NoRecipients",
             Self::RollingOut => "RollingOut",
             Self::Unavailable => "Unavailable",
             Self::SecretNotFound => "SecretNotFound",

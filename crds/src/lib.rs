@@ -23,6 +23,7 @@
 // `KubeSchema` makes a private copy of each public type, with its visibility.
 #![allow(unreachable_pub)]
 
+mod allowed_routes;
 mod autoscaling;
 pub mod conditions;
 mod delivery;
@@ -34,6 +35,10 @@ mod pod_template;
 mod probes;
 mod references;
 mod reserved;
+mod route;
+pub mod route_conditions;
+mod route_status;
+mod route_webhook;
 mod schema;
 mod security;
 mod service;
@@ -43,6 +48,7 @@ mod tls;
 mod volume;
 mod webhook;
 
+pub use allowed_routes::{AllowedRoutes, FromNamespaces, RouteNamespaces};
 pub use autoscaling::{Autoscaling, AutoscalingMetric};
 pub use delivery::{Delivery, DeliveryMode, Spool};
 pub use env::{EnvVar, EnvVarSource, FieldRef, ResourceFieldRef, reserved_env_name};
@@ -55,7 +61,10 @@ pub use references::{
     CaBundleSource, ConfigMapKeySelector, LocalReference, OptionalConfigMapKeySelector,
     OptionalSecretKeySelector, SecretKeySelector, SecretSource,
 };
-pub use schema::{crd, manifest};
+pub use route::{MailRoute, MailRouteSpec, ParentRef};
+pub use route_status::{CONTROLLER_NAME, MailRouteStatus, RouteParentStatus};
+pub use route_webhook::{RouteWebhook, Signing, WEBHOOK_SECRET_TYPE};
+pub use schema::{crds, manifest};
 pub use security::{ContainerSecurityContext, PodSecurityContext, Profile, ProfileType, SeLinuxOptions};
 pub use service::{ExternalTrafficPolicy, IpFamily, IpFamilyPolicy, Service, ServiceType};
 pub use sidecar::{Exec, HttpGet, Sidecar, SidecarPort, SidecarProbe, TcpSocket};

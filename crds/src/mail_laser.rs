@@ -8,6 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::allowed_routes::AllowedRoutes;
 use crate::autoscaling::Autoscaling;
 use crate::delivery::Delivery;
 use crate::env::EnvVar;
@@ -47,16 +48,19 @@ pub const NAME_LENGTH_MAX: usize = 40;
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.replicas"),
     printcolumn(name = "Delivery", type_ = "string", json_path = ".spec.delivery.mode"),
+    printcolumn(name = "Routes", type_ = "integer", json_path = ".status.routes"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Webhook", type_ = "string", json_path = ".status.webhookHost", priority = 1),
     printcolumn(name = "Image", type_ = "string", json_path = ".status.image", priority = 1),
     validation = name_rule()
 )]
 #[x_kube(
-    validation = Rule::new("has(self.targetEmails) || (has(self.env) && self.env.exists(e, e.name == 'MAIL_LASER_TARGET_EMAILS'))")
-        .message("spec.targetEmails is required: list at least one address, or set MAIL_LASER_TARGET_EMAILS in spec.env"),
-    validation = Rule::new("(has(self.webhook) && (has(self.webhook.url) || has(self.webhook.urlFrom) || has(self.webhook.serviceRef))) || (has(self.env) && self.env.exists(e, e.name == 'MAIL_LASER_WEBHOOK_URL'))")
-        .message("spec.webhook is required: set one of url, urlFrom and serviceRef in it, or MAIL_LASER_WEBHOOK_URL in spec.env"),
+    validation = Rule::new("!has(self.targetEmails) && !(has(self.env) && self.env.exists(e, e.name == 'MAIL_LASER_TARGET_EMAILS')) || (has(self.webhook) && (has(self.webhook.url) || has(self.webhook.urlFrom) || has(self.webhook.serviceRef))) || (has(self.env) && self.env.exists(e, e.name == 'MAIL_LASER_WEBHOOK_URL'))")
+        .message("spec.webhook is required with spec.targetEmails: set one of url, urlFrom and serviceRef in it, or MAIL_LASER_WEBHOOK_URL in spec.env"),
+    validation = Rule::new("has(self.targetEmails) || (has(self.env) && self.env.exists(e, e.name == 'MAIL_LASER_TARGET_EMAILS')) || !((has(self.webhook) && (has(self.webhook.url) || has(self.webhook.urlFrom) || has(self.webhook.serviceRef))) || (has(self.env) && self.env.exists(e, e.name == 'MAIL_LASER_WEBHOOK_URL')))")
+        .message("spec.targetEmails is required with spec.webhook: list at least one address, or set MAIL_LASER_TARGET_EMAILS in spec.env; mail that comes by routes alone needs neither"),
+    validation = Rule::new("size(self.allowedRoutes) > 0 || has(self.targetEmails) || (has(self.env) && self.env.exists(e, e.name == 'MAIL_LASER_TARGET_EMAILS'))")
+        .message("spec.targetEmails is required when spec.allowedRoutes is empty: list at least one address, or set MAIL_LASER_TARGET_EMAILS in spec.env"),
     validation = Rule::new("!has(self.tls.smtpsPort) || self.tls.smtpsPort != self.service.port")
         .message("tls.smtpsPort must differ from service.port: a port speaks TLS from the first byte, or it does not"),
     validation = Rule::new("!has(self.autoscaling) || !has(self.autoscaling.targetCPUUtilizationPercentage) || (has(self.resources) && has(self.resources.requests) && 'cpu' in self.resources.requests)")
@@ -64,7 +68,7 @@ pub const NAME_LENGTH_MAX: usize = 40;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MailLaserSpec {
-    /// Addresses that mail is accepted for, without regard to case.
+    /// Addresses that mail is accepted for, without regard to case. They need a `webhook`, and beat every route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), inner(length(min = 3, max = 254)))]
     #[x_kube(
@@ -72,9 +76,14 @@ pub struct MailLaserSpec {
         validation = target_emails_rule()
     )]
     pub target_emails: Option<Vec<String>>,
-    /// The webhook that gets the mails.
+    /// The webhook that gets the mails of `targetEmails`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
+    /// Whose `MailRoutes` may claim recipients of this gateway, and which; those of its own namespace by default, none
+    /// when it is empty.
+    #[serde(default = "AllowedRoutes::of_same_namespace")]
+    #[schemars(length(max = 32))]
+    pub allowed_routes: Vec<AllowedRoutes>,
     /// When a sender is told that its mail was accepted.
     #[serde(default)]
     pub delivery: Delivery,
@@ -155,6 +164,7 @@ impl Default for MailLaserSpec {
         Self {
             target_emails: None,
             webhook: None,
+            allowed_routes: AllowedRoutes::of_same_namespace(),
             delivery: Delivery::default(),
             tls: Tls::default(),
             proxy_protocol_from: Vec::new(),

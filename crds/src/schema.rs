@@ -1,10 +1,10 @@
-//! From the types to the CustomResourceDefinition that the API server gets.
+//! From the types to the CustomResourceDefinitions that the API server gets.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use serde_json::{Map, Value, json};
 
-use crate::MailLaser;
+use crate::{MailLaser, MailRoute};
 
 /// Bounds for what has none of its own: fields of types that are Kubernetes' (affinity, tolerations). They
 /// are wide enough never to be met, and keep every value of the API finite.
@@ -19,36 +19,46 @@ const QUANTITY_LENGTH_MAX: u32 = 64;
 /// What `metav1.Condition` permits.
 const CONDITION_MESSAGE_LENGTH_MAX: u32 = 32768;
 
-/// The CustomResourceDefinition of `MailLaser`, as it is in `deploy/crd`.
+/// Where a definition has its schema, and each schema what a condition is.
+const SCHEMA: &str = "/spec/versions/0/schema/openAPIV3Schema";
+const MAIL_LASER_CONDITION: &str = "/properties/status/properties/conditions/items";
+const ROUTE_CONDITION: &str = "/properties/status/properties/parents/items/properties/conditions/items";
+
+/// The CustomResourceDefinitions of `MailLaser` and `MailRoute`, as they are in `deploy/crd`.
 ///
 /// Three things differ from what the derive macro gives: no field is nullable (absent means default), every
-/// string, list and map is bounded, and `status` has a default, so that a resource that no operator has seen
-/// is not taken for settled.
+/// string, list and map is bounded, and the `status` of a `MailLaser` has a default, so that a resource that no
+/// operator has seen is not taken for settled.
 ///
 /// # Errors
 /// When the types make a schema that is not one of a CustomResourceDefinition, which a test rules out.
-pub fn crd() -> Result<CustomResourceDefinition, serde_json::Error> {
-    let mut crd = serde_json::to_value(MailLaser::crd())?;
-    if let Some(schema) = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema") {
-        if let Some(message) =
-            schema.pointer_mut("/properties/status/properties/conditions/items/properties/message")
-        {
+pub fn crds() -> Result<[CustomResourceDefinition; 2], serde_json::Error> {
+    let mut mail_laser = serde_json::to_value(MailLaser::crd())?;
+    if let Some(status) = mail_laser.pointer_mut(&format!("{SCHEMA}/properties/status")) {
+        status["default"] = json!({"observedGeneration": -1});
+    }
+    Ok([
+        finish(mail_laser, MAIL_LASER_CONDITION)?,
+        finish(serde_json::to_value(MailRoute::crd())?, ROUTE_CONDITION)?,
+    ])
+}
+
+fn finish(mut crd: Value, condition: &str) -> Result<CustomResourceDefinition, serde_json::Error> {
+    if let Some(schema) = crd.pointer_mut(SCHEMA) {
+        if let Some(message) = schema.pointer_mut(&format!("{condition}/properties/message")) {
             message["maxLength"] = CONDITION_MESSAGE_LENGTH_MAX.into();
-        }
-        if let Some(status) = schema.pointer_mut("/properties/status") {
-            status["default"] = json!({"observedGeneration": -1});
         }
         refine(schema);
     }
     serde_json::from_value(crd)
 }
 
-/// [`crd`] as the YAML that `deploy/crd` holds.
+/// A definition as the YAML that `deploy/crd` holds.
 ///
 /// # Errors
-/// As [`crd`], and when it cannot be written.
-pub fn manifest() -> Result<String, Box<dyn std::error::Error>> {
-    let yaml = serde_yaml_ng::to_string(&crd()?)?;
+/// When it cannot be written.
+pub fn manifest(crd: &CustomResourceDefinition) -> Result<String, serde_yaml_ng::Error> {
+    let yaml = serde_yaml_ng::to_string(crd)?;
     Ok(yaml.lines().map(|line| quoted(line) + "\n").collect())
 }
 
@@ -109,6 +119,6 @@ mod tests {
         ] {
             assert_eq!(quoted(line), expected);
         }
-        assert!(manifest().unwrap().contains("- \"Off\"\n"));
+        assert!(manifest(&crds().unwrap()[0]).unwrap().contains("- \"Off\"\n"));
     }
 }

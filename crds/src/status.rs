@@ -25,6 +25,9 @@ pub struct MailLaserStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub webhook_host: Option<String>,
+    /// How many `MailRoutes` have a recipient here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routes: Option<i32>,
     /// The image that is in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]

@@ -78,13 +78,13 @@ impl Default for Webhook {
 }
 
 // The defaults of the original daemon.
-fn timeout_seconds() -> i32 {
+pub(crate) fn timeout_seconds() -> i32 {
     30
 }
-fn max_retries() -> i32 {
+pub(crate) fn max_retries() -> i32 {
     3
 }
-fn concurrency() -> i32 {
+pub(crate) fn concurrency() -> i32 {
     64
 }
 fn threshold() -> i32 {

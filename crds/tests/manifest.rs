@@ -1,10 +1,12 @@
-//! The manifest that users apply: up to date, small enough for `kubectl apply`, bounded everywhere.
+//! The manifests that users apply: up to date, small enough for `kubectl apply`, bounded everywhere.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};
 
-use mail_laser_crds::{MailLaser, crd, manifest};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use mail_laser_crds::{MailLaser, MailRoute, crds, manifest};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 /// `kubectl apply` keeps the object as JSON in an annotation, and annotations end at 262,144 bytes.
@@ -14,8 +16,12 @@ fn deploy(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(path)
 }
 
-fn root_schema() -> Value {
-    serde_json::to_value(crd().unwrap()).unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"].take()
+fn root_schema(crd: &CustomResourceDefinition) -> Value {
+    serde_json::to_value(crd).unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"].take()
+}
+
+fn schema_of(kind: &str) -> Value {
+    root_schema(crds().unwrap().iter().find(|crd| crd.spec.names.kind == kind).unwrap())
 }
 
 /// Calls `visit` with the path and the schema of every field below `schema`.
@@ -34,26 +40,31 @@ fn walk(path: &str, schema: &Value, visit: &mut dyn FnMut(&str, &Value)) {
 
 fn fields_where(condition: impl Fn(&Value) -> bool) -> Vec<String> {
     let mut found = Vec::new();
-    walk("", &root_schema(), &mut |path, schema| {
-        if condition(schema) {
-            found.push(path.to_owned());
-        }
-    });
+    for crd in crds().unwrap() {
+        walk("", &root_schema(&crd), &mut |path, schema| {
+            if condition(schema) {
+                found.push(path.to_owned());
+            }
+        });
+    }
     found
 }
 
 #[test]
-fn the_generated_file_is_up_to_date() {
-    let expected = manifest().unwrap();
-    let path = deploy("crd/mail-laser.dev_maillasers.yaml");
-    let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(found == expected, "{} is stale: run `make generate`", path.display());
+fn the_generated_files_are_up_to_date() {
+    for crd in crds().unwrap() {
+        let path = deploy(&format!("crd/{}_{}.yaml", crd.spec.group, crd.spec.names.plural));
+        let found = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(found == manifest(&crd).unwrap(), "{} is stale: run `make generate`", path.display());
+    }
 }
 
 #[test]
-fn a_client_side_apply_can_hold_it() {
-    let bytes = serde_json::to_vec(&crd().unwrap()).unwrap().len();
-    assert!(bytes < BYTES_MAX, "the manifest has {bytes} bytes of JSON, at most {BYTES_MAX} are safe");
+fn a_client_side_apply_can_hold_them() {
+    for crd in crds().unwrap() {
+        let bytes = serde_json::to_vec(&crd).unwrap().len();
+        assert!(bytes < BYTES_MAX, "a manifest has {bytes} bytes of JSON, at most {BYTES_MAX} are safe");
+    }
 }
 
 #[test]
@@ -101,20 +112,28 @@ fn every_field_has_a_description() {
 
 #[test]
 fn an_unseen_resource_is_not_settled() {
-    let default = &root_schema()["properties"]["status"]["default"];
+    let default = &schema_of("MailLaser")["properties"]["status"]["default"];
     assert_eq!(*default, serde_json::json!({"observedGeneration": -1}));
 }
 
 #[test]
 fn the_schema_and_the_types_have_the_same_defaults() {
-    let mut spec = serde_json::json!({"webhook": {}});
-    fill_in_defaults(&root_schema()["properties"]["spec"], &mut spec);
-    let typed: mail_laser_crds::MailLaserSpec = serde_json::from_str(r#"{"webhook": {}}"#).unwrap();
+    let webhook = serde_json::json!({"webhook": {}, "allowedRoutes": [{}]});
+    same_defaults::<mail_laser_crds::MailLaserSpec>("MailLaser", webhook);
+    let route = serde_json::json!({"parentRefs": [{"name": "edge"}], "recipients": ["a@b"], "webhook": {}});
+    same_defaults::<mail_laser_crds::MailRouteSpec>("MailRoute", route);
+    same_defaults::<mail_laser_crds::MailLaserSpec>("MailLaser", serde_json::json!({}));
+}
+
+fn same_defaults<T: Serialize + DeserializeOwned>(kind: &str, mut spec: Value) {
+    let typed: T = serde_json::from_value(spec.clone()).unwrap();
+    fill_in_defaults(&schema_of(kind)["properties"]["spec"], &mut spec);
     assert_eq!(serde_json::to_value(typed).unwrap(), spec);
 }
 
 /// What the API server does with `default`.
 fn fill_in_defaults(schema: &Value, value: &mut Value) {
+    value.as_array_mut().into_iter().flatten().for_each(|item| fill_in_defaults(&schema["items"], item));
     let Some(object) = value.as_object_mut() else { return };
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         if let Some(default) = property.get("default") {
@@ -133,16 +152,20 @@ fn every_valid_sample_is_read_whole() {
         let path = entry.unwrap().path();
         for document in serde_yaml_ng::Deserializer::from_str(&std::fs::read_to_string(&path).unwrap()) {
             let sample: Value = serde::Deserialize::deserialize(document).unwrap();
-            if sample["kind"] != "MailLaser" {
-                continue;
-            }
-            let typed: MailLaser = serde_json::from_value(sample.clone()).unwrap();
-            let written = serde_json::to_value(typed).unwrap();
+            let written = match sample["kind"].as_str() {
+                Some("MailLaser") => read_and_written::<MailLaser>(&sample),
+                Some("MailRoute") => read_and_written::<MailRoute>(&sample),
+                _ => continue,
+            };
             assert_eq!(lost(&sample["spec"], &written["spec"]), None, "{}", path.display());
             read += 1;
         }
     }
     assert!(read > 0, "there is no valid sample");
+}
+
+fn read_and_written<T: Serialize + DeserializeOwned>(sample: &Value) -> Value {
+    serde_json::to_value(serde_json::from_value::<T>(sample.clone()).unwrap()).unwrap()
 }
 
 /// The first field of `sample` that did not make it into `written`.

@@ -26,7 +26,7 @@ use crate::memory::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::routes::follow::Follower;
 use crate::routes::live::Routes;
-use crate::routes::{DEFAULT_ROUTE, Route, RouteTable};
+use crate::routes::{DEFAULT_ROUTE, Route, RouteTable, Target};
 use crate::smtp::connections::Connections;
 use crate::smtp::listener::Listener;
 use crate::smtp::protocol::{Settings, TlsPolicy};
@@ -263,7 +263,9 @@ fn routes(config: &Config, metrics: &Arc<Metrics>) -> Result<(Arc<Routes>, Optio
         let destination = Destination::new(DEFAULT_ROUTE, webhook, &clients, metrics.route(DEFAULT_ROUTE))
             .map_err(Error::Webhook)?;
         let route = Arc::new(Route { destination, header_prefixes: config.header_prefixes.clone() });
-        own.extend(config.recipients.iter().map(|it| (Pattern::exact(it), Arc::clone(&route))));
+        own.extend(
+            config.recipients.iter().map(|it| (Pattern::exact(it), Target::Route(Arc::clone(&route)))),
+        );
     }
     Ok(match &config.routes {
         None => (Arc::new(Routes::new(RouteTable::new(own, false))), None),

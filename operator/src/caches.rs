@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, PodStatus, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::DynamicObject;
 use kube::core::{ApiResource, DeserializeGuard, PartialObjectMeta};
@@ -18,7 +18,7 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
-use mail_laser_crds::{DRAIN_LABEL, MailLaser, NAME_LABEL};
+use mail_laser_crds::{DRAIN_LABEL, FromNamespaces, MailLaser, MailRoute, NAME_LABEL, WEBHOOK_SECRET_TYPE};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -33,6 +33,9 @@ use crate::optional::{Keeper, Shelf};
 use crate::packed::Packed;
 use crate::references::{self, Holder};
 use crate::resources::labels::{INSTANCE, MANAGED_BY, MANAGER, TEMPLATE_HASH};
+use crate::routes::caches::{
+    GuardedRoute, RouteCaches, gateways, terms, trim_namespace, trim_route, trim_secret,
+};
 use crate::scope::{Place, Scope};
 
 /// A `MailLaser` that may be unreadable: one bad object must not stop the watch of the others.
@@ -43,6 +46,7 @@ const WAKE_UPS_MAX: usize = 1024;
 
 /// What is known of the cluster.
 pub struct Caches {
+    resources: Filled<Guarded>,
     owned: HashMap<Kind, Filled<Packed>>,
     /// Of kinds that the cluster may not have, in each place.
     optional: HashMap<Kind, Vec<(Place, Shelf)>>,
@@ -51,6 +55,7 @@ pub struct Caches {
     config_maps: Filled<PartialObjectMeta<ConfigMap>>,
     services: Filled<PartialObjectMeta<Service>>,
     lists: Lists,
+    routes: RouteCaches,
 }
 
 /// What is known of an object at some time.
@@ -69,6 +74,8 @@ pub enum Mark {
 pub struct Watches {
     /// What is known of the resources.
     pub resources: Store<Guarded>,
+    /// What is known of routes.
+    pub routes: Store<GuardedRoute>,
     /// The tasks. None ends by itself.
     pub tasks: JoinSet<()>,
     /// Resources that something happened to.
@@ -80,9 +87,10 @@ impl Caches {
     pub fn start(client: &Client, scope: &Scope) -> (Self, Watches) {
         let (sender, wake_ups) = mpsc::channel(WAKE_UPS_MAX);
         let resources = Shared::new((), referred_to);
+        let routes = Shared::new((), terms);
         let mut starter = Starter {
             places: scope.places(),
-            resources: resources.filled(),
+            referrers: Referrers { resources: resources.filled(), routes: routes.filled() },
             sender,
             lists: Lists::default(),
             tasks: Vec::new(),
@@ -150,15 +158,32 @@ impl Caches {
             trim_metadata,
             concerned_by_service,
         );
-        let Starter { tasks, lists, resources, .. } = starter;
-        let watches = Watches { resources: resources.store, tasks: tasks.into_iter().collect(), wake_ups };
-        let caches = Self { owned, optional, pods, secrets, config_maps, services, lists };
+        let lists = std::mem::take(&mut starter.lists);
+        let routes = starter.start_routes(client, scope, &routes);
+        let Starter { tasks, referrers: Referrers { resources, .. }, .. } = starter;
+        let watches = Watches {
+            resources: resources.store.clone(),
+            routes: routes.routes.store.clone(),
+            tasks: tasks.into_iter().collect(),
+            wake_ups,
+        };
+        let caches = Self { resources, owned, optional, pods, secrets, config_maps, services, lists, routes };
         (caches, watches)
     }
 
     /// Which of the watches have told what there is.
     pub fn lists(&self) -> &Lists {
         &self.lists
+    }
+
+    /// What is known of routes. It may be incomplete where all else is known: the cluster may not have the kind yet.
+    pub fn routes(&self) -> &RouteCaches {
+        &self.routes
+    }
+
+    /// A resource, if it is one that is looked after.
+    pub fn resource(&self, namespace: &str, name: &str) -> Option<Arc<Guarded>> {
+        self.resources.get(namespace, name)
     }
 
     /// An object of a kind that the operator owns, if it has the operator's label.
@@ -238,9 +263,16 @@ fn referred_to(resource: &Guarded) -> Vec<Term> {
     objects.iter().map(|(kind, name)| Term::new(namespace, kind, name)).collect()
 }
 
+/// Who may refer to an object that something happened to.
+#[derive(Clone)]
+struct Referrers {
+    resources: Filled<Guarded>,
+    routes: Filled<GuardedRoute>,
+}
+
 struct Starter {
     places: Vec<Place>,
-    resources: Filled<Guarded>,
+    referrers: Referrers,
     sender: mpsc::Sender<ObjectRef<Guarded>>,
     lists: Lists,
     /// They begin when all are expected, lest a place is taken for complete before.
@@ -254,7 +286,7 @@ impl Starter {
         config: &watcher::Config,
         shared: &Shared<K>,
         trim: fn(&mut K),
-        concerned: fn(&K, &Filled<Guarded>) -> Vec<ObjectRef<Guarded>>,
+        concerned: fn(&K, &Referrers) -> Vec<ObjectRef<Guarded>>,
     ) -> Filled<K>
     where
         K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
@@ -268,13 +300,52 @@ impl Starter {
                 place: place.clone(),
                 intake: shared.intake(place.clone()),
                 concerned,
-                resources: self.resources.clone(),
+                referrers: self.referrers.clone(),
                 sender: self.sender.clone(),
                 lists: self.lists.clone(),
             };
             self.tasks.push(Box::pin(forwarder.run(watcher(api, config.clone()).modify(trim))));
         }
         shared.filled()
+    }
+
+    /// The watches of routes and what only they refer to.
+    fn start_routes(&mut self, client: &Client, scope: &Scope, routes: &Shared<GuardedRoute>) -> RouteCaches {
+        let everything = watcher::Config::default();
+        let routes = self.start(
+            |place| api(client, place),
+            &everything,
+            routes,
+            trim_route,
+            |route, _| gateways(route),
+        );
+        let secrets = self.start(
+            |place| api(client, place),
+            &everything.clone().fields(&format!("type={WEBHOOK_SECRET_TYPE}")),
+            &Shared::new((), |_| Vec::new()),
+            trim_secret,
+            |secret: &Secret, referrers| referring(referrers, Holder::Secret.kind(), secret),
+        );
+        let external_services = self.start(
+            |place| api(client, place),
+            &everything.clone().fields("spec.type=ExternalName"),
+            &Shared::new((), |_| Vec::new()),
+            trim_metadata,
+            |service: &PartialObjectMeta<Service>, referrers| {
+                referring(referrers, references::SERVICE, service)
+            },
+        );
+        let namespaces = scope.is_cluster().then(|| {
+            self.start(
+                |_| Api::all(client.clone()),
+                &everything,
+                &Shared::new((), |_| Vec::new()),
+                trim_namespace,
+                |_: &PartialObjectMeta<Namespace>, referrers| choosing_by_labels(referrers),
+            )
+        });
+        let lists = std::mem::take(&mut self.lists);
+        RouteCaches { routes, namespaces, secrets, external_services, lists }
     }
 
     /// Watches a kind while the cluster has it.
@@ -290,7 +361,7 @@ impl Starter {
                 api: dynamic_api(client, place, kind),
                 config: config.clone(),
                 shelf: shelf.clone(),
-                resources: self.resources.store.clone(),
+                resources: self.referrers.resources.store.clone(),
                 sender: self.sender.clone(),
                 lists: self.lists.clone(),
             };
@@ -310,8 +381,8 @@ where
     url: String,
     place: Place,
     intake: Intake<K>,
-    concerned: fn(&K, &Filled<Guarded>) -> Vec<ObjectRef<Guarded>>,
-    resources: Filled<Guarded>,
+    concerned: fn(&K, &Referrers) -> Vec<ObjectRef<Guarded>>,
+    referrers: Referrers,
     sender: mpsc::Sender<ObjectRef<Guarded>>,
     lists: Lists,
 }
@@ -349,13 +420,13 @@ where
                 .intake
                 .take(event)
                 .iter()
-                .flat_map(|object| (self.concerned)(object, &self.resources))
+                .flat_map(|object| (self.concerned)(object, &self.referrers))
                 .collect();
             if is_first_list {
                 listed = true;
                 if self.lists.one_more_is_there(&self.place) {
                     tracing::info!(place = %self.place, "caches are filled");
-                    references.extend(resources_in(&self.place, &self.resources.store));
+                    references.extend(resources_in(&self.place, &self.referrers.resources.store));
                 }
             }
             for reference in references {
@@ -394,14 +465,15 @@ pub(crate) fn advice(error: &kube::Error) -> &'static str {
 /// Where a person can do nothing.
 pub(crate) const NO_ADVICE: &str = "none: it is tried again";
 
-/// What is watched in each place, apart from kinds that a cluster may not have.
-pub(crate) fn watched() -> Vec<ApiResource> {
+/// What is watched in a place, apart from kinds that a cluster may not have.
+pub(crate) fn watched(place: &Place) -> Vec<ApiResource> {
     let others = [
         ApiResource::erase::<MailLaser>(&()),
+        ApiResource::erase::<MailRoute>(&()),
         ApiResource::erase::<Pod>(&()),
-        ApiResource::erase::<Secret>(&()),
     ];
-    Kind::ALL.into_iter().map(Kind::api_resource).chain(others).collect()
+    let of_cluster = (*place == Place::Cluster).then(|| ApiResource::erase::<Namespace>(&()));
+    Kind::ALL.into_iter().map(Kind::api_resource).chain(others).chain(of_cluster).collect()
 }
 
 fn api<K>(client: &Client, place: &Place) -> Api<K>
@@ -437,25 +509,38 @@ fn resource_of(pod: &Pod) -> Option<ObjectRef<Guarded>> {
     Some(ObjectRef::new(name).within(pod.metadata.namespace.as_deref()?))
 }
 
-/// Resources that refer to this object.
+/// Resources that refer to this object, and the gateways of routes that do.
 fn referring(
-    resources: &Filled<Guarded>,
+    referrers: &Referrers,
     kind: &'static str,
     object: &impl ResourceExt,
 ) -> Vec<ObjectRef<Guarded>> {
     let namespace = object.namespace().unwrap_or_default();
-    let referring = resources.having(&Term::new(&namespace, kind, &object.name_any()));
-    referring.iter().map(|resource| ObjectRef::from_obj(resource.as_ref())).collect()
+    let term = Term::new(&namespace, kind, &object.name_any());
+    let resources = referrers.resources.having(&term);
+    let routes = referrers.routes.having(&term);
+    let resources = resources.iter().map(|resource| ObjectRef::from_obj(resource.as_ref()));
+    resources.chain(routes.iter().flat_map(|route| gateways(route))).collect()
+}
+
+/// Gateways whose routes may come from namespaces with some labels.
+fn choosing_by_labels(referrers: &Referrers) -> Vec<ObjectRef<Guarded>> {
+    let chooses = |resource: &Guarded| {
+        let allowed = resource.0.as_ref().map(|resource| resource.spec.allowed_routes.as_slice());
+        allowed.unwrap_or_default().iter().any(|it| it.namespaces.from == FromNamespaces::Selector)
+    };
+    let gateways = referrers.resources.store.state_filter(chooses);
+    gateways.iter().map(|gateway| ObjectRef::from_obj(gateway.as_ref())).collect()
 }
 
 /// Resources with a webhook that is this Service, and the one whose own Service it is or stands in the way of.
 fn concerned_by_service(
     service: &PartialObjectMeta<Service>,
-    resources: &Filled<Guarded>,
+    referrers: &Referrers,
 ) -> Vec<ObjectRef<Guarded>> {
-    let mut concerned = referring(resources, references::SERVICE, service);
+    let mut concerned = referring(referrers, references::SERVICE, service);
     let namespace = service.namespace().unwrap_or_default();
-    let of_its_name = resources.get(&namespace, &service.name_any()).filter(|it| it.0.is_ok());
+    let of_its_name = referrers.resources.get(&namespace, &service.name_any()).filter(|it| it.0.is_ok());
     concerned.extend(of_its_name.map(|resource| ObjectRef::from_obj(resource.as_ref())));
     concerned
 }

@@ -5,7 +5,7 @@
 //! person sees on the resource what is the matter.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
@@ -18,10 +18,11 @@ use kube::runtime::events::{Event, Recorder};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
 use mail_laser_crds::conditions::{ConditionType, Reason};
-use mail_laser_crds::{DeliveryMode, MailLaser, MailLaserStatus};
+use mail_laser_crds::{DeliveryMode, MailLaser, MailLaserStatus, MailRouteStatus};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::apply::{Applier, Outcome, Removal, sent};
@@ -35,15 +36,22 @@ use crate::health;
 use crate::kinds::Kind;
 use crate::metrics::{Ending, Metrics};
 use crate::problem::Problem;
+use crate::resources::environment::TARGET_EMAILS;
 use crate::resources::labels::MANAGER;
 use crate::resources::{
     autoscaler, claim, dashboard, monitoring, network_policy, pod_disruption_budget, service, service_account,
 };
+use crate::routes::caches::GuardedRoute;
+use crate::routes::program::Programmer;
+use crate::routes::tables::Tables;
+use crate::routes::{Key, key};
+use crate::scope::Scope;
 use crate::spool::report::Notes;
 use crate::status::{HostInForce, Situation, is_awaited, status};
-use crate::validate::{ValidatedMailLaser, validate};
+use crate::validate::{ValidatedMailLaser, sets, validate};
 use crate::workload::{Observation, observe, observe_set};
 use crate::workloads::{Taken, Workloads};
+use crate::written::Statuses;
 
 /// How long one reconciliation may take: several requests to an API server in trouble, but less than the
 /// operator has when it is told to stop.
@@ -52,6 +60,9 @@ const RECONCILE_TIMEOUT: Duration = Duration::from_secs(25);
 /// How much of that may go into reading and writing objects: what is left is for the status, which has to
 /// say so when an API server, or a webhook in it, takes too long.
 const WRITING_TIMEOUT: Duration = Duration::from_secs(18);
+
+/// The kind that is reconciled here, as in metrics.
+const KIND: &str = "MailLaser";
 
 /// How long an Event may take. The loop of the controller waits for those of resources that are gone.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -69,24 +80,46 @@ pub struct Context {
     /// The reconciliations that are under way; closed when no more shall begin.
     under_way: TaskTracker,
     health: health::Controller,
-    /// How often each resource failed in a row.
-    failures: Mutex<HashMap<Key, u32>>,
-    /// The status that was written last, with the version that the resource had in the cache then: while the
-    /// cache still has that version, its status is outdated.
-    statuses: Mutex<HashMap<Key, (Option<String>, MailLaserStatus)>>,
+    failures: Failures,
+    statuses: Statuses<MailLaserStatus>,
+    scope: Scope,
+    programmer: Programmer,
+    route_failures: Failures,
+    route_statuses: Statuses<MailRouteStatus>,
     /// The resources that were there since the operator began.
     known: Mutex<HashSet<Key>>,
 }
 
-/// A resource by namespace and name.
-type Key = (String, String);
+/// How often each resource failed in a row.
+#[derive(Default)]
+pub(crate) struct Failures(Mutex<HashMap<Key, u32>>);
 
-fn key(resource: &impl ResourceExt) -> Key {
-    (resource.namespace().unwrap_or_default(), resource.name_any())
+impl Failures {
+    fn counts(&self) -> MutexGuard<'_, HashMap<Key, u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts one more.
+    pub(crate) fn failed(&self, resource: &impl ResourceExt) -> u32 {
+        let mut counts = self.counts();
+        let count = counts.entry(key(resource)).or_default();
+        *count = count.saturating_add(1);
+        *count
+    }
+
+    /// Begins anew.
+    pub(crate) fn succeeded(&self, resource: &impl ResourceExt) {
+        self.counts().remove(&key(resource));
+    }
+
+    fn forget(&self, namespace: &str, name: &str) {
+        self.counts().remove(&(namespace.to_owned(), name.to_owned()));
+    }
 }
 
 impl Context {
-    /// What reconciliations share when they begin.
+    /// What reconciliations share when they begin; `routes` takes the routes that are to be told something.
+    #[allow(clippy::too_many_arguments)] // Each is used once, and none is like another.
     pub fn new(
         client: Client,
         image: String,
@@ -94,8 +127,14 @@ impl Context {
         caches: Caches,
         metrics: Metrics,
         health: health::Controller,
+        scope: Scope,
+        routes: mpsc::Sender<ObjectRef<GuardedRoute>>,
     ) -> Self {
         Self {
+            scope,
+            programmer: Programmer::new(client.clone(), metrics.clone(), routes),
+            route_failures: Failures::default(),
+            route_statuses: Statuses::default(),
             image,
             ipv6,
             caches,
@@ -106,8 +145,8 @@ impl Context {
             client,
             under_way: TaskTracker::new(),
             health,
-            failures: Mutex::default(),
-            statuses: Mutex::default(),
+            failures: Failures::default(),
+            statuses: Statuses::default(),
             known: Mutex::default(),
         }
     }
@@ -127,6 +166,7 @@ impl Context {
     pub async fn take_leave(&self, resource: &ObjectRef<DynamicObject>) {
         let namespace = resource.namespace.as_deref().unwrap_or_default();
         let name = resource.name.as_str();
+        self.programmer.take_leave(&self.caches, &(namespace.to_owned(), name.to_owned())).await;
         if !self.forget(namespace, name) {
             return;
         }
@@ -161,7 +201,7 @@ impl Context {
     }
 
     /// The status says the same, so nothing is lost with an Event that would be worth another try.
-    async fn publish(&self, event: &Event, about: &ObjectReference) {
+    pub(crate) async fn publish(&self, event: &Event, about: &ObjectReference) {
         let (namespace, name) = (&about.namespace, &about.name);
         match tokio::time::timeout(EVENT_TIMEOUT, self.recorder.publish(event, about)).await {
             Ok(Err(error)) if !is_namespace_terminating(&error) => {
@@ -176,39 +216,77 @@ impl Context {
     fn forget(&self, namespace: &str, name: &str) -> bool {
         self.applier.forget(namespace, name);
         let key = (namespace.to_owned(), name.to_owned());
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-        self.statuses.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        self.failures.forget(namespace, name);
+        self.statuses.forget(namespace, name);
         self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&key)
     }
 
-    fn failed(&self, resource: &Guarded) -> u32 {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(key(resource)).or_default();
-        *count = count.saturating_add(1);
-        *count
+    /// What the API server is asked by.
+    pub(crate) fn client(&self) -> Client {
+        self.client.clone()
     }
 
-    fn succeeded(&self, resource: &MailLaser) {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(resource));
+    /// Where writes are counted.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
-    /// The status that the resource has: in the cache, or written since.
-    fn status(&self, resource: &MailLaser) -> Option<MailLaserStatus> {
-        let key = key(resource);
-        let mut statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
-        match statuses.get(&key) {
-            Some((version, status)) if *version == resource.resource_version() => Some(status.clone()),
-            Some(_) => {
-                statuses.remove(&key);
-                resource.status.clone()
-            }
-            None => resource.status.clone(),
+    /// What gateways have said of routes.
+    pub(crate) fn tables(&self) -> &Tables {
+        self.programmer.tables()
+    }
+
+    /// Statuses of routes that were written.
+    pub(crate) fn route_statuses(&self) -> &Statuses<MailRouteStatus> {
+        &self.route_statuses
+    }
+
+    /// How often each route failed.
+    pub(crate) fn route_failures(&self) -> &Failures {
+        &self.route_failures
+    }
+
+    /// Whether a gateway is known not to exist. Of one that another operator may look after nothing is known.
+    pub(crate) fn is_missing(&self, (namespace, name): &Key) -> bool {
+        self.scope.selector().is_none()
+            && self.scope.places().iter().any(|place| place.covers(Some(namespace)))
+            && self.caches.lists().are_complete(Some(namespace))
+            && self.caches.resource(namespace, name).is_none()
+    }
+
+    /// Drops what is remembered of a route that is gone.
+    pub(crate) fn forget_route(&self, namespace: &str, name: &str) {
+        self.route_failures.forget(namespace, name);
+        self.route_statuses.forget(namespace, name);
+    }
+
+    /// Runs a reconciliation unless the operator is about to end, within its time, and counts it.
+    ///
+    /// # Errors
+    /// Those of the reconciliation, and when it takes too long or panics: a defect that one resource brings to light must
+    /// not end the care for the others.
+    pub(crate) async fn supervised(
+        &self,
+        kind: &'static str,
+        reconciliation: impl Future<Output = Result<Action, ReconcileError>> + Send + 'static,
+    ) -> Result<Action, ReconcileError> {
+        // In this order nobody who finds it open is missed by who waits after closing it.
+        let _under_way = self.under_way.token();
+        if self.under_way.is_closed() {
+            return Ok(Action::await_change());
         }
-    }
-
-    fn wrote_status(&self, resource: &MailLaser, status: MailLaserStatus) {
-        let mut statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
-        statuses.insert(key(resource), (resource.resource_version(), status));
+        let _watched = self.health.begin(clock::now());
+        let begin = Instant::now();
+        // On a task of its own: all of a controller would share one processor with its loop otherwise.
+        let task = AbortOnDropHandle::new(tokio::spawn(reconciliation));
+        let result = match tokio::time::timeout(RECONCILE_TIMEOUT, task).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_panic)) => Err(ReconcileError::Panic),
+            Err(_elapsed) => Err(ReconcileError::Timeout(RECONCILE_TIMEOUT)),
+        };
+        let ending = if result.is_ok() { Ending::Ok } else { Ending::Error };
+        self.metrics.reconciled(kind, ending, begin.elapsed());
+        result
     }
 }
 
@@ -224,6 +302,10 @@ struct Findings {
     /// What is to be said of claims.
     notes: Notes,
     webhook_host: HostInForce,
+    /// How many routes have a recipient, if that is known anew.
+    routes: Option<usize>,
+    /// When there is more to write for routes.
+    again: Option<Duration>,
 }
 
 impl Findings {
@@ -236,6 +318,8 @@ impl Findings {
             is_current: false,
             notes: Notes::default(),
             webhook_host: HostInForce::Unchanged,
+            routes: None,
+            again: None,
         }
     }
 }
@@ -250,7 +334,7 @@ pub async fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<A
         Err(error) => {
             let (namespace, name) = (guarded.namespace(), guarded.name_any());
             tracing::warn!(namespace, name, %error, "resource cannot be read, left alone until it changes");
-            context.metrics.reconciled(Ending::Unreadable, Duration::ZERO);
+            context.metrics.reconciled(KIND, Ending::Unreadable, Duration::ZERO);
             return Ok(Action::await_change());
         }
     };
@@ -263,25 +347,10 @@ pub async fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<A
         // The last list wakes all that wait for it.
         return Ok(Action::await_change());
     }
-    // In this order nobody who finds it open is missed by who waits after closing it.
-    let _under_way = context.under_way.token();
-    if context.under_way.is_closed() {
-        return Ok(Action::await_change());
-    }
-    let _watched = context.health.begin(clock::now());
-    let begin = Instant::now();
-    // On a task of its own: all of a controller would share one processor with its loop otherwise.
-    let task = tokio::spawn(reconcile_readable(Arc::clone(&guarded), Arc::clone(&context)));
-    let result = match tokio::time::timeout(RECONCILE_TIMEOUT, AbortOnDropHandle::new(task)).await {
-        Ok(Ok(result)) => result,
-        // A defect that one resource brings to light must not end the care for the others.
-        Ok(Err(_panic)) => Err(ReconcileError::Panic),
-        Err(_elapsed) => Err(ReconcileError::Timeout(RECONCILE_TIMEOUT)),
-    };
-    let ending = if result.is_ok() { Ending::Ok } else { Ending::Error };
-    context.metrics.reconciled(ending, begin.elapsed());
+    let task = reconcile_readable(Arc::clone(&guarded), Arc::clone(&context));
+    let result = context.supervised(KIND, task).await;
     if result.is_ok() {
-        context.succeeded(resource);
+        context.failures.succeeded(resource);
     }
     result
 }
@@ -312,6 +381,7 @@ async fn reconcile_readable(guarded: Arc<Guarded>, context: Arc<Context>) -> Res
     let is_awaited = report(resource, &findings, context).await?;
     match findings.failure {
         Some(failure) => Err(failure),
+        None if findings.again.is_some() => Ok(Action::requeue(findings.again.unwrap_or_default())),
         None if in_the_way || is_awaited => Ok(Action::requeue(backoff::look_again(backoff::random()))),
         None => Ok(Action::requeue(backoff::resync(backoff::random()))),
     }
@@ -355,6 +425,13 @@ async fn bring_about(resource: &ValidatedMailLaser, context: &Context) -> Findin
             }
         }
     }
+    let programmed =
+        context.programmer.program(resource, &context.caches, &context.applier, Instant::now()).await;
+    problems.extend(programmed.problems);
+    if let Some(error) = programmed.failure {
+        problems.push(error.problem());
+        failure = Some(ReconcileError::Apply(error));
+    }
     let workloads = Workloads {
         resource,
         references: &references,
@@ -372,7 +449,8 @@ async fn bring_about(resource: &ValidatedMailLaser, context: &Context) -> Findin
     let webhook_host =
         if taken.is_current { HostInForce::Now(references.webhook_host) } else { HostInForce::Unchanged };
     let (is_intact, is_current) = (failure.is_none(), taken.is_current);
-    Findings { problems, failure, is_intact, is_current, notes: taken.notes, webhook_host }
+    let (routes, again) = (programmed.routes, programmed.again);
+    Findings { problems, failure, is_intact, is_current, notes: taken.notes, webhook_host, routes, again }
 }
 
 /// An object that comes and goes.
@@ -438,7 +516,7 @@ async fn report(
     context: &Context,
 ) -> Result<bool, ReconcileError> {
     let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
-    let previous = context.status(resource);
+    let previous = context.statuses.current(resource, resource.status.as_ref());
     let now = Timestamp::now();
     let mut observation = observation(resource, context, now);
     if !findings.is_current {
@@ -457,6 +535,8 @@ async fn report(
         observation: &observation,
         notes: &findings.notes,
         webhook_host: findings.webhook_host.clone(),
+        routes: findings.routes,
+        has_own_recipients: resource.spec.target_emails.is_some() || sets(&resource.spec, TARGET_EMAILS),
         now,
     });
     let is_awaited = is_awaited(&current);
@@ -472,7 +552,7 @@ async fn report(
         tracing::info!(namespace, name, reason, note, "resource changed its state");
         context.publish(&event, &resource.object_ref(&())).await;
     }
-    context.wrote_status(resource, current);
+    context.statuses.wrote(resource, current);
     Ok(is_awaited)
 }
 
@@ -514,7 +594,7 @@ async fn write_status(
 /// When to try again.
 #[allow(clippy::needless_pass_by_value)] // The signature is the controller's.
 pub fn error_policy(resource: Arc<Guarded>, error: &ReconcileError, context: Arc<Context>) -> Action {
-    let failures = context.failed(&resource);
+    let failures = context.failures.failed(resource.as_ref());
     let wait = backoff::after_failure(failures, backoff::random());
     let (namespace, name) = (resource.namespace(), resource.name_any());
     tracing::warn!(namespace, name, error = chain(error), failures, ?wait, "reconciliation failed");

@@ -1,4 +1,4 @@
-//! Whether the CustomResourceDefinition in the cluster knows all that this operator does. Pure but for [`check`].
+//! Whether the CustomResourceDefinitions in the cluster know all that this operator does. Pure but for [`check`].
 //!
 //! The served schema is compared, not a version or a hash in an annotation: everybody may read it, while the
 //! definition itself would take a right for the whole cluster; it says which fields are lost, for the API server drops
@@ -35,26 +35,33 @@ pub async fn check(client: Client) {
 async fn look(client: &Client) -> Result<Option<String>, kube::Error> {
     let request = http::Request::get(format!("/openapi/v3/apis/{GROUP}/v1alpha1")).body(Vec::new());
     let served: Value = client.request(request.map_err(kube::Error::HttpError)?).await?;
-    let ours = mail_laser_crds::crd().and_then(serde_json::to_value).map_err(kube::Error::SerdeError)?;
+    let ours = mail_laser_crds::crds().and_then(serde_json::to_value).map_err(kube::Error::SerdeError)?;
     Ok(advice(&ours, &served))
 }
 
-/// The sentence for a definition that is older than `ours`, from what the API server serves of its group.
+/// The sentence for definitions that are older than `ours`, from what the API server serves of their group.
 pub fn advice(ours: &Value, served: &Value) -> Option<String> {
-    let ours = ours.pointer("/spec/versions/0/schema/openAPIV3Schema")?;
     let kinds = served.pointer("/components/schemas")?.as_object()?;
-    let is_ours = |schema: &&Value| {
-        let kinds = schema["x-kubernetes-group-version-kind"].as_array();
-        kinds.is_some_and(|all| all.iter().any(|one| one["kind"] == "MailLaser"))
-    };
     let mut missing = Vec::new();
-    compare("", ours, kinds.values().find(is_ours)?, &mut missing);
+    for ours in ours.as_array()? {
+        let kind = ours["spec"]["names"]["kind"].as_str()?;
+        let is_ours = |schema: &&Value| {
+            let kinds = schema["x-kubernetes-group-version-kind"].as_array();
+            kinds.is_some_and(|all| all.iter().any(|one| one["kind"] == kind))
+        };
+        match kinds.values().find(is_ours) {
+            Some(served) => {
+                compare("", ours.pointer("/spec/versions/0/schema/openAPIV3Schema")?, served, &mut missing);
+            }
+            None => missing.push(format!("the kind {kind}")),
+        }
+    }
     let more = missing.len().saturating_sub(NAMED_MAX);
     let named = missing.get(..NAMED_MAX).unwrap_or(&missing).join(", ");
     let rest = if more == 0 { String::new() } else { format!(" and {more} more") };
     (!missing.is_empty()).then(|| {
         format!(
-            "the CustomResourceDefinition in the cluster is older than this operator and does not know {named}{rest}: \
+            "the CustomResourceDefinitions in the cluster are older than this operator and do not know {named}{rest}: \
              the API server drops or refuses them until deploy/crd of version {} is applied",
             env!("CARGO_PKG_VERSION")
         )
@@ -88,17 +95,23 @@ mod tests {
     use super::*;
 
     fn ours() -> Value {
-        serde_json::to_value(mail_laser_crds::crd().unwrap()).unwrap()
+        serde_json::to_value(mail_laser_crds::crds().unwrap()).unwrap()
     }
 
     /// As the API server serves it, after a change.
     fn served(change: impl FnOnce(&mut Value)) -> Value {
-        let mut schema = ours()["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
-        schema["x-kubernetes-group-version-kind"] = json!([{"group": GROUP, "kind": "MailLaser"}]);
+        let [mut schema, route] = [0, 1].map(|n| {
+            let ours = ours()[n].clone();
+            let mut schema = ours["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
+            let kind = &ours["spec"]["names"]["kind"];
+            schema["x-kubernetes-group-version-kind"] = json!([{"group": GROUP, "kind": kind}]);
+            schema
+        });
         change(&mut schema);
         json!({"components": {"schemas": {
             "list": {"x-kubernetes-group-version-kind": [{"kind": "MailLaserList"}]},
             "one": schema,
+            "route": route,
         }}})
     }
 
@@ -110,6 +123,9 @@ mod tests {
         });
         assert_eq!(advice(&ours(), &newer), None);
         assert_eq!(advice(&ours(), &json!({})), None);
+        let mut older = served(|_| {});
+        older["components"]["schemas"].as_object_mut().unwrap().remove("route");
+        assert!(advice(&ours(), &older).unwrap().contains("do not know the kind MailRoute:"));
     }
 
     #[test]

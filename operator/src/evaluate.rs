@@ -84,7 +84,7 @@ fn digest(value: &[u8]) -> KeyDigest {
 }
 
 /// The host of a URL, without port, path and credentials.
-fn host(url: &str) -> Option<String> {
+pub(crate) fn host(url: &str) -> Option<String> {
     let url = url::Url::parse(url.trim()).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
     url.host_str().filter(|host| host.len() <= HOST_LENGTH_MAX).map(str::to_owned)
 }
@@ -196,7 +196,7 @@ fn webhook_host<'a>(
     match &resource.destination {
         Destination::Url(url) | Destination::Service(url) => host(url),
         Destination::Secret(_) => by_reference("spec.webhook.urlFrom"),
-        Destination::Environment => None,
+        Destination::Environment | Destination::Nowhere => None,
     }
 }
 

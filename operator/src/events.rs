@@ -49,7 +49,7 @@ fn event(condition: &Condition) -> Event {
     Event {
         type_: if is_ready || in_order { EventType::Normal } else { EventType::Warning },
         reason: condition.reason.clone(),
-        note: Some(cut(&condition.message, NOTE_BYTES_MAX).to_owned()),
+        note: Some(cut_note(&condition.message)),
         action: "Reconcile".to_owned(),
         secondary: None,
     }
@@ -65,10 +65,15 @@ pub fn left_behind(name: &str, claims: &[String]) -> Option<Event> {
     Some(Event {
         type_: EventType::Normal,
         reason: "ClaimsLeft".to_owned(),
-        note: Some(cut(&note, NOTE_BYTES_MAX).to_owned()),
+        note: Some(cut_note(&note)),
         action: "Delete".to_owned(),
         secondary: None,
     })
+}
+
+/// As much of a text as the note of an Event may have.
+pub(crate) fn cut_note(text: &str) -> String {
+    cut(text, NOTE_BYTES_MAX).to_owned()
 }
 
 /// At most `bytes_max` bytes of a text, ending between two characters.

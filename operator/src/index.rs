@@ -5,7 +5,8 @@ use std::sync::{PoisonError, RwLock};
 
 use kube::runtime::reflector::Lookup;
 
-/// What objects of one namespace are found by: a label and its value, or a kind and the name of what they refer to.
+/// What objects are found by: a label and its value, or a kind and the name of what they refer to, in a namespace, which
+/// mostly is theirs.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Term {
     namespace: String,
@@ -16,11 +17,6 @@ pub(crate) struct Term {
 impl Term {
     pub(crate) fn new(namespace: &str, attribute: &'static str, value: &str) -> Self {
         Self { namespace: namespace.to_owned(), attribute, value: value.to_owned() }
-    }
-
-    /// Of all objects that have it.
-    pub(crate) fn namespace(&self) -> &str {
-        &self.namespace
     }
 }
 
@@ -38,11 +34,16 @@ impl<K: Lookup> Index<K> {
         Self { terms, names: RwLock::default() }
     }
 
-    /// The names of those objects that had a term when they were written.
-    pub(crate) fn names(&self, term: &Term) -> Vec<String> {
+    /// Namespaces and names of those objects that had a term when they were written.
+    pub(crate) fn names(&self, term: &Term) -> Vec<(String, String)> {
         let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
         let first = (term.clone(), String::new());
-        names.range(first..).take_while(|(of, _)| of == term).map(|(_, name)| name.clone()).collect()
+        let names = names.range(first..).take_while(|(of, _)| of == term).map(|(_, name)| name);
+        let whole = |name: &String| match name.split_once('/') {
+            Some((namespace, name)) => (namespace.to_owned(), name.to_owned()),
+            None => (term.namespace.clone(), name.clone()),
+        };
+        names.map(whole).collect()
     }
 
     /// Whether an object has a term.
@@ -65,7 +66,13 @@ impl<K: Lookup> Index<K> {
     }
 
     fn entries(&self, object: &K) -> Vec<(Term, String)> {
-        let name = object.name().unwrap_or_default();
-        (self.terms)(object).into_iter().map(|term| (term, name.clone().into_owned())).collect()
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name().unwrap_or_default());
+        let named = |term: Term| {
+            // No name has a slash.
+            let is_same = term.namespace == namespace;
+            let name = if is_same { name.clone().into_owned() } else { format!("{namespace}/{name}") };
+            (term, name)
+        };
+        (self.terms)(object).into_iter().map(named).collect()
     }
 }

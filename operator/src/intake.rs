@@ -44,7 +44,7 @@ where
     /// The objects that have a term, by name.
     pub(crate) fn having(&self, term: &Term) -> Vec<Arc<K>> {
         let names = self.index.names(term);
-        let found = names.iter().filter_map(|name| self.get(term.namespace(), name));
+        let found = names.iter().filter_map(|(namespace, name)| self.get(namespace, name));
         // It may have changed between the two looks.
         found.filter(|object| self.index.has(object, term)).collect()
     }

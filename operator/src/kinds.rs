@@ -3,7 +3,7 @@
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::core::{ApiResource, GroupVersionKind};
@@ -30,6 +30,8 @@ pub enum Kind {
     HorizontalPodAutoscaler,
     /// The dashboard.
     ConfigMap,
+    /// A part of the table of routes.
+    Secret,
     /// By what Prometheus finds the pods.
     PodMonitor,
     /// What Prometheus tells people of.
@@ -40,7 +42,7 @@ pub enum Kind {
 
 impl Kind {
     /// The kinds that every cluster has, in the order in which they are written: what a pod needs comes before the pods.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::ServiceAccount,
         Self::Service,
         Self::PodDisruptionBudget,
@@ -50,6 +52,7 @@ impl Kind {
         Self::Job,
         Self::HorizontalPodAutoscaler,
         Self::ConfigMap,
+        Self::Secret,
         Self::Claim,
     ];
 
@@ -68,6 +71,7 @@ impl Kind {
             Self::Job => "Job",
             Self::HorizontalPodAutoscaler => "HorizontalPodAutoscaler",
             Self::ConfigMap => "ConfigMap",
+            Self::Secret => "Secret",
             Self::PodMonitor => "PodMonitor",
             Self::PrometheusRule => "PrometheusRule",
             Self::Claim => "PersistentVolumeClaim",
@@ -93,6 +97,7 @@ impl Kind {
             Self::Job => ApiResource::erase::<Job>(&()),
             Self::HorizontalPodAutoscaler => ApiResource::erase::<HorizontalPodAutoscaler>(&()),
             Self::ConfigMap => ApiResource::erase::<ConfigMap>(&()),
+            Self::Secret => ApiResource::erase::<Secret>(&()),
             Self::PodMonitor => of_prometheus_operator("PodMonitor", "podmonitors"),
             Self::PrometheusRule => of_prometheus_operator("PrometheusRule", "prometheusrules"),
             Self::Claim => ApiResource::erase::<PersistentVolumeClaim>(&()),

@@ -37,19 +37,23 @@ pub mod references;
 mod replacement;
 pub mod resources;
 mod rights;
+pub mod routes;
 pub mod scope;
 pub mod spool;
 pub mod status;
 pub mod validate;
 pub mod workload;
 mod workloads;
+mod written;
 
 use std::net::{Ipv6Addr, TcpListener as StdTcpListener};
 use std::sync::Arc;
 
 use futures::{FutureExt, StreamExt};
 use kube::Client;
+use kube::api::DynamicObject;
 use kube::runtime::controller::{Config as ControllerConfig, Error as ControllerError};
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -63,13 +67,17 @@ use crate::election::{Election, Terms};
 use crate::error::{RunError, chain};
 use crate::fence::Fence;
 use crate::health::{Health, QUEUE_LOOK};
+use crate::lists::Lists;
 use crate::metrics::Metrics;
 use crate::scope::Scope;
 
-/// How many resources are reconciled at once. Each holds at most one request, so this also bounds what the
+/// How many resources, and how many routes, are reconciled at once. Each holds few requests, so this also bounds what the
 /// API server gets from the operator at a time. An API server gives addresses to Services one after the other: when many
 /// resources are new, most of these wait for that, and the rest has to be enough for all else.
 const CONCURRENCY: u16 = 32;
+
+/// How many routes that are to be told something may wait for the controller's look at its queue.
+const WAKE_UPS_MAX: usize = 1024;
 
 /// What the operator is told.
 #[derive(Debug)]
@@ -164,9 +172,12 @@ impl Leader {
     async fn lead(&self, fence: Fence, shutdown: &CancellationToken) -> Result<(), RunError> {
         let client = fence::client(&self.cluster, fence).map_err(RunError::Client)?;
         let (caches, watches) = Caches::start(&client, &self.scope);
-        let Watches { resources, tasks: mut watches, wake_ups } = watches;
+        let Watches { resources, routes, tasks: mut watches, wake_ups } = watches;
         let controller = health::Controller::new(caches.lists().clone(), clock::now());
-        self.health.lead(vec![controller.clone()]);
+        // Its work begins where that of the other one ends, so it waits for no lists.
+        let of_routes = health::Controller::new(Lists::default(), clock::now());
+        self.health.lead(vec![controller.clone(), of_routes.clone()]);
+        let (wake_routes, woken_routes) = mpsc::channel(WAKE_UPS_MAX);
         let context = Arc::new(Context::new(
             client,
             self.image.clone(),
@@ -174,21 +185,38 @@ impl Leader {
             caches,
             self.metrics.clone(),
             controller.clone(),
+            self.scope.clone(),
+            wake_routes,
         ));
-        // The watch of resources is one of those that wake the controller, so it needs none of its own.
+        let config = ControllerConfig::default().concurrency(CONCURRENCY);
+        // The watches are what wakes the controllers, so these need none of their own.
         let reconciliations = Controller::for_stream(futures::stream::pending(), resources)
-            .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
+            .with_config(config.clone())
             .reconcile_on(queue(wake_ups, controller))
             .run(controller::reconcile, controller::error_policy, Arc::clone(&context))
             .for_each(|result| async {
-                if let Err(error) = result {
-                    note(&error, &context).await;
+                if let Err(error) = result
+                    && let Some(gone) = gone(&error)
+                {
+                    context.take_leave(gone).await;
                 }
             });
-        // Reconciliations that are under way end only while the controller is polled.
+        let of_routes = Controller::for_stream(futures::stream::pending(), routes)
+            .with_config(config)
+            .reconcile_on(queue(woken_routes, of_routes))
+            .run(routes::controller::reconcile, routes::controller::error_policy, Arc::clone(&context))
+            .for_each(|result| async {
+                if let Err(error) = result
+                    && let Some(gone) = gone(&error)
+                {
+                    context.forget_route(gone.namespace.as_deref().unwrap_or_default(), &gone.name);
+                }
+            });
+        // Reconciliations that are under way end only while the controllers are polled.
         tokio::select! {
             () = stop(shutdown, &context) => Ok(()),
             () = reconciliations => Err(RunError::WatchEnded),
+            () = of_routes => Err(RunError::WatchEnded),
             Some(_) = watches.join_next() => Err(RunError::WatchEnded),
         }
     }
@@ -227,16 +255,16 @@ async fn first_error(tasks: &mut JoinSet<Result<(), RunError>>) -> RunError {
     std::future::pending().await
 }
 
-async fn note(error: &ControllerError<error::ReconcileError, watcher::Error>, context: &Context) {
+/// What was to be reconciled and is not there any more.
+fn gone(error: &ControllerError<error::ReconcileError, watcher::Error>) -> Option<&ObjectRef<DynamicObject>> {
     match error {
         // The error policy has said so already.
-        ControllerError::ReconcilerFailed(..) => {}
-        ControllerError::ObjectNotFound(resource) => {
-            context.take_leave(resource).await;
-        }
+        ControllerError::ReconcilerFailed(..) => None,
+        ControllerError::ObjectNotFound(resource) => Some(resource),
         // Neither can happen: the queue gives no errors, and a store is never dropped before its controller.
         error @ (ControllerError::QueueError(_) | ControllerError::RunnerError(_)) => {
             tracing::warn!(error = chain(error), "the queue of resources failed");
+            None
         }
     }
 }

@@ -45,9 +45,10 @@ pub struct Metrics {
     leading: Gauge,
 }
 
-const RESOURCE: &str = "MailLaser";
-/// The kind of writes to `status`.
+/// What writes to statuses and to pods are counted as.
 const STATUS: &str = "MailLaser/status";
+const ROUTE_STATUS: &str = "MailRoute/status";
+const POD: &str = "Pod";
 
 impl Metrics {
     /// Metrics that are part of `registry`.
@@ -78,14 +79,24 @@ impl Metrics {
     }
 
     /// Counts a reconciliation.
-    pub fn reconciled(&self, ending: Ending, duration: Duration) {
-        self.reconciliations.get_or_create(&[("kind", RESOURCE), ("result", ending.as_str())]).inc();
-        self.seconds.get_or_create(&[("kind", RESOURCE)]).observe(duration.as_secs_f64());
+    pub fn reconciled(&self, kind: &'static str, ending: Ending, duration: Duration) {
+        self.reconciliations.get_or_create(&[("kind", kind), ("result", ending.as_str())]).inc();
+        self.seconds.get_or_create(&[("kind", kind)]).observe(duration.as_secs_f64());
     }
 
     /// Counts a write of an owned object.
     pub fn wrote(&self, kind: Kind, verb: Verb) {
         self.writes.get_or_create(&[("kind", kind.as_str()), ("verb", verb.as_str())]).inc();
+    }
+
+    /// Counts a write of the status of a route.
+    pub fn wrote_route_status(&self) {
+        self.writes.get_or_create(&[("kind", ROUTE_STATUS), ("verb", Verb::Patch.as_str())]).inc();
+    }
+
+    /// Counts a pod that was told to look at its routes.
+    pub fn annotated_pod(&self) {
+        self.writes.get_or_create(&[("kind", POD), ("verb", Verb::Patch.as_str())]).inc();
     }
 
     /// Counts a write of a status.
@@ -112,7 +123,7 @@ mod tests {
     fn the_names_are_those_that_dashboards_know() {
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry);
-        metrics.reconciled(Ending::Ok, Duration::from_millis(2));
+        metrics.reconciled("MailLaser", Ending::Ok, Duration::from_millis(2));
         metrics.wrote(Kind::Service, Verb::Apply);
         metrics.wrote_status();
         metrics.leads(true);

@@ -41,7 +41,7 @@ pub(crate) async fn try_them(client: Client, scope: Scope, health: Health) {
 async fn missing(client: &Client, scope: &Scope) -> Option<Missing> {
     let mut missing: Option<Missing> = None;
     for place in scope.places() {
-        for resource in watched() {
+        for resource in watched(&place) {
             let api: Api<DynamicObject> = match &place {
                 Place::Cluster => Api::all_with(client.clone(), &resource),
                 Place::Namespace(name) => Api::namespaced_with(client.clone(), name, &resource),

@@ -49,10 +49,15 @@ impl Scope {
 
     /// Where to watch.
     pub fn places(&self) -> Vec<Place> {
-        if self.namespaces.is_empty() {
+        if self.is_cluster() {
             return vec![Place::Cluster];
         }
         self.namespaces.iter().cloned().map(Place::Namespace).collect()
+    }
+
+    /// Whether resources of all namespaces are looked after.
+    pub fn is_cluster(&self) -> bool {
+        self.namespaces.is_empty()
     }
 
     /// The labels that resources must have. What they own and refer to is watched whatever its labels are.

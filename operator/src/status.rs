@@ -43,6 +43,10 @@ pub struct Situation<'a> {
     pub notes: &'a Notes,
     /// The host of the webhook that is in force, if that is known anew.
     pub webhook_host: HostInForce,
+    /// How many routes have a recipient, if that is known anew.
+    pub routes: Option<usize>,
+    /// Whether mail is taken for somebody whatever routes there are.
+    pub has_own_recipients: bool,
     /// The time.
     pub now: Timestamp,
 }
@@ -90,32 +94,61 @@ pub fn status(situation: &Situation<'_>) -> MailLaserStatus {
             HostInForce::Now(host) => host.clone(),
             HostInForce::Unchanged => situation.previous.and_then(|status| status.webhook_host.clone()),
         },
+        routes: routes(situation),
         image: situation.observation.image.clone(),
         conditions: [
             (ConditionType::Ready, verdict.ready),
             (ConditionType::Reconciling, verdict.reconciling),
             (ConditionType::Stalled, verdict.stalled),
         ]
-        .map(|(type_, claim)| condition(situation, type_, &claim))
+        .map(|(type_, claim)| {
+            let before = situation.previous.and_then(|status| find(status, type_));
+            let (holds, reason) = (claim.holds, claim.reason.as_str());
+            condition(
+                before,
+                type_.as_str(),
+                holds,
+                reason,
+                &claim.message,
+                situation.generation,
+                situation.now,
+            )
+        })
         .into(),
     }
 }
 
-fn condition(situation: &Situation<'_>, type_: ConditionType, claim: &Claim) -> Condition {
-    let status = if claim.holds { "True" } else { "False" };
-    let since = situation
-        .previous
-        .and_then(|previous| find(previous, type_))
-        .filter(|condition| condition.status == status)
-        .map(|condition| condition.last_transition_time.clone());
+/// How many routes have a recipient.
+fn routes(situation: &Situation<'_>) -> Option<i32> {
+    let known = situation.routes.map(|number| i32::try_from(number).unwrap_or(i32::MAX));
+    known.or_else(|| situation.previous.and_then(|status| status.routes))
+}
+
+/// A condition; `previous` is the one of its type that there was, whose time it keeps while `status` is the same.
+pub(crate) fn condition(
+    previous: Option<&Condition>,
+    type_: &str,
+    holds: bool,
+    reason: &str,
+    message: &str,
+    generation: i64,
+    now: Timestamp,
+) -> Condition {
+    let status = if holds { "True" } else { "False" };
+    let since = previous.filter(|it| it.status == status).map(|it| it.last_transition_time.clone());
     Condition {
-        type_: type_.as_str().to_owned(),
+        type_: type_.to_owned(),
         status: status.to_owned(),
-        reason: claim.reason.as_str().to_owned(),
-        message: claim.message.chars().take(MESSAGE_LENGTH_MAX).collect(),
-        observed_generation: Some(situation.generation),
-        last_transition_time: since.unwrap_or_else(|| Time(whole_seconds(situation.now))),
+        reason: reason.to_owned(),
+        message: cut(message),
+        observed_generation: Some(generation),
+        last_transition_time: since.unwrap_or_else(|| Time(whole_seconds(now))),
     }
+}
+
+/// As much of a message as a condition may have.
+pub(crate) fn cut(message: &str) -> String {
+    message.chars().take(MESSAGE_LENGTH_MAX).collect()
 }
 
 /// What the API's times hold; more would be lost on the way and look like a change.
@@ -135,7 +168,7 @@ pub fn is_awaited(status: &MailLaserStatus) -> bool {
 }
 
 fn verdict(situation: &Situation<'_>) -> Verdict {
-    let of_pods = with_notes(of_pods(situation.observation), situation.notes);
+    let of_pods = with_notes(with_recipients(of_pods(situation.observation), situation), situation.notes);
     if situation.suspended {
         return Verdict {
             reconciling: Claim::new(
@@ -168,6 +201,19 @@ fn verdict(situation: &Situation<'_>) -> Verdict {
             stalled: not_stalled(),
         },
     }
+}
+
+/// A gateway that takes mail for nobody is in order, but not what most would expect.
+fn with_recipients(of_pods: Verdict, situation: &Situation<'_>) -> Verdict {
+    let is_empty = !situation.has_own_recipients && routes(situation) == Some(0);
+    if !is_empty || of_pods.ready.reason != Reason::Available {
+        return of_pods;
+    }
+    let message = format!(
+        "{}, and no MailRoute has a recipient here: all mail is refused with 550",
+        of_pods.ready.message
+    );
+    Verdict { ready: Claim::new(true, Reason::NoRecipients, message), ..of_pods }
 }
 
 /// A drain is on its way after all else is, and dead letters are there when nothing is on its way any more. Neither
@@ -304,6 +350,8 @@ mod tests {
             observation: &observed(case.workload.clone()),
             notes: &case.notes,
             webhook_host: HostInForce::Now(Some("example.com".to_owned())),
+            routes: Some(0),
+            has_own_recipients: true,
             now: Timestamp::from_second(now).unwrap(),
         })
     }
@@ -457,6 +505,8 @@ mod tests {
             observation: &observation,
             notes: &Notes::default(),
             webhook_host: HostInForce::Unchanged,
+            routes: None,
+            has_own_recipients: true,
             now: Timestamp::UNIX_EPOCH,
         });
         assert!(summary(&status).starts_with("Ready=False/RollingOut"), "{}", summary(&status));
@@ -537,6 +587,8 @@ mod tests {
             observation: &observed(rolled_out(2, 2)),
             notes: &Notes::default(),
             webhook_host: HostInForce::Unchanged,
+            routes: None,
+            has_own_recipients: true,
             now: Timestamp::UNIX_EPOCH,
         };
         assert_eq!(status(&situation).webhook_host.as_deref(), Some("example.com"));

@@ -56,6 +56,8 @@ pub enum Destination {
     Service(String),
     /// The fields say nothing; `spec.env` does.
     Environment,
+    /// All mail comes by routes.
+    Nowhere,
 }
 
 /// Why a resource cannot be built.
@@ -69,11 +71,15 @@ pub enum ValidationError {
     SeveralWebhooks,
     /// No address.
     #[error(
-        "spec.webhook is required: set one of url, urlFrom and serviceRef in it, or {WEBHOOK_URL} in spec.env"
+        "spec.webhook is required with spec.targetEmails: set one of url, urlFrom and serviceRef in it, or {WEBHOOK_URL} in \
+         spec.env"
     )]
     NoWebhook,
-    /// No recipients.
-    #[error("spec.targetEmails is required: list at least one address, or set {TARGET_EMAILS} in spec.env")]
+    /// No recipients, for which there is a webhook, or which no routes make up for.
+    #[error(
+        "spec.targetEmails is required with spec.webhook and without spec.allowedRoutes: list at least one address, or set \
+         {TARGET_EMAILS} in spec.env"
+    )]
     NoRecipients,
     /// A variable of the operator's.
     #[error("spec.env must not set {0}, which the operator sets: remove it")]
@@ -114,9 +120,8 @@ pub fn validate(resource: &MailLaser, default_image: &str) -> Result<ValidatedMa
     if let Some((field, what)) = spec.pod_template.as_ref().and_then(PodTemplate::clash) {
         return Err(ValidationError::ReservedInPods(field, what));
     }
-    if spec.target_emails.as_ref().is_none_or(Vec::is_empty) && !sets(&spec, TARGET_EMAILS) {
-        return Err(ValidationError::NoRecipients);
-    }
+    let has_recipients =
+        spec.target_emails.as_ref().is_some_and(|all| !all.is_empty()) || sets(&spec, TARGET_EMAILS);
     if let Some(port) = spec.tls.smtps_port {
         if spec.tls.mode == TlsMode::Off {
             return Err(ValidationError::SmtpsWithoutTls);
@@ -126,6 +131,12 @@ pub fn validate(resource: &MailLaser, default_image: &str) -> Result<ValidatedMa
         }
     }
     let destination = destination(&spec, &namespace)?;
+    match (has_recipients, &destination) {
+        (true, Destination::Nowhere) => return Err(ValidationError::NoWebhook),
+        (false, Destination::Nowhere) if !spec.allowed_routes.is_empty() => {}
+        (false, _) => return Err(ValidationError::NoRecipients),
+        (true, _) => {}
+    }
     let spool = spool(&spec)?;
     let image = spec.image.clone().unwrap_or_else(|| default_image.to_owned());
     Ok(ValidatedMailLaser { name, namespace, owner, destination, spool, image, spec })
@@ -159,11 +170,12 @@ fn destination(spec: &MailLaserSpec, namespace: &str) -> Result<Destination, Val
         (_, Some(_)) => Err(ValidationError::SeveralWebhooks),
         (Some(destination), None) => Ok(destination),
         (None, None) if sets(spec, WEBHOOK_URL) => Ok(Destination::Environment),
-        (None, None) => Err(ValidationError::NoWebhook),
+        (None, None) => Ok(Destination::Nowhere),
     }
 }
 
-fn service_url(service: &ServiceRef, namespace: &str) -> String {
+/// The URL of a Service of a namespace.
+pub(crate) fn service_url(service: &ServiceRef, namespace: &str) -> String {
     format!("{}://{}.{namespace}.svc:{}{}", service.scheme.as_str(), service.name, service.port, service.path)
 }
 

@@ -30,6 +30,8 @@ struct Case {
     problem: Option<Reason>,
     notes: Notes,
     suspended: bool,
+    /// Whether there is neither a recipient of its own nor a route.
+    takes_nothing: bool,
     /// The status before, and how many seconds ago.
     previous: Option<(MailLaserStatus, i64)>,
 }
@@ -67,6 +69,8 @@ impl Case {
             },
             notes: &self.notes,
             webhook_host: HostInForce::Now(Some("example.com".to_owned())),
+            routes: Some(0),
+            has_own_recipients: !self.takes_nothing,
             now: Timestamp::from_second(now).unwrap(),
         })
     }
@@ -99,6 +103,7 @@ fn cases() -> Vec<Case> {
         Case { others: 1, ..Case::new("changing its mode", rolled_out(2, 2)) },
         Case { suspended: true, ..Case::new("suspended", rolled_out(2, 2)) },
         Case { suspended: true, ..Case::new("suspended without pods", Workload::Absent) },
+        Case { takes_nothing: true, ..Case::new("without recipients", rolled_out(2, 2)) },
         Case { notes: draining.clone(), ..Case::new("draining", rolled_out(2, 2)) },
         Case { notes: draining, ..Case::new("draining before it scales up", rolled_out(2, 1)) },
         Case { notes: dead, ..Case::new("dead letters kept", rolled_out(2, 2)) },
@@ -151,7 +156,7 @@ fn resource(name: &str, generation: i64, suspended: bool, status: &Value) -> Val
 
 /// What the API server puts into a resource that no operator has seen.
 fn default_status() -> Value {
-    let crd: Value = serde_yaml_ng::from_str(&mail_laser_crds::manifest().unwrap()).unwrap();
+    let crd = serde_json::to_value(&mail_laser_crds::crds().unwrap()[0]).unwrap();
     crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["default"].clone()
 }
 

@@ -6,13 +6,14 @@
 mod common;
 
 use common::{environment, read, rendered, rendered_spool, validated};
-use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::api::core::v1::{PodTemplateSpec, VolumeProjection};
 use mail_laser_crds::{DeliveryMode, EnvVar, MailLaser, TlsMode};
 use mail_laser_operator::evaluate::Dereferenced;
 use mail_laser_operator::resources::{
     autoscaler, deployment, environment as variables, labels, monitoring, network_policy, pod,
     pod_disruption_budget, service, service_account, stateful_set,
 };
+use serde_json::json;
 
 fn everything() -> MailLaser {
     serde_yaml_ng::from_str(&read("tests/fixtures/everything.yaml")).unwrap()
@@ -205,9 +206,31 @@ fn value(resource: &MailLaser, name: &str) -> Option<String> {
     environment.into_iter().find(|variable| variable.name == name)?.value
 }
 
+/// A fixed number of Secrets, whether they are there or not: no route restarts a pod.
+#[test]
+fn tables_of_routes_are_mounted_as_far_as_there_may_be_any() {
+    for (allowed, expected) in [
+        (json!([]), None),
+        (json!([{}]), Some(1)),
+        (json!([{"namespaces": {"from": "Same"}, "domains": ["example.com"]}]), Some(1)),
+        (json!([{}, {"namespaces": {"from": "All"}}]), Some(32)),
+    ] {
+        let mut resource = least();
+        resource.spec.allowed_routes = serde_json::from_value(allowed).unwrap();
+        let volumes = rendered(&resource, false).spec.template.spec.unwrap().volumes;
+        let sources = volumes.map(|volumes| volumes[0].projected.clone().unwrap().sources.unwrap());
+        let secrets = |sources: Vec<VolumeProjection>| {
+            sources.into_iter().filter_map(|it| it.secret).filter(|it| it.optional == Some(true)).count()
+        };
+        assert_eq!(sources.map(secrets), expected);
+        assert_eq!(value(&resource, "MAIL_LASER_ROUTES").is_some(), expected.is_some());
+    }
+}
+
 #[test]
 fn without_tls_no_certificate_is_mounted() {
     let mut resource = least();
+    resource.spec.allowed_routes = Vec::new();
     resource.spec.tls.secret_name = Some("pair".to_owned());
     let mounted = |resource: &MailLaser| rendered(resource, false).spec.template.spec.unwrap().volumes;
     assert_eq!(mounted(&resource).unwrap().len(), 1);
@@ -276,6 +299,8 @@ fn pods_are_restricted_whatever_a_resource_says() {
                 volume.secret.is_some(),
                 volume.empty_dir.is_some(),
                 volume.persistent_volume_claim.is_some(),
+                // Of Secrets alone: no token gets in by it.
+                volume.projected.is_some_and(|it| it.sources.unwrap().iter().all(|one| one.secret.is_some())),
             ];
             assert_eq!(permitted.iter().filter(|is| **is).count(), 1, "{}", volume.name);
         }

@@ -53,6 +53,8 @@ var expected = map[string]verdict{
 	"scaled to zero":    well("no mail is accepted"),
 	"dead letters kept": well("dead letters are left"),
 
+	"without recipients": well("all mail is refused with 550"),
+
 	"just made":                     onItsWay("there are no pods yet"),
 	"rolling out":                   onItsWay("1 of 2 replicas run what the resource says"),
 	"scaling down to zero":          onItsWay("still there"),

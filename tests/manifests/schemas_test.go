@@ -35,22 +35,28 @@ func schemas(t *testing.T) string {
 		kind := kinds[0].(schema)
 		save(t, folder, kind["group"], kind["version"], kind["kind"], schema{"$ref": "#/definitions/" + name, "definitions": needed})
 	}
-	var ours struct {
-		Spec struct {
-			Group    string
-			Names    struct{ Kind string }
-			Versions []struct {
-				Name   string
-				Schema struct{ OpenAPIV3Schema schema }
+	definitions, err := filepath.Glob(filepath.Join(deploy, "crd", "*.yaml"))
+	if err != nil || len(definitions) != 2 {
+		t.Fatal(definitions, err)
+	}
+	for _, definition := range definitions {
+		var ours struct {
+			Spec struct {
+				Group    string
+				Names    struct{ Kind string }
+				Versions []struct {
+					Name   string
+					Schema struct{ OpenAPIV3Schema schema }
+				}
 			}
 		}
+		read(t, definition, func(text []byte, to any) error { return yaml.Unmarshal(text, to) }, &ours)
+		root := strict(ours.Spec.Versions[0].Schema.OpenAPIV3Schema).(schema)
+		for _, every := range []string{"apiVersion", "kind", "metadata"} {
+			root["properties"].(schema)[every] = schema{}
+		}
+		save(t, folder, ours.Spec.Group, ours.Spec.Versions[0].Name, ours.Spec.Names.Kind, root)
 	}
-	read(t, filepath.Join(deploy, "crd", "mail-laser.dev_maillasers.yaml"), func(text []byte, to any) error { return yaml.Unmarshal(text, to) }, &ours)
-	root := strict(ours.Spec.Versions[0].Schema.OpenAPIV3Schema).(schema)
-	for _, every := range []string{"apiVersion", "kind", "metadata"} {
-		root["properties"].(schema)[every] = schema{}
-	}
-	save(t, folder, ours.Spec.Group, ours.Spec.Versions[0].Name, ours.Spec.Names.Kind, root)
 	return folder
 }
 

@@ -227,7 +227,7 @@ impl Env {
             "Deployment" | "ReplicaSet" | "StatefulSet" => ("apps", "v1"),
             "HorizontalPodAutoscaler" => ("autoscaling", "v2"),
             "Job" => ("batch", "v1"),
-            "MailLaser" => ("mail-laser.dev", "v1alpha1"),
+            "MailLaser" | "MailRoute" => ("mail-laser.dev", "v1alpha1"),
             "PodMonitor" | "PrometheusRule" => ("monitoring.coreos.com", "v1"),
             "NetworkPolicy" => ("networking.k8s.io", "v1"),
             "PodDisruptionBudget" => ("policy", "v1"),

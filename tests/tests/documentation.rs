@@ -9,9 +9,11 @@ use mail_laser_e2e::{Example, Expectation, Page, documents, pages, repository};
 use serde_json::{Value, json};
 
 const CONFIGURE: &str = "docs/configure.md";
+const ROUTES: &str = "docs/routes.md";
 
 /// Fields of types that are Kubernetes' own, which are explained there.
 const OF_KUBERNETES: &[&str] = &[
+    "allowedRoutes.namespaces.selector",
     "networkPolicy.from",
     "networkPolicy.metricsFrom",
     "networkPolicy.to",
@@ -29,9 +31,9 @@ fn nothing(violations: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The schema of `MailLaser`.
-fn schema() -> anyhow::Result<Value> {
-    let mut definitions = documents(&read("deploy/crd/mail-laser.dev_maillasers.yaml")?)?;
+/// The schema of a kind, by its plural.
+fn schema(plural: &str) -> anyhow::Result<Value> {
+    let mut definitions = documents(&read(&format!("deploy/crd/mail-laser.dev_{plural}.yaml"))?)?;
     Ok(definitions[0]["spec"]["versions"][0]["schema"]["openAPIV3Schema"].take())
 }
 
@@ -58,7 +60,13 @@ fn strict(schema: &mut Value) {
 
 #[test]
 fn every_example_of_a_resource_fits_the_schema() -> anyhow::Result<()> {
-    let mut schema = schema()?;
+    for (kind, plural, count_min) in [("MailLaser", "maillasers", 20), ("MailRoute", "mailroutes", 1)] {
+        fits(kind, schema(plural)?, count_min)?;
+    }
+    Ok(())
+}
+
+fn fits(kind: &str, mut schema: Value, count_min: usize) -> anyhow::Result<()> {
     for name in ["apiVersion", "kind"] {
         schema["properties"][name] = json!({"type": "string"});
     }
@@ -67,7 +75,7 @@ fn every_example_of_a_resource_fits_the_schema() -> anyhow::Result<()> {
     let validator = jsonschema::validator_for(&schema)?;
     let (mut violations, mut count) = (Vec::new(), 0);
     for example in examples()?.iter().filter(|example| example.expectation == Expectation::Taken) {
-        for document in example.documents.iter().filter(|document| document["kind"] == "MailLaser") {
+        for document in example.documents.iter().filter(|document| document["kind"] == kind) {
             count += 1;
             let place = &example.place;
             violations.extend(
@@ -77,7 +85,7 @@ fn every_example_of_a_resource_fits_the_schema() -> anyhow::Result<()> {
             );
         }
     }
-    ensure!(count > 20, "only {count} examples were found");
+    ensure!(count >= count_min, "only {count} examples of {kind} were found");
     nothing(&violations)
 }
 
@@ -120,7 +128,7 @@ fn values_within(document: &Value) -> Option<(String, &Value)> {
 
 #[test]
 fn every_field_has_an_example() -> anyhow::Result<()> {
-    let schema = schema()?;
+    let schema = schema("maillasers")?;
     let mut fields = BTreeSet::new();
     paths("", &schema["properties"]["spec"], &mut fields);
     let mut shown = BTreeSet::new();
@@ -165,7 +173,7 @@ fn used(path: &str, value: &Value, all: &mut BTreeSet<String>) {
 
 #[test]
 fn every_field_is_in_the_table() -> anyhow::Result<()> {
-    let schema = schema()?;
+    let schema = schema("maillasers")?;
     let spec = &schema["properties"]["spec"]["properties"];
     let names = |fields: &Value, prefix: &str| -> Vec<String> {
         fields.as_object().into_iter().flatten().map(|(name, _)| format!("{prefix}{name}")).collect()
@@ -191,11 +199,7 @@ fn names_in(cell: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn every_reason_is_explained_and_no_other() -> anyhow::Result<()> {
     let source = read("crds/src/conditions.rs")?;
-    let (_, reasons) = source.split_once("impl Reason").context("there are no reasons")?;
-    let mut reasons: BTreeSet<&str> = reasons
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("Self::")?.split_once(" => \"")?.1.strip_suffix("\","))
-        .collect();
+    let mut reasons = reasons(&source, "impl Reason")?;
     // Events say the reason of a condition, or one of their own.
     let events = read("operator/src/events.rs")?;
     let (events, _) = events.split_once("#[cfg(test)]").context("there are no tests")?;
@@ -217,14 +221,68 @@ fn every_reason_is_explained_and_no_other() -> anyhow::Result<()> {
     nothing(&unexplained.chain(unknown).map(|it| format!("docs/troubleshoot.md: {it}")).collect::<Vec<_>>())
 }
 
+/// The reasons in a file, which begin with this line.
+fn reasons<'s>(source: &'s str, begin: &str) -> anyhow::Result<BTreeSet<&'s str>> {
+    let (_, reasons) = source.split_once(begin).context("there are no reasons")?;
+    let lines = reasons.lines();
+    Ok(lines
+        .filter_map(|line| line.trim().strip_prefix("Self::")?.split_once(" => \"")?.1.strip_suffix("\","))
+        .collect())
+}
+
+#[test]
+fn routes_have_their_fields_and_reasons_explained_and_no_others() -> anyhow::Result<()> {
+    let source = read("crds/src/route_conditions.rs")?;
+    let reasons = reasons(&source, "impl RouteReason")?;
+    let page = Page::read(ROUTES)?;
+    let of_tables = |title| page.rows(title).flat_map(|cells| names_in(cells[0])).collect::<BTreeSet<&str>>();
+    let explained = of_tables("reason");
+    let mut wrong: Vec<_> =
+        reasons.symmetric_difference(&explained).map(|it| format!("the reason {it}")).collect();
+    let schema = schema("mailroutes")?;
+    let webhook = &schema["properties"]["spec"]["properties"]["webhook"]["properties"];
+    let fields: BTreeSet<&str> =
+        webhook.as_object().context("no webhook")?.keys().map(String::as_str).collect();
+    let explained = of_tables("field of `webhook`");
+    wrong.extend(fields.symmetric_difference(&explained).map(|it| format!("the field {it}")));
+    ensure!(reasons.len() > 10 && fields.len() > 10, "only {reasons:?} and {fields:?} were found");
+    nothing(&wrong.iter().map(|it| format!("{ROUTES} and the sources differ in {it}")).collect::<Vec<_>>())
+}
+
+/// Each line of the threat model names the tests that hold it.
+#[test]
+fn every_line_of_the_threat_model_names_tests_that_exist() -> anyhow::Result<()> {
+    let page = Page::read(ROUTES)?;
+    let (mut missing, mut count) = (Vec::new(), 0);
+    let mut sources = String::new();
+    for folder in ["daemon/src", "daemon/routes/src", "daemon/tests/daemon", "operator/src", "tests/tests"] {
+        collect(&repository().join(folder), &mut sources)?;
+    }
+    for cells in page.rows("a tenant tries to") {
+        let tests: Vec<_> = names_in(cells[2]).collect();
+        count += 1;
+        ensure!(!tests.is_empty(), "no test holds: {}", cells[0]);
+        for test in tests {
+            let name = test.rsplit("::").next().unwrap_or(test);
+            if !sources.contains(&format!("fn {name}(")) {
+                missing.push(format!("{ROUTES}: there is no test {test}"));
+            }
+        }
+    }
+    ensure!(count > 10, "only {count} lines were found");
+    nothing(&missing)
+}
+
 #[test]
 fn every_metric_is_listed_and_no_other() -> anyhow::Result<()> {
     let page = Page::read("docs/observe.md")?;
     let listed: BTreeSet<&str> = page.rows("metric").flat_map(|cells| names_in(cells[0])).collect();
     let mut registered = BTreeSet::new();
-    for (path, prefix) in
-        [("daemon/src/metrics.rs", "mail_laser_"), ("operator/src/metrics.rs", "mail_laser_operator_")]
-    {
+    for (path, prefix) in [
+        ("daemon/src/metrics.rs", "mail_laser_"),
+        ("daemon/src/metrics/spool.rs", "mail_laser_"),
+        ("operator/src/metrics.rs", "mail_laser_operator_"),
+    ] {
         registered.extend(metrics(&read(path)?).map(|name| format!("{prefix}{name}")));
     }
     ensure!(registered.len() > 15, "only {registered:?} were found");

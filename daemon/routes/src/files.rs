@@ -59,8 +59,10 @@ pub struct Entry {
     /// The patterns that it has; what others have won is not among them.
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub recipients: Vec<Pattern>,
-    /// Where its mail goes.
-    pub webhook: Webhook,
+    /// Where its mail goes. Without it that is not known for now: senders are asked to come again, and what waits
+    /// for the route goes on waiting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<Webhook>,
 }
 
 /// Where the mail of a route goes.
@@ -239,7 +241,7 @@ mod tests {
         Entry {
             name: name.to_owned(),
             recipients: vec!["billing+*@example.com".parse().unwrap()],
-            webhook: Webhook {
+            webhook: Some(Webhook {
                 url: url.to_owned(),
                 bearer_token: Some("secret-token".to_owned()),
                 ca_bundle: None,
@@ -253,7 +255,7 @@ mod tests {
                 signing_secrets: Vec::new(),
                 allow_http: false,
                 allow_private: false,
-            },
+            }),
         }
     }
 
@@ -284,7 +286,7 @@ mod tests {
         let (before, _) = write(&routes, 8).unwrap();
         routes.reverse();
         assert_eq!(write(&routes, 8).unwrap().0, before);
-        routes[7].webhook.url = "https://other.example.com/".to_owned();
+        routes[7].webhook = None;
         let (after, _) = write(&routes, 8).unwrap();
         assert_ne!(before.generation, after.generation);
         let changed = before.parts.iter().zip(&after.parts).filter(|(one, other)| one != other).count();
@@ -295,7 +297,7 @@ mod tests {
     fn only_a_whole_generation_counts() {
         let (old, old_parts) = write(&entries(20), 3).unwrap();
         let mut changed = entries(20);
-        changed.iter_mut().for_each(|route| route.webhook.timeout_seconds = 7);
+        changed.iter_mut().for_each(|route| route.webhook.as_mut().unwrap().timeout_seconds = 7);
         let (new, new_parts) = write(&changed, 3).unwrap();
         // Parts come one after the other, the index first or last.
         for arrived in 0..3 {

@@ -66,7 +66,8 @@ fn explain(
         true => writeln!(out, "{}", found.json(address))?,
         false => write!(out, "{}", found.text(address, routes))?,
     }
-    Ok(if found.taken.is_some() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NOBODY) })
+    let is_taken = found.taken.is_some() && found.waits.is_none();
+    Ok(if is_taken { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NOBODY) })
 }
 
 /// Everybody who has recipients.
@@ -90,8 +91,6 @@ struct Fit {
 /// What is in the way of a pattern that fits.
 #[derive(Debug, PartialEq, Eq)]
 enum Obstacle {
-    /// Its route cannot be used. Why.
-    Unusable(String),
     /// The one that takes the mail has the same pattern, and comes before.
     Later,
     /// The one that takes the mail has a pattern that is more specific.
@@ -102,6 +101,8 @@ enum Obstacle {
 #[derive(Debug)]
 struct Found {
     taken: Option<Fit>,
+    /// Why the mail has to wait all the same.
+    waits: Option<String>,
     /// Whether it is taken because every domain has a postmaster (RFC 5321 section 4.5.1), by no pattern.
     is_postmasters: bool,
     others: Vec<(Fit, Obstacle)>,
@@ -118,28 +119,29 @@ impl Known {
         known.is_awaited = entries.is_none();
         for entry in entries.into_iter().flatten() {
             known.patterns.extend(entry.recipients.into_iter().map(|it| (it, entry.name.clone())));
-            known.unusable.extend(unusable(&entry.webhook).map(|why| (entry.name, why)));
+            let why = match &entry.webhook {
+                Some(webhook) => unusable(webhook),
+                None => Some("it has no webhook for now".to_owned()),
+            };
+            known.unusable.extend(why.map(|why| (entry.name, why)));
         }
         Ok(known)
     }
 
     fn explain(&self, address: &Address) -> Found {
-        let usable = self.patterns.iter().filter(|(_, route)| !self.unusable.contains_key(route));
-        let table = Table::new(usable.cloned());
+        let table = Table::new(self.patterns.iter().cloned());
         let taken = table.lookup(address);
         let taken = taken.map(|(pattern, route)| Fit { route: route.clone(), pattern: pattern.to_owned() });
         let fitting = self.fitting(address);
         let is_postmasters = taken.as_ref().is_some_and(|taken| !fitting.contains(taken));
         let others = fitting.into_iter().filter(|fit| Some(fit) != taken.as_ref());
         let others = others.map(|fit| {
-            let obstacle = match self.unusable.get(&fit.route) {
-                Some(why) => Obstacle::Unusable(why.clone()),
-                None if taken.as_ref().is_some_and(|taken| taken.pattern == fit.pattern) => Obstacle::Later,
-                None => Obstacle::LessSpecific,
-            };
-            (fit, obstacle)
+            let is_same = taken.as_ref().is_some_and(|taken| taken.pattern == fit.pattern);
+            (fit, if is_same { Obstacle::Later } else { Obstacle::LessSpecific })
         });
-        Found { others: others.collect(), taken, is_postmasters, is_awaited: self.is_awaited }
+        let others = others.collect();
+        let waits = taken.as_ref().and_then(|taken| self.unusable.get(&taken.route).cloned());
+        Found { others, waits, taken, is_postmasters, is_awaited: self.is_awaited }
     }
 
     /// All patterns that an address fits, the most specific first, with their routes.
@@ -164,6 +166,9 @@ impl Found {
     fn text(&self, address: &Address, routes: Option<&Path>) -> String {
         let address = address.as_str();
         let mut text = match &self.taken {
+            Some(Fit { route, pattern }) if let Some(why) = &self.waits => {
+                format!("{address} is for {route}, by {pattern}, which cannot be used: {why}: 451\n")
+            }
             Some(Fit { route, .. }) if self.is_postmasters => {
                 format!("{address} is taken by {route}, as every domain has a postmaster\n")
             }
@@ -182,7 +187,6 @@ impl Found {
 
     fn told(&self, obstacle: &Obstacle) -> String {
         match obstacle {
-            Obstacle::Unusable(why) => format!("and cannot be used: {why}"),
             Obstacle::Later => {
                 let winner = self.taken.as_ref().map_or("", |taken| taken.route.as_str());
                 format!("which {winner} has before it")
@@ -199,7 +203,12 @@ impl Found {
         let others = self.others.iter().map(|(Fit { route, pattern }, obstacle)| {
             json!({"route": route, "pattern": pattern, "obstacle": self.told(obstacle)})
         });
-        json!({"address": address.as_str(), "taken": taken, "others": others.collect::<Vec<_>>()})
+        let others: Vec<_> = others.collect();
+        let mut found = json!({"address": address.as_str(), "taken": taken, "others": others});
+        if let Some(why) = &self.waits {
+            found["waits"] = why.as_str().into();
+        }
+        found
     }
 }
 
@@ -232,8 +241,15 @@ mod tests {
         let first = [&[("a+*@example.com", "t/first")], &patterns[..]].concat();
         assert_eq!(
             explain(&first, &["t/broken"], "a+b@example.com"),
-            "a+b@example.com is taken by t/first, by a+*@example.com\n\
-             t/broken has a+b@example.com, and cannot be used: its address is bad\n\
+            "a+b@example.com is for t/broken, by a+b@example.com, which cannot be used: its address is bad: 451\n\
+             t/first has a+*@example.com, which is less specific\n\
+             t/later has a+*@example.com, which is less specific\n\
+             t/domain has *@example.com, which is less specific\n\
+             t/below has *@*.com, which is less specific\n"
+        );
+        assert_eq!(
+            explain(&first, &[], "a+c@example.com"),
+            "a+c@example.com is taken by t/first, by a+*@example.com\n\
              t/later has a+*@example.com, which t/first has before it\n\
              t/domain has *@example.com, which is less specific\n\
              t/below has *@*.com, which is less specific\n"

@@ -19,7 +19,7 @@ use crate::webhook::clients::Clients;
 use crate::webhook::destination::Destination;
 
 use super::live::Routes;
-use super::{Route, RouteTable, entry};
+use super::{Route, RouteTable, Target, entry};
 
 /// How often the index is looked at: two seconds pass from a route's being applied to its first mail, of which
 /// this may take little.
@@ -64,7 +64,7 @@ pub fn entries(path: &Path) -> Result<Option<Vec<Entry>>, NoGeneration> {
 pub struct Follower {
     directory: PathBuf,
     /// What the environment says, which beats every route.
-    own: Vec<(Pattern, Arc<Route>)>,
+    own: Vec<(Pattern, Target)>,
     routes: Arc<Routes>,
     clients: Arc<Clients>,
     metrics: Arc<Metrics>,
@@ -82,7 +82,7 @@ impl Follower {
     #[must_use]
     pub fn start(
         directory: PathBuf,
-        own: Vec<(Pattern, Arc<Route>)>,
+        own: Vec<(Pattern, Target)>,
         clients: Arc<Clients>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -140,9 +140,17 @@ impl Follower {
         let mut patterns = self.own.clone();
         for Entry { name, recipients, webhook } in entries {
             let known = before.remove(&name);
-            let Some((webhook, route)) = self.route(&name, webhook, known) else { continue };
-            patterns.extend(recipients.into_iter().map(|pattern| (pattern, Arc::clone(&route))));
-            self.known.insert(name, (webhook, route));
+            let target = match webhook.and_then(|webhook| self.route(&name, webhook, known)) {
+                Some((webhook, route)) => {
+                    self.known.insert(name, (webhook, Arc::clone(&route)));
+                    Target::Route(route)
+                }
+                None => {
+                    self.metrics.forget(&name);
+                    Target::Deferred(name.into())
+                }
+            };
+            patterns.extend(recipients.into_iter().map(|pattern| (pattern, target.clone())));
         }
         before.keys().for_each(|gone| self.metrics.forget(gone));
         self.routes.swap(RouteTable::new(patterns, false));

@@ -5,7 +5,7 @@ mod entry;
 pub mod follow;
 pub mod live;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use mail_laser_routes::files::Webhook;
@@ -60,10 +60,21 @@ impl Route {
 /// All recipients that mail is taken for, and where it goes.
 #[derive(Debug, Default)]
 pub struct RouteTable {
-    table: Table<Arc<Route>>,
+    table: Table<Target>,
     by_name: HashMap<String, Arc<Route>>,
+    /// Routes whose destination is not known for now.
+    deferred: HashSet<String>,
     /// Whether routes are still to come: then a recipient that is not known may be known soon.
     is_awaited: bool,
+}
+
+/// Where a pattern leads.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// To a route.
+    Route(Arc<Route>),
+    /// To the route of this name, whose destination is not known for now.
+    Deferred(Arc<str>),
 }
 
 /// What is known of a recipient.
@@ -82,26 +93,33 @@ impl RouteTable {
     /// their domains, with and without the domain: RFC 5321 section 4.5.1.
     #[must_use]
     pub fn of_one(recipients: &[Address], route: &Arc<Route>) -> Self {
-        let patterns = recipients.iter().map(|recipient| (Pattern::exact(recipient), Arc::clone(route)));
+        let patterns =
+            recipients.iter().map(|recipient| (Pattern::exact(recipient), Target::Route(Arc::clone(route))));
         Self::new(patterns, false)
     }
 
     /// A table of patterns; of one that is there twice, the first counts.
     #[must_use]
-    pub fn new(patterns: impl IntoIterator<Item = (Pattern, Arc<Route>)>, is_awaited: bool) -> Self {
-        let mut by_name = HashMap::new();
-        let patterns = patterns.into_iter().inspect(|(_, route)| {
-            by_name.entry(route.destination.route().to_owned()).or_insert_with(|| Arc::clone(route));
+    pub fn new(patterns: impl IntoIterator<Item = (Pattern, Target)>, is_awaited: bool) -> Self {
+        let (mut by_name, mut deferred) = (HashMap::new(), HashSet::new());
+        let patterns = patterns.into_iter().inspect(|(_, target)| match target {
+            Target::Route(route) => {
+                by_name.entry(route.destination.route().to_owned()).or_insert_with(|| Arc::clone(route));
+            }
+            Target::Deferred(name) => {
+                deferred.insert(name.to_string());
+            }
         });
         let table = Table::new(patterns);
-        Self { table, by_name, is_awaited }
+        Self { table, by_name, deferred, is_awaited }
     }
 
     /// The route of a recipient, without regard to case.
     #[must_use]
     pub fn lookup(&self, recipient: &Address) -> Lookup {
         match self.table.lookup(recipient) {
-            Some((_, route)) => Lookup::Route(Arc::clone(route)),
+            Some((_, Target::Route(route))) => Lookup::Route(Arc::clone(route)),
+            Some((_, Target::Deferred(_))) => Lookup::NotYet,
             None if self.is_awaited => Lookup::NotYet,
             None => Lookup::Unknown,
         }
@@ -113,9 +131,10 @@ impl RouteTable {
         self.by_name.get(name)
     }
 
-    /// Whether routes are still to come.
+    /// Whether what is for the route of this name has to wait for its destination to become known, which may be
+    /// because no routes are known yet.
     #[must_use]
-    pub fn is_awaited(&self) -> bool {
-        self.is_awaited
+    pub fn awaits(&self, name: &str) -> bool {
+        !self.by_name.contains_key(name) && (self.is_awaited || self.deferred.contains(name))
     }
 }

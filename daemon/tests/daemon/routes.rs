@@ -12,7 +12,7 @@ fn route(name: &str, recipient: &str, webhook: &Webhook) -> Entry {
     Entry {
         name: name.to_owned(),
         recipients: vec![recipient.parse().unwrap()],
-        webhook: Target {
+        webhook: Some(Target {
             url: webhook.url(),
             bearer_token: None,
             ca_bundle: None,
@@ -26,8 +26,12 @@ fn route(name: &str, recipient: &str, webhook: &Webhook) -> Entry {
             signing_secrets: Vec::new(),
             allow_http: true,
             allow_private: true,
-        },
+        }),
     }
+}
+
+fn target(route: &mut Entry) -> &mut Target {
+    route.webhook.as_mut().unwrap()
 }
 
 /// Puts a generation into the directory; of its parts, only so many.
@@ -141,7 +145,7 @@ fn a_route_that_has_not_changed_keeps_its_circuit() {
     becomes(&daemon, "c@example.com", 250);
     assert_eq!(circuit(&daemon, "a/broken"), Some(2.0));
     let mut changed = recipients_changed;
-    changed.webhook.timeout_seconds = 4;
+    target(&mut changed).timeout_seconds = 4;
     put(directory.path(), &[changed]);
     eventually("its circuit is a new one", || (circuit(&daemon, "a/broken") == Some(0.0)).then_some(()));
     becomes(&daemon, "c@example.com", 550);
@@ -153,10 +157,10 @@ fn a_route_has_its_own_token_headers_and_signature() {
     let directory = tempfile::tempdir().unwrap();
     let webhook = Webhook::of_others();
     let mut signed = route("team-b/billing", "billing@example.com", &webhook);
-    signed.webhook.bearer_token = Some("secret-token".to_owned());
-    signed.webhook.headers = BTreeMap::from([("X-Team".to_owned(), "secret-team".to_owned())]);
-    signed.webhook.signing_secrets = vec!["secret-new".to_owned(), "secret-old".to_owned()];
-    signed.webhook.header_prefixes = vec!["X-Ticket".to_owned()];
+    target(&mut signed).bearer_token = Some("secret-token".to_owned());
+    target(&mut signed).headers = BTreeMap::from([("X-Team".to_owned(), "secret-team".to_owned())]);
+    target(&mut signed).signing_secrets = vec!["secret-new".to_owned(), "secret-old".to_owned()];
+    target(&mut signed).header_prefixes = vec!["X-Ticket".to_owned()];
     put(directory.path(), &[signed]);
     let daemon = start(directory.path(), &[("RUST_LOG", "debug")]);
     assert_eq!(daemon.client().mail("billing@example.com", "X-Ticket-No: 7\r\nX-Other: 8\r\n\r\n").0, 250);
@@ -180,7 +184,8 @@ fn a_route_reaches_no_address_that_it_may_not() {
     let by_name = own.url().replace("127.0.0.1", "localhost");
     let to = |name: &str, url: &str, allow_private: bool| {
         let mut entry = route(&format!("a/{name}"), &format!("{name}@example.com"), &inner);
-        (entry.webhook.allow_private, entry.webhook.url) = (allow_private, url.to_owned());
+        target(&mut entry).allow_private = allow_private;
+        target(&mut entry).url = url.to_owned();
         entry
     };
     let routes = [
@@ -200,7 +205,7 @@ fn a_route_reaches_no_address_that_it_may_not() {
     assert!(refused["a/address"].contains("not a public one"), "{told:?}");
     assert!(refused["a/address-inner"].contains("no route may reach"), "{told:?}");
     for name in ["address", "address-inner"] {
-        assert_eq!(recipient(&daemon, &format!("{name}@example.com")), 550);
+        assert_eq!(recipient(&daemon, &format!("{name}@example.com")), 451);
     }
     for (count, name, why) in [(1, "name", "no public address"), (2, "name-inner", "no route may reach")] {
         assert_eq!(daemon.client().mail(&format!("{name}@example.com"), "\r\n").0, 250);
@@ -252,12 +257,10 @@ fn a_webhook_that_hangs_leaves_a_share_to_others() {
 #[test]
 fn explain_tells_which_route_takes_an_address_and_what_is_in_the_way_of_others() {
     let (directory, webhook) = (tempfile::tempdir().unwrap(), Webhook::of_others());
-    let mut old = route("team-x/old", "billing+may@example.com", &webhook);
-    (old.webhook.allow_private, old.webhook.url) = (false, "https://10.0.0.1/".to_owned());
     let routes = [
         route("team-b/billing", "billing+*@example.com", &webhook),
         route("team-s/support", "*@example.com", &webhook),
-        old,
+        route("team-x/late", "billing+*@example.com", &webhook),
     ];
     let own = [("MAIL_LASER_TARGET_EMAILS", "own@example.com")];
     let explain = |arguments: &[&str]| {
@@ -283,6 +286,15 @@ fn explain_tells_which_route_takes_an_address_and_what_is_in_the_way_of_others()
     let nobody = explain(&["x@example.org"]);
     assert_eq!(nobody, (Some(3), "x@example.org is taken by nobody: 550\n".to_owned()));
     assert_eq!(explain(&["no address"]).0, Some(2));
+    let nowhere = Entry { webhook: None, ..route("a/nowhere", "a@example.com", &webhook) };
+    put(directory.path(), &[&routes[..], &[nowhere]].concat());
+    let (code, text) = explain(&["a@example.com"]);
+    assert_eq!(code, Some(3));
+    assert!(
+        text.starts_with("a@example.com is for a/nowhere, by a@example.com, which cannot be used"),
+        "{text}"
+    );
+    put(directory.path(), &routes);
 
     // One part alone: that in which the route is.
     let parts = (0..3).map(|number| directory.path().join(part_file(number)));
@@ -292,7 +304,7 @@ fn explain_tells_which_route_takes_an_address_and_what_is_in_the_way_of_others()
 }
 
 /// A route that is gone takes no mail along: it becomes a dead letter. While it is not known which routes there
-/// are, it waits.
+/// are, or where one leads, it waits.
 #[test]
 fn spooled_mail_of_a_route_that_is_gone_becomes_a_dead_letter() {
     let (directory, spool) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -311,7 +323,14 @@ fn spooled_mail_of_a_route_that_is_gone_becomes_a_dead_letter() {
     eventually("they wait", || (daemon.metric("mail_laser_spool_messages") == Some(3.0)).then_some(()));
     let dead = "mail_laser_dead_letters{route=\"a/gone\"}";
     assert_eq!(daemon.metric(dead).unwrap_or(0.0), 0.0);
-    put(empty.path(), &[route("b/other", "other@example.com", &webhook)]);
+    let other = route("b/other", "other@example.com", &webhook);
+    let nowhere = Entry { webhook: None, ..route("a/gone", "gone@example.com", &webhook) };
+    put(empty.path(), &[other.clone(), nowhere]);
+    becomes(&daemon, "other@example.com", 250);
+    assert_eq!(recipient(&daemon, "gone@example.com"), 451);
+    assert_eq!(daemon.metric("mail_laser_spool_messages"), Some(3.0));
+    assert_eq!(daemon.metric(dead).unwrap_or(0.0), 0.0);
+    put(empty.path(), &[other]);
     // The one that was tried, too, which was not due for a minute.
     eventually("they are dead letters", || (daemon.metric(dead) == Some(3.0)).then_some(()));
     eventually("none waits", || (daemon.metric("mail_laser_spool_messages") == Some(0.0)).then_some(()));
@@ -401,4 +420,38 @@ fn a_webhook_that_is_down_leaves_disk_to_others() {
         (daemon.client().mail("down-0@example.com", &large).0 == 451).then_some(())
     });
     assert_eq!(daemon.client().mail("fine@example.com", &smaller).0, 250);
+}
+
+/// Nobody learns of another's recipients, whose mail it is just as much.
+#[test]
+fn each_destination_sees_its_own_recipients() {
+    let directory = tempfile::tempdir().unwrap();
+    let (billing, support) = (Webhook::of_others(), Webhook::of_others());
+    let routes = [
+        route("b/billing", "billing@example.com", &billing),
+        route("s/support", "*@support.example.com", &support),
+    ];
+    put(directory.path(), &routes);
+    for mode in ["forward", "confirm"] {
+        let daemon = start(directory.path(), &[("MAIL_LASER_DELIVERY", mode)]);
+        let mut client = daemon.client();
+        client.ask("MAIL FROM:<ann@example.org>");
+        for address in ["a@support.example.com", "billing@example.com", "b@support.example.com"] {
+            assert_eq!(client.ask(&format!("RCPT TO:<{address}>")).0, 250);
+        }
+        assert_eq!(client.ask("DATA").0, 354);
+        client.send(format!("Subject: {mode}\r\n\r\n.\r\n"));
+        assert_eq!(client.reply().0, 250);
+        let of_mode = |webhook: &Webhook| {
+            eventually("its request", || {
+                webhook.received().into_iter().find(|request| request.json["subject"] == mode)
+            })
+        };
+        let (one, other) = (of_mode(&billing), of_mode(&support));
+        assert_eq!(one.json["recipients"], serde_json::json!(["billing@example.com"]));
+        let both = serde_json::json!(["a@support.example.com", "b@support.example.com"]);
+        assert_eq!((&other.json["recipients"], &other.json["recipient"]), (&both, &both[0]));
+        assert_eq!(one.json["id"], other.json["id"]);
+        assert_ne!(one.headers["idempotency-key"], other.headers["idempotency-key"]);
+    }
 }

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{
 use mail_laser_crds::{DeliveryMode, MailLaserSpec, SecretSource, Tls, Webhook};
 
 use super::pod::SMTPS_PORT;
+use super::routes::{ROUTES_DIRECTORY, parts_max};
 use super::service::shows_client_addresses;
 use super::volumes::{CA_DIRECTORY, CA_FILE_NAME, SPOOL_DIRECTORY, TLS_CERTIFICATE, TLS_DIRECTORY, TLS_KEY};
 use crate::validate::{Destination, ValidatedMailLaser, sets};
@@ -67,8 +68,11 @@ fn from_fields(resource: &ValidatedMailLaser, ipv6: bool, disk: Option<&Disk>) -
     variables.extend(match &resource.destination {
         Destination::Url(url) | Destination::Service(url) => Some(literal(WEBHOOK_URL, url)),
         Destination::Secret(key) => Some(secret(WEBHOOK_URL, &SecretSource { secret_key_ref: key.clone() })),
-        Destination::Environment => None,
+        Destination::Environment | Destination::Nowhere => None,
     });
+    if parts_max(spec) > 0 {
+        variables.push(literal("MAIL_LASER_ROUTES", ROUTES_DIRECTORY));
+    }
     if let Some(webhook) = &spec.webhook {
         variables.extend(from_webhook(webhook, resource));
     }

@@ -13,6 +13,7 @@ mod opaque_ports;
 pub mod pod;
 pub mod pod_disruption_budget;
 pub mod probes;
+pub mod routes;
 pub mod service;
 pub mod service_account;
 mod sidecar;

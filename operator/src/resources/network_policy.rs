@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use url::{Host, Url};
 
 use super::environment::WEBHOOK_URL;
+use super::routes::parts_max;
 use super::{labels, pod, some};
 use crate::validate::{Destination, ValidatedMailLaser};
 
@@ -66,6 +67,10 @@ fn port(protocol: &str, number: i32) -> NetworkPolicyPort {
 /// The way to the webhook, as far as its address is known here.
 fn webhook(resource: &ValidatedMailLaser) -> NetworkPolicyEgressRule {
     let everything = NetworkPolicyEgressRule::default();
+    if parts_max(&resource.spec) > 1 {
+        // Routes of other namespaces lead wherever these want.
+        return everything;
+    }
     let pods = |peer| NetworkPolicyEgressRule { ports: None, to: Some(vec![peer]) };
     let entry = resource.spec.env.iter().find(|entry| entry.name == WEBHOOK_URL);
     let url = match (entry, &resource.destination) {
@@ -74,7 +79,7 @@ fn webhook(resource: &ValidatedMailLaser) -> NetworkPolicyEgressRule {
             return pods(NetworkPolicyPeer { pod_selector: any(), ..NetworkPolicyPeer::default() });
         }
         (None, Destination::Url(url)) => Some(url),
-        (None, Destination::Secret(_) | Destination::Environment) => None,
+        (None, Destination::Secret(_) | Destination::Environment | Destination::Nowhere) => None,
     };
     let Some(url) = url.and_then(|url| Url::parse(url).ok()) else { return everything };
     if is_of_the_cluster(&url) {

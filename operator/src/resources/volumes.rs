@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 use mail_laser_crds::{CaBundleSource, EmptyDirMedium, VolumeItem};
 
 use super::pod::Role;
-use super::some;
+use super::{routes, some};
 use crate::validate::ValidatedMailLaser;
 
 /// Where the certificates for the webhook are mounted.
@@ -46,6 +46,7 @@ pub fn build(resource: &ValidatedMailLaser, role: Role<'_>) -> Vec<(Option<Volum
         ca_bundle.map(|source| (Some(ca_volume(source)), mount(CA_VOLUME, CA_DIRECTORY))),
         certificate.map(|name| (Some(tls_volume(name)), mount(TLS_VOLUME, TLS_DIRECTORY))),
         spool.map(|volume| (volume, spool_mount())),
+        routes::volume(resource).map(|(volume, mount)| (Some(volume), mount)),
     ]
     .into_iter()
     .flatten()

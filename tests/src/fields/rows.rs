@@ -63,8 +63,24 @@ pub(super) fn key(name: &str, key: &str) -> Value {
     json!({"name": name, "key": key})
 }
 
+/// Beyond what a gateway for its own namespace mounts.
+fn more_routes() -> Vec<Effect> {
+    pod("/volumes/name=routes/projected/sources/31/secret/optional", json!(true))
+}
+
 fn addresses() -> Vec<Row> {
     vec![
+        row(
+            "allowedRoutes",
+            [
+                json!({"namespaces": {"from": "All"}, "domains": ["example.com"], "allowPrivateAddresses": true}),
+                json!({"namespaces": {"from": "Selector", "selector": {
+                    "matchLabels": {"a": "b"},
+                    "matchExpressions": [{"key": "c", "operator": "In", "values": ["d"]}],
+                }}}),
+            ]
+            .map(|allowed| (json!({"allowedRoutes": [{}, allowed]}), more_routes())),
+        ),
         row(
             "targetEmails",
             [

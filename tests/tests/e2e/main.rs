@@ -21,6 +21,7 @@ mod proxy;
 mod refusals;
 mod refused_configuration;
 mod restart;
+mod routes;
 mod samples;
 mod scale;
 mod scope;

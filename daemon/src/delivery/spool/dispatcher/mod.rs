@@ -234,7 +234,7 @@ impl Dispatcher {
             lane.route = table.named(&lane.name).cloned();
             let concurrency = lane.route.as_ref().map_or(1, |route| route.destination.concurrency());
             self.backlog.set_concurrency(number, concurrency);
-            if lane.route.is_none() && !table.is_awaited() {
+            if lane.route.is_none() && !table.awaits(&lane.name) {
                 self.backlog.hasten(number);
             }
             self.touched.insert(number);
@@ -278,7 +278,7 @@ impl Dispatcher {
 
     /// When a mail of a lane is due of which the disk says `due_ms`: at once where it has nowhere to go.
     fn due_ms(&self, lane: LaneId, due_ms: u64) -> u64 {
-        let is_gone = self.route(lane).is_none() && !self.routes.borrow().is_awaited();
+        let is_gone = self.route(lane).is_none() && !self.routes.borrow().awaits(self.name(lane));
         if is_gone { 0 } else { due_ms }
     }
 
@@ -292,7 +292,7 @@ impl Dispatcher {
 
     fn gate(&self, lane: LaneId) -> Gate {
         match self.route(lane).map(|route| route.destination.circuit()) {
-            None if self.routes.borrow().is_awaited() => Gate::Shut,
+            None if self.routes.borrow().awaits(self.name(lane)) => Gate::Shut,
             // What has nowhere to go becomes a dead letter at once.
             None | Some(CircuitState::Closed) => Gate::Open,
             Some(CircuitState::HalfOpen) => Gate::Probe,

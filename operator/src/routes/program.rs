@@ -1,0 +1,306 @@
+//! Gives a gateway's pods the table of its routes.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, stream};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Patch, PatchParams, PropagationPolicy};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, Client, ResourceExt};
+use mail_laser_crds::MailRoute;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::attach::Gateway;
+use super::caches::{GuardedRoute, RouteCaches, namespace_of};
+use super::maps::Maps;
+use super::status::is_told;
+use super::table::{Evaluation, Programming, evaluate, files};
+use super::tables::Tables;
+use super::webhook::{Known, MapFound, SecretFound, ServiceFound};
+use super::{Key, key};
+use crate::apply::{Applier, Outcome, Removal, sent};
+use crate::caches::Caches;
+use crate::error::{RequestError, chain};
+use crate::kinds::Kind;
+use crate::metrics::Metrics;
+use crate::problem::Problem;
+use crate::references::Holder;
+use crate::resources::labels::{MANAGER, ROUTES_GENERATION};
+use crate::resources::routes;
+use crate::validate::ValidatedMailLaser;
+
+/// How many pods are told of a table at once: half of what the operator asks the API server at a time.
+const TOLD_AT_ONCE: usize = 4;
+
+/// What gives pods their tables.
+pub(crate) struct Programmer {
+    client: Client,
+    metrics: Metrics,
+    tables: Tables,
+    maps: Maps,
+    wake_ups: mpsc::Sender<ObjectRef<GuardedRoute>>,
+}
+
+/// What came of it.
+#[derive(Default)]
+pub(crate) struct Programmed {
+    /// How many routes have a recipient, if that is known.
+    pub(crate) routes: Option<usize>,
+    /// What is in the way.
+    pub(crate) problems: Vec<Problem>,
+    /// A request that failed.
+    pub(crate) failure: Option<RequestError>,
+    /// When there is more to write.
+    pub(crate) again: Option<Duration>,
+}
+
+impl Programmer {
+    /// One that knows nothing yet; `wake_ups` takes the routes that are to be told something.
+    pub(crate) fn new(
+        client: Client,
+        metrics: Metrics,
+        wake_ups: mpsc::Sender<ObjectRef<GuardedRoute>>,
+    ) -> Self {
+        Self { client, metrics, tables: Tables::default(), maps: Maps::default(), wake_ups }
+    }
+
+    /// What gateways have said.
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// Gives the pods of a gateway the table of its routes as they are now.
+    pub(crate) async fn program(
+        &self,
+        resource: &ValidatedMailLaser,
+        caches: &Caches,
+        applier: &Applier,
+        now: Instant,
+    ) -> Programmed {
+        let known = caches.routes();
+        if !known.are_complete(&resource.namespace) {
+            return Programmed::default();
+        }
+        let gateway = (resource.namespace.clone(), resource.name.clone());
+        if let Some(wait) = self.tables.wait(&gateway, now) {
+            return Programmed { again: Some(wait), ..Programmed::default() };
+        }
+        let named = known.of(&gateway.0, &gateway.1);
+        let attached: Vec<&MailRoute> = named.iter().filter_map(|route| attached(route, &gateway)).collect();
+        let maps = self.maps(&attached, caches).await;
+        let view = View { caches, routes: known, maps };
+        let begin = Instant::now();
+        let of = Gateway::new(&gateway.0, &gateway.1, &resource.spec);
+        let mut evaluation = evaluate(&of, &attached, |namespace| known.labels(namespace), &view);
+        self.tables.evaluated(&gateway, begin.elapsed(), Instant::now());
+        let routes = Some(evaluation.accepted());
+        let written = Writer { programmer: self, resource, caches, applier, gateway: &gateway, now };
+        let (programming, programmed) = match written.write(&evaluation).await {
+            Written::Table => (Programming::Done, Programmed { routes, ..Programmed::default() }),
+            Written::TooLarge(error) => {
+                (Programming::TooLarge(error), Programmed { routes, ..Programmed::default() })
+            }
+            Written::Problem(problem) => {
+                let programming = Programming::Failed(problem.message.clone());
+                (programming, Programmed { routes, problems: vec![problem], ..Programmed::default() })
+            }
+            Written::Failed(error) => {
+                let programming = Programming::Failed(error.problem().message);
+                (programming, Programmed { routes, failure: Some(error), ..Programmed::default() })
+            }
+        };
+        evaluation.program(&programming);
+        self.publish(&gateway, evaluation, &named).await;
+        programmed
+    }
+
+    /// Has all routes of a gateway that is gone, or was never there, be told so.
+    pub(crate) async fn take_leave(&self, caches: &Caches, gateway: &Key) {
+        self.tables.forget(gateway);
+        for route in caches.routes().of(&gateway.0, &gateway.1) {
+            self.wake(&route).await;
+        }
+    }
+
+    async fn publish(&self, gateway: &Key, evaluation: Evaluation, named: &[Arc<GuardedRoute>]) {
+        let is_outdated = |route: &Arc<GuardedRoute>| {
+            let Ok(readable) = &route.0 else { return false };
+            !is_told(readable, gateway, evaluation.verdicts.get(&key(readable)))
+        };
+        let outdated: Vec<_> = named.iter().filter(|route| is_outdated(route)).cloned().collect();
+        self.tables.publish(gateway, evaluation.verdicts);
+        for route in outdated {
+            self.wake(&route).await;
+        }
+    }
+
+    async fn wake(&self, route: &Arc<GuardedRoute>) {
+        // Without a listener the term is over.
+        let _ = self.wake_ups.send(ObjectRef::from_obj(route.as_ref())).await;
+    }
+
+    /// The ConfigMaps that routes refer to.
+    async fn maps(&self, routes: &[&MailRoute], caches: &Caches) -> HashMap<Key, MapFound> {
+        let mut maps = HashMap::new();
+        for route in routes {
+            let source = route.spec.webhook.ca_bundle_from.as_ref();
+            let Some(map) = source.and_then(|source| source.config_map_key_ref.as_ref()) else { continue };
+            let key = (route.namespace().unwrap_or_default(), map.name.clone());
+            if let Entry::Vacant(entry) = maps.entry(key) {
+                let found = self.maps.find(&self.client, caches, entry.key()).await;
+                entry.insert(found);
+            }
+        }
+        maps
+    }
+
+    /// Has the kubelets look at once at what pods mount: they look when something of the pod changes, and otherwise once
+    /// a minute.
+    async fn tell(&self, pods: Vec<Arc<Pod>>, generation: &str) {
+        let patch = json!({"metadata": {"annotations": {ROUTES_GENERATION: generation}}});
+        let (patch, params) = (
+            Patch::Merge(patch),
+            PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() },
+        );
+        let told = pods.into_iter().map(|pod| {
+            let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
+            let (patch, params) = (&patch, &params);
+            async move {
+                let name = pod.name_any();
+                match api.patch_metadata(&name, params, patch).await {
+                    Ok(_) => self.metrics.annotated_pod(),
+                    Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                    Err(error) => {
+                        let (namespace, error) = (pod.namespace(), chain(&error));
+                        tracing::warn!(
+                            namespace,
+                            name,
+                            error,
+                            "pod takes its routes over within a minute, not at once"
+                        );
+                    }
+                }
+            }
+        });
+        stream::iter(told).buffer_unordered(TOLD_AT_ONCE).collect::<()>().await;
+    }
+}
+
+/// The route, if it is one of the gateway and can be read.
+fn attached<'r>(route: &'r Arc<GuardedRoute>, gateway: &Key) -> Option<&'r MailRoute> {
+    let route = route.0.as_ref().ok().filter(|route| route.metadata.deletion_timestamp.is_none())?;
+    let mut parents = route.spec.parent_refs.iter();
+    parents.any(|it| (namespace_of(it, route), &*it.name) == (&gateway.0, &gateway.1)).then_some(route)
+}
+
+/// What is known of the objects that routes refer to.
+struct View<'c> {
+    caches: &'c Caches,
+    routes: &'c RouteCaches,
+    maps: HashMap<Key, MapFound>,
+}
+
+impl Known for View<'_> {
+    fn secret(&self, namespace: &str, name: &str) -> SecretFound {
+        let exists = self.caches.version(Holder::Secret, namespace, name).is_some();
+        self.routes.secret(namespace, name, exists)
+    }
+
+    fn config_map(&self, namespace: &str, name: &str) -> MapFound {
+        self.maps.get(&(namespace.to_owned(), name.to_owned())).cloned().unwrap_or(MapFound::Missing)
+    }
+
+    fn service(&self, namespace: &str, name: &str) -> ServiceFound {
+        self.routes.service(namespace, name, self.caches.service_exists(namespace, name))
+    }
+}
+
+/// What came of a table.
+enum Written {
+    /// It is what the pods have, or will have in a moment.
+    Table,
+    TooLarge(mail_laser_routes::files::TooLarge),
+    Problem(Problem),
+    Failed(RequestError),
+}
+
+/// Writes the table of one gateway.
+struct Writer<'a> {
+    programmer: &'a Programmer,
+    resource: &'a ValidatedMailLaser,
+    caches: &'a Caches,
+    applier: &'a Applier,
+    gateway: &'a Key,
+    now: Instant,
+}
+
+impl Writer<'_> {
+    async fn write(&self, evaluation: &Evaluation) -> Written {
+        let parts_max = routes::parts_max(&self.resource.spec);
+        if parts_max == 0 {
+            return self.remove_from(0).await;
+        }
+        let (index, parts) = match files(&evaluation.entries, parts_max) {
+            Ok(files) => files,
+            Err(error) => return Written::TooLarge(error),
+        };
+        let before = self.index();
+        let number = parts.len();
+        for secret in routes::build(self.resource, &index, parts) {
+            if let Some(failed) = self.apply(&sent(Kind::Secret, &secret)).await {
+                return failed;
+            }
+        }
+        self.programmer.tables.wrote(self.gateway, &index.generation, self.now);
+        // Pods are born with what there is then.
+        if before.is_some_and(|before| Some(before) != self.index()) {
+            let (namespace, name) = self.gateway;
+            let mut pods = self.caches.pods(namespace, name);
+            pods.extend(self.caches.drain_pods(namespace, name));
+            self.programmer.tell(pods, &index.generation).await;
+        }
+        self.remove_from(number).await
+    }
+
+    async fn apply(&self, object: &serde_json::Value) -> Option<Written> {
+        let ValidatedMailLaser { owner, namespace, .. } = self.resource;
+        match self.applier.apply(self.caches, Kind::Secret, owner, namespace, object).await {
+            Ok(Outcome::InPlace(_)) => None,
+            Ok(Outcome::Problem(problem)) => Some(Written::Problem(problem)),
+            Err(error) => Some(Written::Failed(error)),
+        }
+    }
+
+    /// The index that is there.
+    fn index(&self) -> Option<serde_json::Value> {
+        let (namespace, name) = self.gateway;
+        let live = self.applier.live(self.caches, Kind::Secret, namespace, &routes::name(name, 0))?;
+        live.data.pointer("/data/index.json").cloned()
+    }
+
+    /// Deletes the parts from this number on, which belong to no generation any more.
+    async fn remove_from(&self, number: usize) -> Written {
+        let (namespace, name) = self.gateway;
+        let labelled = self.caches.labelled(Kind::Secret, namespace, name);
+        for secret in
+            labelled.iter().filter(|secret| routes::number(name, secret).is_some_and(|it| it >= number))
+        {
+            let removal = Removal {
+                kind: Kind::Secret,
+                name: secret,
+                uid: None,
+                propagation: PropagationPolicy::Background,
+            };
+            if let Err(error) =
+                self.applier.delete(self.caches, &removal, &self.resource.owner, namespace).await
+            {
+                return Written::Failed(error);
+            }
+        }
+        Written::Table
+    }
+}

@@ -1,0 +1,187 @@
+//! From what gateways say of a route to the status that is written: pure.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use mail_laser_crds::route_conditions::{RouteConditionType, RouteReason};
+use mail_laser_crds::{CONTROLLER_NAME, MailRoute, MailRouteStatus, ParentRef, RouteParentStatus};
+
+use super::Key;
+use super::caches::namespace_of;
+use super::table::{Claim, Verdict};
+use crate::status::{condition, cut};
+
+/// What is known of a route at one of its parents.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// The gateway has said this.
+    Verdict(Verdict),
+    /// There is no such gateway.
+    NoParent,
+    /// Nothing yet, or it is somebody else's: what the status says stays.
+    Unknown,
+}
+
+/// The status of a route, given what is known of it at each of its parents.
+pub fn status(route: &MailRoute, answers: &[(ParentRef, Answer)], now: Timestamp) -> MailRouteStatus {
+    let previous = route.status.clone().unwrap_or_default();
+    let (own, others): (Vec<_>, Vec<_>) =
+        previous.parents.into_iter().partition(|parent| parent.controller_name == CONTROLLER_NAME);
+    let generation = route.metadata.generation.unwrap_or_default();
+    let parents = answers.iter().filter_map(|(parent_ref, answer)| {
+        let before = own.iter().find(|before| before.parent_ref == *parent_ref);
+        let (generation, claims) = match answer {
+            Answer::Verdict(verdict) => (
+                verdict.generation,
+                [verdict.accepted.clone(), verdict.resolved.clone(), verdict.programmed.clone()],
+            ),
+            Answer::NoParent => (generation, no_parent(route, parent_ref)),
+            Answer::Unknown => return before.cloned(),
+        };
+        let conditions = RouteConditionType::ALL.iter().zip(claims).map(|(type_, claim)| {
+            let before = before.and_then(|before| find(before, *type_));
+            let Claim { holds, reason, message } = claim;
+            condition(before, type_.as_str(), holds, reason.as_str(), &message, generation, now)
+        });
+        Some(RouteParentStatus {
+            parent_ref: parent_ref.clone(),
+            controller_name: CONTROLLER_NAME.to_owned(),
+            conditions: conditions.collect(),
+        })
+    });
+    let parents = parents.chain(others).collect();
+    let host = answers.iter().find_map(|(_, answer)| match answer {
+        Answer::Verdict(verdict) => Some(verdict.host.clone()),
+        Answer::NoParent | Answer::Unknown => None,
+    });
+    MailRouteStatus { destination: host.unwrap_or(previous.destination), parents }
+}
+
+/// Whether the status of a route says what a gateway has to say to it; nothing, where it is not one of the route's.
+pub fn is_told(route: &MailRoute, (namespace, name): &Key, verdict: Option<&Verdict>) -> bool {
+    let Some(status) = &route.status else { return verdict.is_none() };
+    let mut of_gateway = status.parents.iter().filter(|it| {
+        let parent = &it.parent_ref;
+        it.controller_name == CONTROLLER_NAME
+            && (namespace_of(parent, route), &parent.name) == (namespace.as_str(), name)
+    });
+    let Some(verdict) = verdict else { return of_gateway.next().is_none() };
+    let is_true = |holds| if holds { "True" } else { "False" };
+    let claims = [&verdict.accepted, &verdict.resolved, &verdict.programmed];
+    let says = |parent: &RouteParentStatus| {
+        RouteConditionType::ALL.iter().zip(claims).all(|(type_, claim)| {
+            find(parent, *type_).is_some_and(|condition| {
+                condition.status == is_true(claim.holds)
+                    && condition.reason == claim.reason.as_str()
+                    && condition.message == cut(&claim.message)
+                    && condition.observed_generation == Some(verdict.generation)
+            })
+        })
+    };
+    of_gateway.next().is_some_and(says)
+}
+
+/// A condition of a parent.
+pub fn find(parent: &RouteParentStatus, type_: RouteConditionType) -> Option<&Condition> {
+    parent.conditions.iter().find(|condition| condition.type_ == type_.as_str())
+}
+
+fn no_parent(route: &MailRoute, parent: &ParentRef) -> [Claim; 3] {
+    let own = route.namespace().unwrap_or_default();
+    let namespace = parent.namespace.as_deref().unwrap_or(&own);
+    let missing = format!(
+        "there is no MailLaser {} in namespace {namespace}: create it, or correct spec.parentRefs",
+        parent.name
+    );
+    [
+        Claim::new(false, RouteReason::NoMatchingParent, missing),
+        Claim::new(false, RouteReason::Pending, "nothing is looked up without a gateway"),
+        Claim::new(false, RouteReason::NoMatchingParent, "there are no pods without a gateway"),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn route(status: &serde_json::Value) -> MailRoute {
+        serde_json::from_value(json!({
+            "apiVersion": "mail-laser.dev/v1alpha1", "kind": "MailRoute",
+            "metadata": {"name": "r", "namespace": "b", "generation": 2},
+            "spec": {"parentRefs": [{"name": "edge"}], "recipients": ["a@b"], "webhook": {}},
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    fn verdict() -> Answer {
+        let yes = |reason| Claim::new(true, reason, "because");
+        Answer::Verdict(Verdict {
+            generation: 2,
+            accepted: yes(RouteReason::Accepted),
+            resolved: yes(RouteReason::ResolvedRefs),
+            programmed: yes(RouteReason::Programmed),
+            host: Some("api.example.com".to_owned()),
+        })
+    }
+
+    fn parent(name: &str) -> ParentRef {
+        ParentRef { name: name.to_owned(), namespace: None }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn each_parent_has_its_entry_and_those_of_others_stay() {
+        let theirs =
+            json!({"parentRef": {"name": "edge"}, "controllerName": "example.com/other", "conditions": []});
+        let gone =
+            json!({"parentRef": {"name": "gone"}, "controllerName": CONTROLLER_NAME, "conditions": []});
+        let route = route(&json!({"parents": [theirs, gone]}));
+        let answers = [(parent("edge"), verdict()), (parent("none"), Answer::NoParent)];
+        let status = status(&route, &answers, at(100));
+        let summary: Vec<_> = status
+            .parents
+            .iter()
+            .map(|parent| {
+                let conditions: Vec<_> = parent
+                    .conditions
+                    .iter()
+                    .map(|it| format!("{}={}/{}", it.type_, it.status, it.reason))
+                    .collect();
+                format!("{} {} {}", parent.parent_ref.name, parent.controller_name, conditions.join(" "))
+            })
+            .collect();
+        assert_eq!(
+            summary,
+            [
+                format!(
+                    "edge {CONTROLLER_NAME} Accepted=True/Accepted ResolvedRefs=True/ResolvedRefs \
+                     Programmed=True/Programmed"
+                ),
+                format!(
+                    "none {CONTROLLER_NAME} Accepted=False/NoMatchingParent ResolvedRefs=False/Pending \
+                     Programmed=False/NoMatchingParent"
+                ),
+                "edge example.com/other ".to_owned(),
+            ]
+        );
+        assert_eq!(status.destination.as_deref(), Some("api.example.com"));
+        let message = &find(&status.parents[1], RouteConditionType::Accepted).unwrap().message;
+        assert!(message.contains("no MailLaser none in namespace b"), "{message}");
+        assert!(status.parents[0].conditions.iter().all(|it| it.observed_generation == Some(2)));
+    }
+
+    #[test]
+    fn what_has_not_changed_keeps_its_time_and_what_is_not_known_stays() {
+        let first = status(&route(&json!({})), &[(parent("edge"), verdict())], at(100));
+        let again = route(&json!(first));
+        assert_eq!(status(&again, &[(parent("edge"), verdict())], at(200)), first);
+        assert_eq!(status(&again, &[(parent("edge"), Answer::Unknown)], at(200)), first);
+        assert_eq!(status(&again, &[], at(200)).parents, []);
+    }
+}

@@ -1,0 +1,139 @@
+//! What gateways have said of their routes, and which generation their pods have been given.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Key;
+use super::table::Verdict;
+
+/// Between two generations of a table. Changes that come meanwhile are gathered in the next, so that a thousand routes
+/// cost a few writes; one that comes alone waits for nothing.
+const PACE_MIN: Duration = Duration::from_secs(1);
+/// While changes go on without a pause, generations become rarer, up to this: a large table is many Secrets.
+const PACE_MAX: Duration = Duration::from_secs(4);
+/// Between two evaluations: what a route is told changes the route, which may be all that there is to look at.
+const EVALUATION_PACE_MIN: Duration = Duration::from_millis(250);
+/// An evaluation is followed by a pause of so many times what it took, so that no table keeps a processor busy.
+const EVALUATION_PAUSE: u32 = 4;
+
+/// What is known of the gateways.
+#[derive(Default)]
+pub(crate) struct Tables(Mutex<HashMap<Key, Table>>);
+
+#[derive(Default)]
+struct Table {
+    verdicts: BTreeMap<Key, Verdict>,
+    /// Until when the next evaluation has to wait.
+    next_evaluation: Option<Instant>,
+    written: Option<Written>,
+}
+
+/// The generation that was written last.
+struct Written {
+    generation: String,
+    at: Instant,
+    pace: Duration,
+}
+
+impl Tables {
+    fn tables(&self) -> MutexGuard<'_, HashMap<Key, Table>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long a look at the routes of a gateway has to wait, if it has to.
+    pub(crate) fn wait(&self, gateway: &Key, now: Instant) -> Option<Duration> {
+        let tables = self.tables();
+        let table = tables.get(gateway)?;
+        let next_generation = table.written.as_ref().map(|written| written.at + written.pace);
+        let next = table.next_evaluation.max(next_generation)?;
+        Some(next.saturating_duration_since(now)).filter(|wait| !wait.is_zero())
+    }
+
+    /// The routes of a gateway were evaluated, which took so long.
+    pub(crate) fn evaluated(&self, gateway: &Key, took: Duration, now: Instant) {
+        let pause = (took * EVALUATION_PAUSE).max(EVALUATION_PACE_MIN);
+        self.tables().entry(gateway.clone()).or_default().next_evaluation = Some(now + pause);
+    }
+
+    /// A generation was written, or found to be there.
+    pub(crate) fn wrote(&self, gateway: &Key, generation: &str, now: Instant) {
+        let mut tables = self.tables();
+        let written = &mut tables.entry(gateway.clone()).or_default().written;
+        let pace = match written {
+            Some(last) if last.generation == generation => return,
+            Some(last) if now.saturating_duration_since(last.at) < last.pace * 2 => {
+                (last.pace * 2).min(PACE_MAX)
+            }
+            _ => PACE_MIN,
+        };
+        *written = Some(Written { generation: generation.to_owned(), at: now, pace });
+    }
+
+    /// Takes over what a gateway says to its routes.
+    pub(crate) fn publish(&self, gateway: &Key, verdicts: BTreeMap<Key, Verdict>) {
+        self.tables().entry(gateway.clone()).or_default().verdicts = verdicts;
+    }
+
+    /// What a gateway says to a route.
+    pub(crate) fn verdict(&self, gateway: &Key, route: &Key) -> Option<Verdict> {
+        self.tables().get(gateway)?.verdicts.get(route).cloned()
+    }
+
+    /// Drops what is known of a gateway that is gone.
+    pub(crate) fn forget(&self, gateway: &Key) {
+        self.tables().remove(gateway);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Clock(Tables, Key, Instant);
+
+    impl Clock {
+        fn new() -> Self {
+            Self(Tables::default(), ("mail".to_owned(), "edge".to_owned()), Instant::now())
+        }
+
+        fn wrote(&self, generation: &str, at_ms: u64) {
+            self.0.wrote(&self.1, generation, self.2 + Duration::from_millis(at_ms));
+        }
+
+        fn wait_ms(&self, at_ms: u64) -> Option<u128> {
+            self.0.wait(&self.1, self.2 + Duration::from_millis(at_ms)).map(|wait| wait.as_millis())
+        }
+    }
+
+    #[test]
+    fn what_comes_soon_after_a_generation_is_gathered_the_more_the_longer_it_goes_on() {
+        let clock = Clock::new();
+        assert_eq!(clock.wait_ms(0), None);
+        clock.wrote("one", 0);
+        assert_eq!(clock.wait_ms(400), Some(600));
+        // To find what is there begins nothing anew.
+        clock.wrote("one", 500);
+        assert_eq!(clock.wait_ms(1_000), None);
+        clock.wrote("two", 1_000);
+        assert_eq!(clock.wait_ms(1_000), Some(2_000));
+        clock.wrote("three", 3_000);
+        clock.wrote("four", 7_000);
+        assert_eq!(clock.wait_ms(7_000), Some(4_000));
+        // After a pause one that comes alone is written at once, and so is the next after a second.
+        assert_eq!(clock.wait_ms(15_000), None);
+        clock.wrote("five", 15_000);
+        assert_eq!(clock.wait_ms(15_000), Some(1_000));
+    }
+
+    #[test]
+    fn evaluations_leave_the_processor_to_others() {
+        let Clock(tables, gateway, begin) = Clock::new();
+        tables.evaluated(&gateway, Duration::from_millis(1), begin);
+        assert_eq!(tables.wait(&gateway, begin), Some(EVALUATION_PACE_MIN));
+        tables.evaluated(&gateway, Duration::from_millis(200), begin);
+        assert_eq!(tables.wait(&gateway, begin), Some(Duration::from_millis(800)));
+        tables.forget(&gateway);
+        assert_eq!(tables.wait(&gateway, begin), None);
+    }
+}
