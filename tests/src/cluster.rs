@@ -168,12 +168,24 @@ impl Cluster {
     /// # Errors
     /// When it has no port `admin`, or does not answer.
     pub async fn operator_metrics(&self, pod: &Pod) -> anyhow::Result<Metrics> {
+        scrape(&self.reach_operator(pod).await?).await
+    }
+
+    /// Asks a pod of the operator what its kubelet asks to know whether it is stuck.
+    ///
+    /// # Errors
+    /// When it is, or does not answer.
+    pub async fn operator_is_live(&self, pod: &Pod) -> anyhow::Result<()> {
+        get(&self.reach_operator(pod).await?, "/healthz").await?;
+        Ok(())
+    }
+
+    async fn reach_operator(&self, pod: &Pod) -> anyhow::Result<Reach> {
         let spec = pod.spec.as_ref().context("a pod without spec")?;
         let ports = spec.containers.iter().filter_map(|container| container.ports.as_ref()).flatten();
         let port = ports.into_iter().find(|port| port.name.as_deref() == Some("admin"));
         let port = port.context("the operator's pod has no port named admin")?.container_port;
-        let reach = self.reach_pod(pod, u16::try_from(port)?).await?;
-        scrape(&reach).await
+        self.reach_pod(pod, u16::try_from(port)?).await
     }
 
     /// Kills the pod of the operator that leads, and waits until another leads.
@@ -311,10 +323,14 @@ impl Cluster {
 
 /// `GET /metrics`.
 pub(crate) async fn scrape(reach: &Reach) -> anyhow::Result<Metrics> {
+    Ok(Metrics::parse(&get(reach, "/metrics").await?))
+}
+
+async fn get(reach: &Reach, path: &str) -> anyhow::Result<String> {
     crate::init_crypto();
-    let url = format!("http://{}/metrics", reach.address());
+    let url = format!("http://{}{path}", reach.address());
     let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
-    Ok(Metrics::parse(&client.get(url).send().await?.error_for_status()?.text().await?))
+    Ok(client.get(url).send().await?.error_for_status()?.text().await?)
 }
 
 async fn ours() -> anyhow::Result<Config> {

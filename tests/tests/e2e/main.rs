@@ -36,6 +36,7 @@ mod steady_state;
 mod suspend;
 mod tls;
 mod traffic;
+mod trouble;
 
 use std::net::SocketAddr;
 use std::time::Duration;
