@@ -137,7 +137,7 @@ async fn owned(env: &Env, row: &Row) -> anyhow::Result<Value> {
 }
 
 /// What rows refer to.
-const REFERRED_TO: &str = r#"
+pub(crate) const REFERRED_TO: &str = r#"
 apiVersion: v1
 kind: Service
 metadata: {name: webhook}
