@@ -101,17 +101,28 @@ impl Follower {
     }
 
     /// Looks for newer generations until `stop` is cancelled.
+    ///
+    /// All of it is done on a thread for blocking work: while thousands of routes are made, connections are taken, and
+    /// health is told.
     pub async fn follow(mut self, stop: CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(LOOK_INTERVAL) => {}
             }
-            let (directory, seen) = (self.directory.clone(), self.seen.clone());
-            let reading = tokio::task::spawn_blocking(move || read(&directory, seen.as_deref()));
-            if let Ok(read) = reading.await {
+            let looking = tokio::task::spawn_blocking(move || {
+                let read = read(&self.directory, self.seen.as_deref());
                 self.take(read);
-            }
+                self
+            });
+            self = match looking.await {
+                Ok(follower) => follower,
+                // A defect here is one of the process, which the routes of all would otherwise go on without.
+                Err(ended) => match ended.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(_cancelled) => return,
+                },
+            };
         }
     }
 
