@@ -140,6 +140,25 @@ impl Client {
         self.replies(&["250"]).await.context("the answer to the mail")
     }
 
+    /// Sends one mail to this recipient. Whether it was taken, and not put off.
+    pub(crate) async fn offer(&mut self, recipient: &str, content: &[u8]) -> anyhow::Result<bool> {
+        let envelope = format!("MAIL FROM:<ann@example.org>\r\nRCPT TO:<{recipient}>\r\nDATA\r\n");
+        self.stream.write_all(envelope.as_bytes()).await?;
+        self.replies(&["250", "250", "354"]).await.context("the answers to the envelope")?;
+        self.stream.write_all(content).await?;
+        Ok(self.reply(&["250", "451"]).await.context("the answer to the mail")? == 0)
+    }
+
+    /// Whether mail for this recipient is taken; none is sent.
+    pub(crate) async fn is_known(&mut self, recipient: &str) -> anyhow::Result<bool> {
+        let envelope = format!("MAIL FROM:<ann@example.org>\r\nRCPT TO:<{recipient}>\r\nRSET\r\n");
+        self.stream.write_all(envelope.as_bytes()).await?;
+        self.replies(&["250"]).await?;
+        let is_known = self.reply(&["250", "550"]).await? == 0;
+        self.replies(&["250"]).await?;
+        Ok(is_known)
+    }
+
     async fn quit(&mut self) -> anyhow::Result<()> {
         self.stream.write_all(b"QUIT\r\n").await?;
         self.replies(&["221"]).await.context("the answer to QUIT")
@@ -147,9 +166,15 @@ impl Client {
 
     /// Reads one reply for each of `codes`.
     async fn replies(&mut self, codes: &[&str]) -> anyhow::Result<()> {
-        let mut expected = codes.iter();
-        let mut code = expected.next();
-        while let Some(wanted) = code {
+        for wanted in codes {
+            self.reply(&[wanted]).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads one reply, which has to be one of `codes`; returns which.
+    async fn reply(&mut self, codes: &[&str]) -> anyhow::Result<usize> {
+        loop {
             let Some(end) = memchr::memchr(b'\n', &self.input) else {
                 let read =
                     timeout(PATIENCE, self.stream.read_buf(&mut self.input)).await.context("no answer")??;
@@ -157,16 +182,14 @@ impl Client {
                 continue;
             };
             let line = &self.input[..end];
-            ensure!(
-                line.starts_with(wanted.as_bytes()),
-                "expected {wanted}, got {:?}",
-                String::from_utf8_lossy(line)
-            );
-            if line.get(3) != Some(&b'-') {
-                code = expected.next();
-            }
+            let code = codes.iter().position(|code| line.starts_with(code.as_bytes()));
+            let code =
+                code.with_context(|| format!("expected {codes:?}, got {:?}", String::from_utf8_lossy(line)))?;
+            let is_last = line.get(3) != Some(&b'-');
             self.input.drain(..=end);
+            if is_last {
+                return Ok(code);
+            }
         }
-        Ok(())
     }
 }

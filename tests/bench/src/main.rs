@@ -11,6 +11,7 @@ mod peer;
 mod postfix;
 mod process;
 mod report;
+mod routes;
 mod rows;
 mod sink;
 

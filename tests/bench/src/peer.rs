@@ -44,6 +44,8 @@ pub(crate) struct Tools {
     postfix: PathBuf,
     libraries: String,
     aiosmtpd: Option<(PathBuf, PathBuf)>,
+    /// What writes routes, and what looks them up.
+    pub(crate) routes: (PathBuf, PathBuf),
     queue: Option<Postfix>,
     /// Where they run and their output goes.
     folder: PathBuf,
@@ -92,6 +94,7 @@ impl Tools {
             queue: Postfix::find(&postfix, &libraries, &folder),
             postfix,
             libraries,
+            routes: (path("BENCH_GENERATION")?, path("BENCH_LOOKUP")?),
             aiosmtpd: path("BENCH_PYTHON").ok().zip(path("BENCH_AIOSMTPD").ok()),
             folder,
         })
@@ -135,6 +138,27 @@ impl Tools {
         command.current_dir(&self.folder);
         let (process, start) = self.greeted(&mut command, peer, smtp).await?;
         Ok(Running { process, smtp, metrics, start })
+    }
+
+    /// Starts the daemon with the routes of a directory, and nothing else that it takes mail for.
+    pub(crate) async fn start_with_routes(&self, peer: Peer, routes: &Path) -> anyhow::Result<Running> {
+        let (smtp, metrics) = (free_port()?, free_port()?);
+        let mut command = self.command(peer, smtp, metrics, metrics, 1)?;
+        command.env_remove("MAIL_LASER_TARGET_EMAILS").env_remove("MAIL_LASER_WEBHOOK_URL");
+        command.env("MAIL_LASER_ROUTES", routes).env("MAIL_LASER_MAX_UNKNOWN_RCPTS_PER_SESSION", "0");
+        command.current_dir(&self.folder);
+        let (process, start) = self.greeted(&mut command, peer, smtp).await?;
+        Ok(Running { process, smtp, metrics, start })
+    }
+
+    /// An empty directory for routes.
+    pub(crate) fn routes_folder(&self) -> anyhow::Result<PathBuf> {
+        let folder = self.folder.join("routes");
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder)?;
+        }
+        std::fs::create_dir(&folder)?;
+        Ok(folder)
     }
 
     /// Starts Postfix again, with the queue that it has.

@@ -73,9 +73,14 @@ fn replaced(text: &str, results: &str) -> Option<String> {
 
 /// The one in the middle; of an even number, the lower of the two.
 pub(crate) fn median(values: &[f64]) -> f64 {
+    percentile(values, 50)
+}
+
+/// The one that so many of a hundred do not exceed.
+pub(crate) fn percentile(values: &[f64], percent: usize) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
+    sorted.get((sorted.len() * percent).div_ceil(100).saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }
 
 /// A number with thousands apart.
@@ -105,6 +110,9 @@ mod tests {
         assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
         assert!((median(&[4.0, 1.0]) - 1.0).abs() < f64::EPSILON);
         assert!(median(&[]).is_nan());
+        let values: Vec<f64> = (1..=200).map(f64::from).collect();
+        assert!((percentile(&values, 99) - 198.0).abs() < f64::EPSILON);
+        assert!((percentile(&[1.0, 2.0], 99) - 2.0).abs() < f64::EPSILON);
     }
 
     #[test]

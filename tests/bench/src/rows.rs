@@ -6,12 +6,15 @@ mod attachment;
 mod backlog;
 mod confirm;
 mod drain;
+mod isolation;
 mod latency;
+mod lookup;
 mod memory;
 mod sessions;
 mod slow_webhook;
 mod spool;
 mod start;
+mod swap;
 mod throughput;
 
 use std::sync::Arc;
@@ -75,6 +78,15 @@ pub(crate) async fn measure(tools: &Tools, rounds: usize, only: &str) -> anyhow:
     }
     if asked("latency") {
         rows.push(latency::row(tools).await?);
+    }
+    if asked("isolation") {
+        rows.extend(isolation::rows(tools, rounds).await?);
+    }
+    if asked("lookup") {
+        rows.push(lookup::row(tools).await?);
+    }
+    if asked("swap") {
+        rows.push(swap::row(tools, rounds).await?);
     }
     if asked("memory") {
         rows.extend(memory::rows(tools).await?);

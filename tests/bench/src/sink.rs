@@ -1,7 +1,7 @@
 //! The webhook of all measurements: a bare HTTP/1.1 responder that costs far less than what it
 //! measures, and knows when each mail was there whole.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,7 +62,12 @@ struct Delay {
 impl Sink {
     /// Begins to serve.
     pub(crate) async fn start(pace: Pace) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("no free port for the webhook")?;
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), pace).await
+    }
+
+    /// Begins to serve at an address of this machine.
+    pub(crate) async fn start_at(ip: IpAddr, pace: Pace) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((ip, 0)).await.context("no free port for the webhook")?;
         let address = listener.local_addr()?;
         let (delays, due) = mpsc::channel();
         // All delays are the same, so the first that came is the first that is due. A thread that
