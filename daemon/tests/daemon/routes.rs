@@ -248,8 +248,9 @@ fn a_webhook_that_hangs_leaves_a_share_to_others() {
         let before = fine.received().len();
         for n in 0..50 {
             assert_eq!(daemon.client().mail("b@example.com", "\r\n").0, 250, "{bound:?}, mail {n}");
+            // What waits on a busy machine is its own share.
+            fine.wait_for(before + n + 1);
         }
-        fine.wait_for(before + 50);
     }
 }
 
