@@ -113,7 +113,8 @@ impl Caches {
             .into_iter()
             .map(|kind| {
                 let api = |place: &Place| dynamic_api(client, place, kind);
-                let shared = Shared::new(kind.api_resource(), |it| labels(it, &[INSTANCE]));
+                let by_label = |object: &Packed| labels(object, &[INSTANCE]);
+                let shared = Shared::new(kind, if kind.has_several() { by_label } else { |_| Vec::new() });
                 let filled = starter.start(
                     api,
                     &managed,
@@ -192,7 +193,7 @@ impl Caches {
     }
 
     fn packed(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<Packed>> {
-        let reference = ObjectRef::new_with(name, kind.api_resource()).within(namespace);
+        let reference = ObjectRef::new_with(name, kind).within(namespace);
         self.store(kind, namespace)?.get(&reference)
     }
 
@@ -204,9 +205,9 @@ impl Caches {
         }
     }
 
-    /// The names of the objects of a kind that have the label of a resource. Of a kind that the cluster may not have
-    /// there are none.
+    /// The names of the objects that have the label of a resource, of a kind that it may have several of.
     pub fn labelled(&self, kind: Kind, namespace: &str, name: &str) -> Vec<String> {
+        debug_assert!(kind.has_several(), "{kind:?} is not found by its label");
         let its = Term::new(namespace, INSTANCE, name);
         let found = self.owned.get(&kind).map(|filled| filled.having(&its)).unwrap_or_default();
         found.iter().map(|object| object.name_any()).collect()
@@ -487,10 +488,9 @@ where
 }
 
 fn dynamic_api(client: &Client, place: &Place, kind: Kind) -> Api<Packed> {
-    let resource = kind.api_resource();
     match place {
-        Place::Cluster => Api::all_with(client.clone(), &resource),
-        Place::Namespace(name) => Api::namespaced_with(client.clone(), name, &resource),
+        Place::Cluster => Api::all_with(client.clone(), &kind),
+        Place::Namespace(name) => Api::namespaced_with(client.clone(), name, &kind),
     }
 }
 

@@ -78,6 +78,12 @@ impl Kind {
         }
     }
 
+    /// Whether a resource may have several objects of it, which are found by its label. All others have a name that is
+    /// known from the resource's.
+    pub fn has_several(self) -> bool {
+        matches!(self, Self::Job | Self::Secret | Self::Claim)
+    }
+
     /// Has an object say that it is of this kind.
     pub fn name(self, object: &mut Value) {
         let resource = self.api_resource();

@@ -127,7 +127,7 @@ impl Keeper {
 
     /// Watches until the kind is gone.
     async fn watch(&self, is_first: &mut bool) {
-        let writer = Writer::new(self.kind.api_resource());
+        let writer = Writer::new(self.kind);
         let store = writer.as_reader();
         let events = watcher(self.api.clone(), self.config.clone()).reflect(writer);
         let mut events = std::pin::pin!(events);

@@ -6,10 +6,11 @@ use std::borrow::Cow;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::api::DynamicObject;
-use kube::core::{ApiResource, DynamicResourceScope};
+use kube::core::DynamicResourceScope;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
+use crate::kinds::Kind;
 use crate::resources::labels::{INSTANCE, MANAGER};
 
 /// An object without the field sets of others, which are never looked at, and are most of it.
@@ -55,27 +56,28 @@ impl<'de> Deserialize<'de> for Packed {
 }
 
 impl Resource for Packed {
-    type DynamicType = ApiResource;
+    /// It is in the key of each object that is kept, so it is one that takes next to nothing.
+    type DynamicType = Kind;
     type Scope = DynamicResourceScope;
 
-    fn group(resource: &ApiResource) -> Cow<'_, str> {
-        DynamicObject::group(resource)
+    fn group(kind: &Kind) -> Cow<'_, str> {
+        kind.api_resource().group.into()
     }
 
-    fn version(resource: &ApiResource) -> Cow<'_, str> {
-        DynamicObject::version(resource)
+    fn version(kind: &Kind) -> Cow<'_, str> {
+        kind.api_resource().version.into()
     }
 
-    fn kind(resource: &ApiResource) -> Cow<'_, str> {
-        DynamicObject::kind(resource)
+    fn kind(kind: &Kind) -> Cow<'_, str> {
+        kind.as_str().into()
     }
 
-    fn api_version(resource: &ApiResource) -> Cow<'_, str> {
-        DynamicObject::api_version(resource)
+    fn api_version(kind: &Kind) -> Cow<'_, str> {
+        kind.api_resource().api_version.into()
     }
 
-    fn plural(resource: &ApiResource) -> Cow<'_, str> {
-        DynamicObject::plural(resource)
+    fn plural(kind: &Kind) -> Cow<'_, str> {
+        kind.api_resource().plural.into()
     }
 
     fn meta(&self) -> &ObjectMeta {
