@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use mail_laser::address::Address;
-use mail_laser::config::reach::Reach;
 use mail_laser::config::url::WebhookUrl;
 use mail_laser::config::{MEMORY_PER_MAIL, WebhookConfig};
 use mail_laser::delivery::Delivery;
@@ -27,6 +26,7 @@ use mail_laser::smtp::protocol::{Settings, TlsPolicy};
 use mail_laser::smtp::session::{self, Context};
 use mail_laser::webhook::clients::Clients;
 use mail_laser::webhook::destination::Destination;
+use mail_laser_routes::reach::Reach;
 use peak_alloc::PeakAlloc;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;

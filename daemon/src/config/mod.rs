@@ -2,7 +2,6 @@
 
 pub mod dotenv;
 pub mod problem;
-pub mod reach;
 mod reader;
 mod unknown;
 pub mod url;
@@ -24,8 +23,8 @@ use tracing::warn;
 
 use crate::address::{self, Address};
 use crate::tls::{PairFiles, Pem};
+use mail_laser_routes::reach::Reach;
 use problem::{Problem, Problems};
-use reach::Reach;
 use reader::Reader;
 use url::WebhookUrl;
 

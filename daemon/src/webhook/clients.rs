@@ -10,7 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::CertificateDer;
 
 use crate::config::WebhookConfig;
-use crate::config::reach::Reach;
+use mail_laser_routes::reach::Reach;
 
 use super::connector::{Connector, TlsError, connector};
 

@@ -7,7 +7,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::config::reach::Reach;
+use mail_laser_routes::reach::Reach;
 
 use super::resolver::Resolver;
 

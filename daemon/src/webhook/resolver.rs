@@ -13,7 +13,7 @@ use hyper_util::client::legacy::connect::dns::Name;
 use tokio::sync::OnceCell;
 use tower::Service;
 
-use crate::config::reach::Reach;
+use mail_laser_routes::reach::Reach;
 
 /// What is said of a name that leads to addresses which are out of reach alone.
 fn out_of(reach: Reach) -> &'static str {

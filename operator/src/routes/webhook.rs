@@ -4,12 +4,15 @@
 //! himself Secrets that he may not read. No value gets into a message.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use kube::ResourceExt;
 use mail_laser_crds::route_conditions::RouteReason;
 use mail_laser_crds::{MailRoute, RouteWebhook, SecretKeySelector, ServiceRef, WEBHOOK_SECRET_TYPE};
 use mail_laser_routes::files::Webhook;
+use mail_laser_routes::reach::Reach;
+use url::{Host, Url};
 
 use crate::evaluate::host;
 use crate::validate::service_url;
@@ -97,7 +100,7 @@ pub fn resolve(route: &MailRoute, allow_private: bool, known: &impl Known) -> Re
     let reader = Reader { namespace: &namespace, known };
     let url = reader.url(spec)?;
     let is_service = spec.service_ref.is_some();
-    let parsed = url::Url::parse(&url).ok().filter(|url| url.host_str().is_some());
+    let parsed = Url::parse(&url).ok().filter(|url| url.host_str().is_some());
     let parsed = parsed.filter(|url| url.scheme() == "https" || (is_service && url.scheme() == "http"));
     let Some(parsed) = parsed else {
         let field = if spec.url_from.is_some() { "urlFrom" } else { "url" };
@@ -105,6 +108,15 @@ pub fn resolve(route: &MailRoute, allow_private: bool, known: &impl Known) -> Re
             "what spec.webhook.{field} gives is no https URL with a host: correct it"
         )));
     };
+    let allow_private = is_service || allow_private;
+    let reach = if allow_private { Reach::Inner } else { Reach::Public };
+    if ip(&parsed).is_some_and(|ip| !reach.permits(ip)) {
+        return Err(invalid(
+            "the address of the webhook is not a public one, and the gateway permits no others: correct it, or ask who \
+             runs the gateway for allowPrivateAddresses"
+                .to_owned(),
+        ));
+    }
     let bearer_token = match &spec.bearer_token_from {
         Some(source) => Some(reader.token(&source.secret_key_ref)?),
         None => None,
@@ -133,10 +145,19 @@ pub fn resolve(route: &MailRoute, allow_private: bool, known: &impl Known) -> Re
         headers: spec.headers.clone(),
         signing_secrets,
         allow_http: is_service && parsed.scheme() == "http",
-        allow_private: is_service || allow_private,
+        allow_private,
         url,
     };
     Ok(Resolved { host: host(&webhook.url), webhook })
+}
+
+/// The host, if it is an address. What a name leads to is checked when a connection is made.
+fn ip(url: &Url) -> Option<IpAddr> {
+    match url.host()? {
+        Host::Domain(_) => None,
+        Host::Ipv4(ip) => Some(ip.into()),
+        Host::Ipv6(ip) => Some(ip.into()),
+    }
 }
 
 fn invalid(message: String) -> Unresolved {
@@ -363,6 +384,7 @@ mod tests {
         assert_eq!((webhook.timeout_seconds, webhook.concurrency), (30, 64));
         assert!(!webhook.allow_http && !webhook.allow_private);
         assert!(resolved(json!({"url": "https://10.0.0.7/"}), true).unwrap().webhook.allow_private);
+        assert!(resolved(json!({"url": "https://127.0.0.1/"}), true).is_err());
 
         let service = resolved(json!({"serviceRef": {"name": "api", "port": 80}}), false).unwrap().webhook;
         assert_eq!(service.url, "http://api.b.svc:80/");
@@ -386,6 +408,9 @@ mod tests {
             (json!({"urlFrom": key("hook", "empty")}), InvalidWebhook),
             (json!({"url": "http://api.example.com/"}), InvalidWebhook),
             (json!({}), InvalidWebhook),
+            (json!({"url": "https://10.0.0.7/"}), InvalidWebhook),
+            (json!({"url": "https://169.254.169.254/latest"}), InvalidWebhook),
+            (json!({"url": "https://[::1]/"}), InvalidWebhook),
             (json!({"url": url, "bearerTokenFrom": key("hook", "two words")}), InvalidWebhook),
             (json!({"urlFrom": key("hook", "url"), "bearerTokenFrom": key("hook", "token")}), InvalidWebhook),
             (json!({"url": url, "caBundleFrom": key("pull", "ca")}), WrongSecretType),

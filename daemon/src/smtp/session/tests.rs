@@ -7,7 +7,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
 use crate::config::WebhookConfig;
-use crate::config::reach::Reach;
 use crate::config::url::WebhookUrl;
 use crate::delivery::forward::Forward;
 use crate::delivery::intake::Intake;
@@ -15,6 +14,7 @@ use crate::routes::RouteTable;
 use crate::smtp::protocol::TlsPolicy;
 use crate::webhook::clients::Clients;
 use crate::webhook::destination::Destination;
+use mail_laser_routes::reach::Reach;
 
 mod time;
 

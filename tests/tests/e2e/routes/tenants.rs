@@ -129,7 +129,7 @@ async fn attacks(edge: &Env, team: &Env, evil: &Env, smtp: std::net::SocketAddr)
     for (name, url) in [("inner", "https://10.96.0.1/"), ("metadata", "https://169.254.169.254/")] {
         evil.apply(&route(name, edge, &[&format!("{name}@example.com")], &format!("{{url: '{url}'}}")))
             .await?;
-        becomes(evil, name, "Accepted", "Accepted").await?;
+        becomes(evil, name, "ResolvedRefs", "InvalidWebhook").await?;
         answers(smtp, &format!("{name}@example.com"), 451).await?;
     }
     // One route's trouble is nobody else's.
@@ -221,6 +221,35 @@ async fn a_gateway_that_is_missing_is_named_and_one_that_comes_is_found() -> any
         env.delete("MailLaser", "edge").await?;
         becomes(&env, "early", "Accepted", "NoMatchingParent").await?;
         Ok(())
+    })
+    .await
+}
+
+/// Of ten routes, how soon each takes mail after it was applied; printed, for it is a measurement.
+#[tokio::test]
+async fn a_route_takes_mail_soon_and_goes_with_its_namespace() -> anyhow::Result<()> {
+    in_namespace("routes-soon", |edge| async move {
+        edge.apply(&gateway("  allowedRoutes: [{namespaces: {from: All}}]\n")).await?;
+        edge.wait_ready("edge").await?;
+        let smtp = edge.reach_service("edge", 25).await?;
+        let smtp = smtp.address();
+        let other = edge.clone();
+        in_another_namespace("routes-gone", |env| async move {
+            let mut seconds = Vec::new();
+            for number in 0..10 {
+                let address = format!("soon-{number}@example.com");
+                let begin = Instant::now();
+                let url = "{url: 'https://api.example.com/'}";
+                env.apply(&route(&format!("soon-{number}"), &other, &[&address], url)).await?;
+                answers(smtp, &address, 250).await?;
+                seconds.push(begin.elapsed().as_secs_f32());
+            }
+            seconds.sort_by(f32::total_cmp);
+            println!("a route takes mail {:.2} s after it was applied (median of {seconds:.2?})", seconds[5]);
+            Ok(())
+        })
+        .await?;
+        answers(smtp, "soon-0@example.com", 550).await
     })
     .await
 }
