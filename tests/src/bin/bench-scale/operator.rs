@@ -31,7 +31,14 @@ impl Operator {
         let child =
             subject.command(ADDRESS)?.stdout(log.try_clone()?).stderr(log).kill_on_drop(true).spawn()?;
         let pid = child.id().context("it ended at once")?;
-        Ok(Self { child, pid, reconciliations: subject.reconciliations })
+        let operator = Self { child, pid, reconciliations: subject.reconciliations };
+        operator.has_reconciled(0, PATIENCE).await.with_context(|| {
+            format!(
+                "{0} does not serve its metrics; {0}.log in SCALE_FOLDER has what it said",
+                subject.name()
+            )
+        })?;
+        Ok(operator)
     }
 
     /// Asks it to end, as the kubelet would.

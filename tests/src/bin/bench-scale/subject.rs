@@ -131,13 +131,12 @@ impl Subject {
 
     /// How it is started; it serves its metrics at `address`.
     pub(crate) fn command(&self, address: &str) -> anyhow::Result<Command> {
-        let kubeconfig = variable("SCALE_OPERATOR_KUBECONFIG")?;
         let mut command = Command::new(variable("SCALE_OPERATOR")?);
+        command.env("KUBECONFIG", variable("SCALE_OPERATOR_KUBECONFIG")?);
         if self.name == MAIL_LASER.name {
-            command.env("KUBECONFIG", kubeconfig);
             command.args(["--bind-address", address, "--lease-namespace", "mail-laser-system"]);
         } else {
-            command.args([format!("--kubeconfig={kubeconfig}"), format!("--web.listen-address={address}")]);
+            command.arg(format!("--web.listen-address={address}"));
         }
         Ok(command)
     }
