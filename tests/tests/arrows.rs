@@ -71,7 +71,6 @@ const RULES: &[Rule] = &[
     pure("daemon/src/message/parse"),
     pure("daemon/src/message/quoted"),
     pure("daemon/src/message/words"),
-    pure("daemon/src/config/reach"),
     pure("daemon/src/routes/entry"),
     pure("daemon/src/webhook/signature"),
     pure("daemon/src/smtp/command"),

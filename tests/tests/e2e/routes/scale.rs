@@ -216,7 +216,7 @@ async fn many(edge: &Env, tenants: &Tenants) -> anyhow::Result<()> {
                 expected.insert((subject, path));
             }
             None => {
-                ensure!(recipient(smtp.address(), &address).await? == 550, "{address} is taken by somebody")
+                ensure!(recipient(smtp.address(), &address).await? == 550, "{address} is taken by somebody");
             }
         }
     }

@@ -152,9 +152,7 @@ async fn secrets_stay_secret(edge: &Env, evil: &Env) -> anyhow::Result<()> {
         let visible = env.objects("ConfigMap")?.list(&kube::api::ListParams::default()).await?;
         texts.push(serde_json::to_string(&visible.items)?);
     }
-    for secret in ["s3cret"] {
-        ensure!(!texts.iter().any(|text| text.contains(secret)), "{secret} is shown");
-    }
+    ensure!(!texts.iter().any(|text| text.contains("s3cret")), "the token is shown");
     Ok(())
 }
 
