@@ -30,7 +30,8 @@ pub(crate) struct Owned {
     group: &'static str,
     version: &'static str,
     kind: &'static str,
-    prefix: &'static str,
+    /// What its name has around that of the resource.
+    around: [&'static str; 2],
 }
 
 impl Owned {
@@ -40,19 +41,24 @@ impl Owned {
 
     /// The number of the resource that an object is of.
     pub(crate) fn index(&self, name: &str) -> Option<usize> {
-        name.strip_prefix(self.prefix)?.strip_prefix('r')?.parse().ok()
+        let [before, after] = self.around;
+        name.strip_prefix(before)?.strip_suffix(after)?.strip_prefix('r')?.parse().ok()
     }
 }
 
-const fn owned(group: &'static str, kind: &'static str, prefix: &'static str) -> Owned {
-    Owned { group, version: "v1", kind, prefix }
+const fn owned(group: &'static str, kind: &'static str, around: [&'static str; 2]) -> Owned {
+    Owned { group, version: "v1", kind, around }
 }
 
 const MAIL_LASER: Subject = Subject {
     name: "mail-laser",
     collection: "/apis/mail-laser.dev/v1alpha1/namespaces/{}/maillasers",
     // The last is what a change is seen by.
-    owned: &[owned("", "ServiceAccount", ""), owned("", "Service", ""), owned("apps", "Deployment", "")],
+    owned: &[
+        owned("", "ServiceAccount", ["", ""]),
+        owned("", "Service", ["", ""]),
+        owned("apps", "Deployment", ["", ""]),
+    ],
     resource: mail_laser,
     change: || json!({"spec": {"webhook": {"timeoutSeconds": 31}}}),
     reconciliations: "mail_laser_operator_reconciliations_total",
@@ -61,7 +67,10 @@ const MAIL_LASER: Subject = Subject {
 const PROMETHEUS: Subject = Subject {
     name: "prometheus",
     collection: "/apis/monitoring.coreos.com/v1/namespaces/{}/alertmanagers",
-    owned: &[owned("", "Secret", "alertmanager-"), owned("apps", "StatefulSet", "alertmanager-")],
+    owned: &[
+        owned("", "Secret", ["alertmanager-", "-generated"]),
+        owned("apps", "StatefulSet", ["alertmanager-", ""]),
+    ],
     resource: alertmanager,
     change: || json!({"spec": {"retention": "121h"}}),
     reconciliations: "prometheus_operator_reconcile_operations_total",
