@@ -14,7 +14,7 @@ pub enum RouteConditionType {
     ResolvedRefs,
     /// `True` when the gateway's pods have been given the route as it is now. Reasons when `True`:
     /// [`RouteReason::Programmed`]; when `False`: [`RouteReason::Pending`], [`RouteReason::TooManyRoutes`],
-    /// [`RouteReason::Deferred`], [`RouteReason::Suspended`], and the reason of `Accepted` when that is `False`.
+    /// [`RouteReason::Deferred`], and the reason of `Accepted` when that is `False`.
     Programmed,
 }
 
@@ -69,8 +69,6 @@ pub enum RouteReason {
     TooManyRoutes,
     /// The gateway answers `451` for the recipients until the references are resolved.
     Deferred,
-    /// The gateway is suspended.
-    Suspended,
 }
 
 impl RouteReason {
@@ -94,7 +92,6 @@ impl RouteReason {
             Self::Pending => "Pending",
             Self::TooManyRoutes => "TooManyRoutes",
             Self::Deferred => "Deferred",
-            Self::Suspended => "Suspended",
         }
     }
 }

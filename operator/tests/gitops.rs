@@ -8,9 +8,12 @@ use std::path::Path;
 use std::{env, fs};
 
 use k8s_openapi::jiff::Timestamp;
-use mail_laser_crds::MailLaserStatus;
 use mail_laser_crds::conditions::Reason;
+use mail_laser_crds::route_conditions::RouteReason;
+use mail_laser_crds::{MailLaserStatus, MailRoute, MailRouteSpec, ParentRef};
 use mail_laser_operator::problem::Problem;
+use mail_laser_operator::routes::status::{Answer, status as status_of_route};
+use mail_laser_operator::routes::table::{Claim, Verdict};
 use mail_laser_operator::spool::report::Notes;
 use mail_laser_operator::status::{HostInForce, Situation, status};
 use mail_laser_operator::workload::{Counts, Observation, Workload};
@@ -169,7 +172,51 @@ fn resources() -> Vec<Value> {
         }
         resources.push(resource(case.name, 2, case.suspended, &status));
     }
+    resources.extend(routes());
     resources
+}
+
+/// Routes as gateways answer them.
+fn routes() -> Vec<Value> {
+    let yes = |reason| Claim::new(true, reason, "what is in order");
+    let no = |reason| Claim::new(false, reason, "what is the matter");
+    let verdict = |accepted: Claim, resolved: Claim, programmed: Claim| {
+        Answer::Verdict(Verdict { generation: 2, accepted, resolved, programmed, host: None })
+    };
+    let (accepted, resolved) = (yes(RouteReason::Accepted), yes(RouteReason::ResolvedRefs));
+    let programmed = yes(RouteReason::Programmed);
+    let fine = || verdict(accepted.clone(), resolved.clone(), programmed.clone());
+    let conflict = || verdict(no(RouteReason::Conflict), resolved.clone(), no(RouteReason::Conflict));
+    [
+        ("route that nobody has seen", vec![Answer::Unknown]),
+        ("route in force", vec![fine()]),
+        (
+            "route partly in force",
+            vec![verdict(yes(RouteReason::PartlyAccepted), resolved.clone(), programmed.clone())],
+        ),
+        ("route in conflict", vec![conflict()]),
+        ("route of no gateway", vec![Answer::NoParent]),
+        (
+            "route without its Secret",
+            vec![verdict(accepted.clone(), no(RouteReason::SecretNotFound), no(RouteReason::Deferred))],
+        ),
+        ("route on its way", vec![verdict(accepted.clone(), resolved.clone(), no(RouteReason::Pending))]),
+        ("route in force at one of two gateways", vec![fine(), conflict()]),
+    ]
+    .map(|(name, answers)| route(name, answers))
+    .into()
+}
+
+fn route(name: &str, answers: Vec<Answer>) -> Value {
+    let parents = ["edge", "inner"].map(|name| ParentRef { name: name.to_owned(), namespace: None });
+    let mut route = MailRoute::new("billing", MailRouteSpec::default());
+    route.metadata.generation = Some(2);
+    route.metadata.namespace = Some("helpdesk".to_owned());
+    route.spec.recipients = vec!["billing@example.com".to_owned()];
+    let answers: Vec<_> = parents.into_iter().zip(answers).collect();
+    route.spec.parent_refs = answers.iter().map(|(parent, _)| parent.clone()).collect();
+    route.status = Some(status_of_route(&route, &answers, Timestamp::from_second(NOW).unwrap()));
+    json!({"name": name, "resource": route})
 }
 
 #[test]

@@ -18,7 +18,7 @@ import (
 const (
 	statuses = "statuses.json"
 	patch    = "../../deploy/argocd/argocd-cm.yaml"
-	key      = "resource.customizations.health.mail-laser.dev_MailLaser"
+	keys     = "resource.customizations.health.mail-laser.dev_"
 )
 
 // What a tool shows, and a part of the text that it shows with it.
@@ -43,6 +43,11 @@ func well(text string) verdict {
 // Flux has no word for what is suspended: it says how the pods are.
 func suspended(flux status.Status, text string) verdict {
 	return verdict{flux, health.HealthStatusSuspended, text}
+}
+
+// To Flux a route is current once it is there: kstatus does not look into the entries of gateways.
+func ofRoute(argoCD health.HealthStatusCode, text string) verdict {
+	return verdict{status.CurrentStatus, argoCD, text}
 }
 
 var expected = map[string]verdict{
@@ -90,12 +95,21 @@ var expected = map[string]verdict{
 	"the resource contradicts itself":      broken("InvalidSpec"),
 	"a Secret of the wrong type":           broken("WrongSecretType"),
 
+	"route that nobody has seen":            ofRoute(health.HealthStatusProgressing, "not seen this version"),
+	"route in force":                        ofRoute(health.HealthStatusHealthy, "in order"),
+	"route partly in force":                 ofRoute(health.HealthStatusHealthy, "in order"),
+	"route in conflict":                     ofRoute(health.HealthStatusDegraded, "Conflict"),
+	"route of no gateway":                   ofRoute(health.HealthStatusDegraded, "NoMatchingParent"),
+	"route without its Secret":              ofRoute(health.HealthStatusDegraded, "SecretNotFound"),
+	"route on its way":                      ofRoute(health.HealthStatusProgressing, "Pending"),
+	"route in force at one of two gateways": ofRoute(health.HealthStatusDegraded, "Conflict"),
+
 	"suspended":              suspended(status.CurrentStatus, "spec.suspend is true"),
 	"suspended without pods": suspended(status.InProgressStatus, "there are no pods yet"),
 }
 
 func TestBothToolsSeeEveryStatusAsItIs(t *testing.T) {
-	check := healthCheck(t)
+	checks := map[string]luaCheck{"MailLaser": healthCheck(t, "MailLaser"), "MailRoute": healthCheck(t, "MailRoute")}
 	seen := map[string]bool{}
 	for _, one := range resources(t) {
 		seen[one.Name] = true
@@ -111,7 +125,7 @@ func TestBothToolsSeeEveryStatusAsItIs(t *testing.T) {
 			if flux.Status != want.flux {
 				t.Errorf("Flux: %s (%s), not %s", flux.Status, flux.Message, want.flux)
 			}
-			argoCD, err := health.GetResourceHealth(one.Resource, check)
+			argoCD, err := health.GetResourceHealth(one.Resource, checks[one.Resource.GetKind()])
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -129,7 +143,7 @@ func TestBothToolsSeeEveryStatusAsItIs(t *testing.T) {
 
 // Not a status of the operator's, but nothing that may break the check.
 func TestWhatIsNoStatusIsNotHealthy(t *testing.T) {
-	check := healthCheck(t)
+	check := healthCheck(t, "MailLaser")
 	for _, text := range []string{
 		`{"metadata": {"generation": 1}}`,
 		`{"metadata": {"generation": 1}, "status": {}}`,
@@ -167,8 +181,8 @@ func resources(t *testing.T) []named {
 	return all
 }
 
-// The script as it is in the ConfigMap that users patch theirs with.
-func healthCheck(t *testing.T) luaCheck {
+// The script for a kind, as it is in the ConfigMap that users patch theirs with.
+func healthCheck(t *testing.T, kind string) luaCheck {
 	t.Helper()
 	text, err := os.ReadFile(patch)
 	if err != nil {
@@ -183,9 +197,9 @@ func healthCheck(t *testing.T) luaCheck {
 	if err := yaml.UnmarshalStrict(text, &configMap); err != nil {
 		t.Fatal(err)
 	}
-	script := configMap.Data[key]
-	if script == "" || len(configMap.Data) != 1 {
-		t.Fatalf("%s has to hold %s, and nothing else", patch, key)
+	script := configMap.Data[keys+kind]
+	if script == "" || len(configMap.Data) != 2 {
+		t.Fatalf("%s has to hold a script for each of two kinds, and nothing else", patch)
 	}
 	return luaCheck{script}
 }
