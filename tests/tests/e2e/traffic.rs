@@ -48,7 +48,8 @@ impl Traffic {
     /// Waits until twenty more were accepted.
     pub(crate) async fn flows(&self) -> anyhow::Result<()> {
         let before = self.progress.accepted.load(Ordering::Relaxed);
-        wait_for("twenty more mails", Duration::from_secs(60), || async {
+        // A mail takes a sync of a disk, which others may keep busy for seconds.
+        wait_for("twenty more mails", Duration::from_secs(150), || async {
             let more = self.progress.accepted.load(Ordering::Relaxed) - before;
             ensure!(more >= 20, "{more}");
             Ok(())
