@@ -7,7 +7,7 @@ use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt};
-use mail_laser_crds::route_conditions::RouteConditionType;
+use mail_laser_crds::route_conditions::{RouteConditionType, RouteReason};
 use mail_laser_crds::{MailRoute, MailRouteStatus, RouteParentStatus};
 use serde_json::json;
 
@@ -88,7 +88,10 @@ async fn tell(mut route: MailRoute, context: Arc<Context>) -> Result<Action, Rec
     Ok(Action::await_change())
 }
 
-/// What a person should notice, once: each gateway's first word on the route, and each that differs.
+/// What a route is told first when all is as it was asked for.
+const AS_ASKED: [RouteReason; 2] = [RouteReason::Accepted, RouteReason::ResolvedRefs];
+
+/// What a person should notice, once: what is in the way, and each change.
 fn events(previous: Option<&MailRouteStatus>, current: &MailRouteStatus) -> Vec<Event> {
     let before = |parent: &RouteParentStatus| {
         let parents = previous.into_iter().flat_map(|status| &status.parents);
@@ -103,8 +106,8 @@ fn events(previous: Option<&MailRouteStatus>, current: &MailRouteStatus) -> Vec<
                 let was = before(parent).and_then(|before| find(before, type_));
                 let is_news = match was {
                     Some(was) => was.reason != now.reason,
-                    // That all is there is what is expected.
-                    None => type_ == RouteConditionType::Accepted || now.status == "False",
+                    // That all is as it was asked for needs no notice.
+                    None => !AS_ASKED.iter().any(|reason| reason.as_str() == now.reason),
                 };
                 is_news.then(|| Event {
                     type_: if now.status == "True" { EventType::Normal } else { EventType::Warning },

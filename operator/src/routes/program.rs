@@ -249,13 +249,15 @@ impl Writer<'_> {
             Err(error) => return Written::TooLarge(error),
         };
         let before = self.index();
-        let number = parts.len();
+        let (number, mut secrets) = (parts.len(), 0);
         for secret in routes::build(self.resource, &index, parts) {
-            if let Some(failed) = self.apply(&sent(Kind::Secret, &secret)).await {
-                return failed;
+            let there = self.version(secret.metadata.name.as_deref().unwrap_or_default());
+            match self.apply(&sent(Kind::Secret, &secret)).await {
+                Ok(version) => secrets += u32::from(version != there),
+                Err(failed) => return failed,
             }
         }
-        self.programmer.tables.wrote(self.gateway, &index.generation, self.now);
+        self.programmer.tables.wrote(self.gateway, &index.generation, secrets, self.now);
         // Pods are born with what there is then.
         if before.is_some_and(|before| Some(before) != self.index()) {
             let (namespace, name) = self.gateway;
@@ -266,13 +268,19 @@ impl Writer<'_> {
         self.remove_from(number).await
     }
 
-    async fn apply(&self, object: &serde_json::Value) -> Option<Written> {
+    /// The version of the object that is there then.
+    async fn apply(&self, object: &serde_json::Value) -> Result<Option<String>, Written> {
         let ValidatedMailLaser { owner, namespace, .. } = self.resource;
         match self.applier.apply(self.caches, Kind::Secret, owner, namespace, object).await {
-            Ok(Outcome::InPlace(_)) => None,
-            Ok(Outcome::Problem(problem)) => Some(Written::Problem(problem)),
-            Err(error) => Some(Written::Failed(error)),
+            Ok(Outcome::InPlace(live)) => Ok(live.resource_version()),
+            Ok(Outcome::Problem(problem)) => Err(Written::Problem(problem)),
+            Err(error) => Err(Written::Failed(error)),
         }
+    }
+
+    /// The version of a Secret.
+    fn version(&self, name: &str) -> Option<String> {
+        self.applier.live(self.caches, Kind::Secret, &self.gateway.0, name)?.resource_version()
     }
 
     /// The index that is there.

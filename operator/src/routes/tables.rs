@@ -9,9 +9,11 @@ use super::table::Verdict;
 
 /// Between two generations of a table. Changes that come meanwhile are gathered in the next, so that a thousand routes
 /// cost a few writes; one that comes alone waits for nothing.
-const PACE_MIN: Duration = Duration::from_secs(1);
-/// While changes go on without a pause, generations become rarer, up to this: a large table is many Secrets.
-const PACE_MAX: Duration = Duration::from_secs(4);
+const PACE_MIN: Duration = Duration::from_millis(500);
+/// For each Secret that a generation wrote the next waits this much longer: many changes at once touch all 32 parts, and
+/// have 4 s between them, while one touches one.
+const PACE_PER_SECRET: Duration = Duration::from_millis(125);
+
 /// Between two evaluations: what a route is told changes the route, which may be all that there is to look at.
 const EVALUATION_PACE_MIN: Duration = Duration::from_millis(250);
 /// An evaluation is followed by a pause of so many times what it took, so that no table keeps a processor busy.
@@ -32,8 +34,7 @@ struct Table {
 /// The generation that was written last.
 struct Written {
     generation: String,
-    at: Instant,
-    pace: Duration,
+    next: Instant,
 }
 
 impl Tables {
@@ -45,8 +46,7 @@ impl Tables {
     pub(crate) fn wait(&self, gateway: &Key, now: Instant) -> Option<Duration> {
         let tables = self.tables();
         let table = tables.get(gateway)?;
-        let next_generation = table.written.as_ref().map(|written| written.at + written.pace);
-        let next = table.next_evaluation.max(next_generation)?;
+        let next = table.next_evaluation.max(table.written.as_ref().map(|written| written.next))?;
         Some(next.saturating_duration_since(now)).filter(|wait| !wait.is_zero())
     }
 
@@ -56,18 +56,14 @@ impl Tables {
         self.tables().entry(gateway.clone()).or_default().next_evaluation = Some(now + pause);
     }
 
-    /// A generation was written, or found to be there.
-    pub(crate) fn wrote(&self, gateway: &Key, generation: &str, now: Instant) {
+    /// A generation was written in so many Secrets, or found to be there.
+    pub(crate) fn wrote(&self, gateway: &Key, generation: &str, secrets: u32, now: Instant) {
         let mut tables = self.tables();
         let written = &mut tables.entry(gateway.clone()).or_default().written;
-        let pace = match written {
-            Some(last) if last.generation == generation => return,
-            Some(last) if now.saturating_duration_since(last.at) < last.pace * 2 => {
-                (last.pace * 2).min(PACE_MAX)
-            }
-            _ => PACE_MIN,
-        };
-        *written = Some(Written { generation: generation.to_owned(), at: now, pace });
+        if written.as_ref().is_none_or(|last| last.generation != generation) {
+            let next = now + (PACE_PER_SECRET * secrets).max(PACE_MIN);
+            *written = Some(Written { generation: generation.to_owned(), next });
+        }
     }
 
     /// Takes over what a gateway says to its routes.
@@ -97,8 +93,8 @@ mod tests {
             Self(Tables::default(), ("mail".to_owned(), "edge".to_owned()), Instant::now())
         }
 
-        fn wrote(&self, generation: &str, at_ms: u64) {
-            self.0.wrote(&self.1, generation, self.2 + Duration::from_millis(at_ms));
+        fn wrote(&self, generation: &str, secrets: u32, at_ms: u64) {
+            self.0.wrote(&self.1, generation, secrets, self.2 + Duration::from_millis(at_ms));
         }
 
         fn wait_ms(&self, at_ms: u64) -> Option<u128> {
@@ -107,23 +103,18 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_soon_after_a_generation_is_gathered_the_more_the_longer_it_goes_on() {
+    fn what_comes_soon_after_a_generation_is_gathered_the_longer_the_more_was_written() {
         let clock = Clock::new();
         assert_eq!(clock.wait_ms(0), None);
-        clock.wrote("one", 0);
-        assert_eq!(clock.wait_ms(400), Some(600));
+        clock.wrote("one", 1, 0);
+        assert_eq!(clock.wait_ms(400), Some(100));
         // To find what is there begins nothing anew.
-        clock.wrote("one", 500);
-        assert_eq!(clock.wait_ms(1_000), None);
-        clock.wrote("two", 1_000);
-        assert_eq!(clock.wait_ms(1_000), Some(2_000));
-        clock.wrote("three", 3_000);
-        clock.wrote("four", 7_000);
-        assert_eq!(clock.wait_ms(7_000), Some(4_000));
-        // After a pause one that comes alone is written at once, and so is the next after a second.
-        assert_eq!(clock.wait_ms(15_000), None);
-        clock.wrote("five", 15_000);
-        assert_eq!(clock.wait_ms(15_000), Some(1_000));
+        clock.wrote("one", 0, 450);
+        assert_eq!(clock.wait_ms(500), None);
+        clock.wrote("many", 32, 1_000);
+        assert_eq!(clock.wait_ms(1_000), Some(4_000));
+        clock.wrote("few", 2, 5_000);
+        assert_eq!(clock.wait_ms(5_000), Some(500));
     }
 
     #[test]
