@@ -33,6 +33,7 @@ use crate::dereference::Dereferencer;
 use crate::error::{ReconcileError, RequestError, Verb, chain, is_namespace_terminating};
 use crate::events::{events, left_behind};
 use crate::health;
+use crate::key::{Key, key};
 use crate::kinds::Kind;
 use crate::metrics::{Ending, Metrics};
 use crate::problem::Problem;
@@ -44,7 +45,6 @@ use crate::resources::{
 use crate::routes::caches::GuardedRoute;
 use crate::routes::program::Programmer;
 use crate::routes::tables::Tables;
-use crate::routes::{Key, key};
 use crate::scope::Scope;
 use crate::spool::report::Notes;
 use crate::status::{HostInForce, Situation, is_awaited, status};

@@ -4,9 +4,9 @@
 //! needs no request. Content is read once for each version, and of content only hashes are kept: no value of
 //! a Secret stays in memory, and none gets anywhere near a status, a log or an Event.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
@@ -15,36 +15,21 @@ use mail_laser_crds::conditions::Reason;
 use crate::caches::Caches;
 use crate::error::{RequestError, Verb};
 use crate::evaluate::{Content, Dereferenced, Found, evaluate};
+use crate::memory::Memory;
 use crate::problem::Problem;
 use crate::references::{Holder, Reference, keys, service};
 use crate::validate::ValidatedMailLaser;
 
-/// An object by kind, namespace and name.
-type Object = (Holder, String, String);
-/// An object's version, and what was in it.
-type Known = (String, Arc<Content>);
-
-/// How many objects are remembered before it is worth to look for those that are gone.
-const KNOWN_MIN: usize = 64;
-
 /// Reads references, remembering by version what it read.
 pub struct Dereferencer {
     client: Client,
-    memory: Mutex<Memory>,
-}
-
-/// Objects that some resource refers to or did.
-#[derive(Default)]
-struct Memory {
-    known: HashMap<Object, Known>,
-    /// How many there were when those that are gone were dropped last.
-    swept: usize,
+    memory: Memory<Content>,
 }
 
 impl Dereferencer {
     /// One that knows nothing yet.
     pub fn new(client: Client) -> Self {
-        Self { client, memory: Mutex::default() }
+        Self { client, memory: Memory::default() }
     }
 
     /// Reads what the resource refers to.
@@ -86,40 +71,18 @@ impl Dereferencer {
     ) -> Result<Option<Arc<Content>>, RequestError> {
         let key = (reference.holder, namespace.to_owned(), reference.name.clone());
         let Some(version) = caches.version(reference.holder, namespace, &reference.name) else {
-            self.forget(&key);
+            self.memory.forget(&key);
             return Ok(None);
         };
-        if let Some(content) = self.remembered(&key, &version) {
+        if let Some(content) = self.memory.find(&key, &version) {
             return Ok(Some(content));
         }
         let Some((version, content)) = self.read(reference, namespace).await? else {
             return Ok(None);
         };
         let content = Arc::new(content);
-        self.remember(caches, key, version, &content);
+        self.memory.remember(caches, key, version, &content);
         Ok(Some(content))
-    }
-
-    fn remembered(&self, key: &Object, version: &str) -> Option<Arc<Content>> {
-        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.known.get(key).filter(|(of, _)| of == version).map(|(_, content)| Arc::clone(content))
-    }
-
-    /// Remembers an object. Each time that there are twice as many, those that are gone are dropped: where nobody refers
-    /// to one any more, nothing else does.
-    fn remember(&self, caches: &Caches, key: Object, version: String, content: &Arc<Content>) {
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.known.insert(key, (version, Arc::clone(content)));
-        if memory.known.len() > 2 * memory.swept.max(KNOWN_MIN) {
-            memory
-                .known
-                .retain(|(holder, namespace, name), _| caches.version(*holder, namespace, name).is_some());
-            memory.swept = memory.known.len();
-        }
-    }
-
-    fn forget(&self, key: &Object) {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner).known.remove(key);
     }
 
     /// Version and content of an object; none when it does not exist.
@@ -146,15 +109,16 @@ impl Dereferencer {
                 .await
                 .map_err(failed)?
                 .map(|map| {
-                    let texts = map.data.unwrap_or_default();
-                    let binaries = map.binary_data.unwrap_or_default();
-                    let values = texts
-                        .into_iter()
-                        .map(|(key, value)| (key, value.into_bytes()))
-                        .chain(binaries.into_iter().map(|(key, value)| (key, value.0)))
-                        .collect();
-                    (map.metadata.resource_version.unwrap_or_default(), Content::new(None, &values))
+                    let version = map.metadata.resource_version.clone().unwrap_or_default();
+                    (version, Content::new(None, &values(map)))
                 }),
         })
     }
+}
+
+/// What is in a ConfigMap, by key.
+pub(crate) fn values(map: ConfigMap) -> BTreeMap<String, Vec<u8>> {
+    let texts = map.data.unwrap_or_default().into_iter().map(|(key, text)| (key, text.into_bytes()));
+    let binaries = map.binary_data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0));
+    texts.chain(binaries).collect()
 }

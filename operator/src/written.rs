@@ -5,8 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kube::ResourceExt;
 
-/// A resource by namespace and name.
-type Key = (String, String);
+use crate::key::{Key, key};
 
 /// The status that was written last, with the version that the resource had in the cache then: while the cache still has
 /// that version, its status is outdated.
@@ -46,8 +45,4 @@ impl<S: Clone> Statuses<S> {
     pub(crate) fn forget(&self, namespace: &str, name: &str) {
         self.written().remove(&(namespace.to_owned(), name.to_owned()));
     }
-}
-
-fn key(resource: &impl ResourceExt) -> Key {
-    (resource.namespace().unwrap_or_default(), resource.name_any())
 }

@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use mail_laser_crds::{FromNamespaces, MailLaserSpec};
 use mail_laser_routes::files::{INDEX, Index, part_file};
 
+use super::claim;
 use crate::validate::ValidatedMailLaser;
 
 /// Where the table is mounted.
@@ -46,12 +47,12 @@ pub fn name(name: &str, part: usize) -> String {
 
 /// The part that a Secret of the resource `name` holds.
 pub fn number(name: &str, secret: &str) -> Option<usize> {
-    let rest = secret.strip_prefix(name)?.strip_prefix("-routes")?;
-    if rest.is_empty() {
+    let first = self::name(name, 0);
+    if secret == first {
         return Some(0);
     }
-    // In its only form, lest two names stand for one part.
-    rest.strip_prefix('-')?.parse().ok().filter(|part| *part > 0 && self::name(name, *part) == secret)
+    let part = claim::number(secret, &first).filter(|part| *part > 0)?;
+    usize::try_from(part).ok()
 }
 
 /// The Secrets with a generation, the one with the index last: until it is written, the generation before is in force.
@@ -101,4 +102,21 @@ pub fn volume(resource: &ValidatedMailLaser) -> Option<(Volume, VolumeMount)> {
         ..VolumeMount::default()
     };
     (parts > 0).then_some((volume, mount))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_known_by_its_only_name() {
+        for part in [0, 1, 31] {
+            assert_eq!(number("edge", &name("edge", part)), Some(part));
+        }
+        for other in
+            ["edge", "edge-routes-0", "edge-routes-01", "edge-routes-x", "edge-routes-1-2", "ledge-routes"]
+        {
+            assert_eq!(number("edge", other), None, "{other}");
+        }
+    }
 }

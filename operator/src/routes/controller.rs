@@ -12,12 +12,12 @@ use mail_laser_crds::{MailRoute, MailRouteStatus, RouteParentStatus};
 use serde_json::json;
 
 use super::caches::{GuardedRoute, namespace_of};
-use super::key;
 use super::status::{Answer, find, status};
 use crate::backoff;
 use crate::controller::Context;
 use crate::error::{ReconcileError, RequestError, Verb, chain};
 use crate::events::cut_note;
+use crate::key::key;
 use crate::resources::labels::MANAGER;
 
 /// The kind that is reconciled here, as in metrics.

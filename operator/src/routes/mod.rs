@@ -13,12 +13,3 @@ pub mod status;
 pub mod table;
 pub(crate) mod tables;
 pub mod webhook;
-
-use kube::ResourceExt;
-
-/// A resource by namespace and name.
-pub type Key = (String, String);
-
-pub(crate) fn key(resource: &impl ResourceExt) -> Key {
-    (resource.namespace().unwrap_or_default(), resource.name_any())
-}

@@ -6,9 +6,9 @@ use kube::ResourceExt;
 use mail_laser_crds::route_conditions::{RouteConditionType, RouteReason};
 use mail_laser_crds::{CONTROLLER_NAME, MailRoute, MailRouteStatus, ParentRef, RouteParentStatus};
 
-use super::Key;
 use super::caches::namespace_of;
 use super::table::{Claim, Verdict};
+use crate::key::Key;
 use crate::status::{condition, cut};
 
 /// What is known of a route at one of its parents.

@@ -9,7 +9,7 @@ use mail_laser_routes::files::{self, Entry, Index, TooLarge};
 
 use super::attach::{Attachment, Gateway, Labels, Obstacle, Why, attach};
 use super::webhook::{Known, Resolved, Unresolved, resolve};
-use super::{Key, key};
+use crate::key::{Key, key};
 
 /// How many of its obstacles a route is told; the rest is a number.
 const OBSTACLES_TOLD: usize = 5;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Key;
 use super::table::Verdict;
+use crate::key::Key;
 
 /// Between two generations of a table. Changes that come meanwhile are gathered in the next, so that a thousand routes
 /// cost a few writes; one that comes alone waits for nothing.
