@@ -4,7 +4,6 @@
 //! recipient and the address of its webhook, with a blank between them. All else is as it is by default, in plain HTTP
 //! to any network that a route may reach.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
 
@@ -32,20 +31,6 @@ fn entry(line: &str) -> Result<Entry, Box<dyn Error>> {
     Ok(Entry {
         name: word("no name")?.to_owned(),
         recipients: vec![word("no recipient")?.parse()?],
-        webhook: Some(Webhook {
-            url: word("no address")?.to_owned(),
-            bearer_token: None,
-            ca_bundle: None,
-            timeout_seconds: 30,
-            max_retries: 3,
-            circuit_breaker_threshold: 5,
-            circuit_breaker_reset_seconds: 60,
-            concurrency: 64,
-            header_prefixes: Vec::new(),
-            headers: BTreeMap::new(),
-            signing_secrets: Vec::new(),
-            allow_http: true,
-            allow_private: true,
-        }),
+        webhook: Some(Webhook { allow_http: true, allow_private: true, ..Webhook::at(word("no address")?) }),
     })
 }

@@ -106,6 +106,28 @@ pub struct Webhook {
     pub allow_private: bool,
 }
 
+impl Webhook {
+    /// The webhook at an address, with the defaults of the resource for all else.
+    #[must_use]
+    pub fn at(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            bearer_token: None,
+            ca_bundle: None,
+            timeout_seconds: 30,
+            max_retries: 3,
+            circuit_breaker_threshold: 5,
+            circuit_breaker_reset_seconds: 60,
+            concurrency: 64,
+            header_prefixes: Vec::new(),
+            headers: BTreeMap::new(),
+            signing_secrets: Vec::new(),
+            allow_http: false,
+            allow_private: false,
+        }
+    }
+}
+
 impl fmt::Debug for Webhook {
     /// Nothing of it is shown: most of it may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -241,21 +263,7 @@ mod tests {
         Entry {
             name: name.to_owned(),
             recipients: vec!["billing+*@example.com".parse().unwrap()],
-            webhook: Some(Webhook {
-                url: url.to_owned(),
-                bearer_token: Some("secret-token".to_owned()),
-                ca_bundle: None,
-                timeout_seconds: 30,
-                max_retries: 3,
-                circuit_breaker_threshold: 5,
-                circuit_breaker_reset_seconds: 60,
-                concurrency: 64,
-                header_prefixes: Vec::new(),
-                headers: BTreeMap::new(),
-                signing_secrets: Vec::new(),
-                allow_http: false,
-                allow_private: false,
-            }),
+            webhook: Some(Webhook { bearer_token: Some("secret-token".to_owned()), ..Webhook::at(url) }),
         }
     }
 

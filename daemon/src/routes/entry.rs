@@ -114,21 +114,7 @@ mod tests {
     use super::*;
 
     fn webhook(change: impl FnOnce(&mut Webhook)) -> Webhook {
-        let mut webhook = Webhook {
-            url: "https://api.example.com/in".to_owned(),
-            bearer_token: None,
-            ca_bundle: None,
-            timeout_seconds: 30,
-            max_retries: 3,
-            circuit_breaker_threshold: 5,
-            circuit_breaker_reset_seconds: 60,
-            concurrency: 64,
-            header_prefixes: Vec::new(),
-            headers: std::collections::BTreeMap::new(),
-            signing_secrets: Vec::new(),
-            allow_http: false,
-            allow_private: false,
-        };
+        let mut webhook = Webhook::at("https://api.example.com/in");
         change(&mut webhook);
         webhook
     }

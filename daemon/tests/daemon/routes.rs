@@ -13,19 +13,14 @@ fn route(name: &str, recipient: &str, webhook: &Webhook) -> Entry {
         name: name.to_owned(),
         recipients: vec![recipient.parse().unwrap()],
         webhook: Some(Target {
-            url: webhook.url(),
-            bearer_token: None,
-            ca_bundle: None,
             timeout_seconds: 5,
             max_retries: 0,
             circuit_breaker_threshold: 1,
             circuit_breaker_reset_seconds: 3_600,
             concurrency: 4,
-            header_prefixes: Vec::new(),
-            headers: BTreeMap::new(),
-            signing_secrets: Vec::new(),
             allow_http: true,
             allow_private: true,
+            ..Target::at(&webhook.url())
         }),
     }
 }
