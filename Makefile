@@ -3,7 +3,7 @@
 
 cluster := tests/cluster/cluster
 
-.PHONY: help demo test bench soak generate images cluster-up cluster-down lint unit gitops charts manifests fuzz e2e clean
+.PHONY: help demo test bench soak generate images cluster-up cluster-down lint unit gitops charts manifests fuzz e2e upgrade clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,7 +42,7 @@ lint: ## format and clippy, warnings are errors
 	cargo fmt --all --check
 	cargo fmt --manifest-path daemon/fuzz/Cargo.toml --check
 	cargo clippy --workspace --locked --all-targets -- --deny warnings
-	cargo clippy --workspace --locked --test e2e -- --deny warnings
+	cargo clippy --workspace --locked --test e2e --test rights --test upgrade -- --deny warnings
 
 unit: ## all tests that need no cluster
 	cargo test --workspace --locked
@@ -61,6 +61,9 @@ fuzz: ## what comes from the network, FUZZ_SECONDS=20 for each target; TARGET=<n
 
 e2e: ## the end-to-end tests on the test cluster; TEST=<part of a name> for some
 	@tests/end-to-end $(TEST)
+
+upgrade: ## from PREVIOUS=<tag or commit> to this version while mail flows: no pod is restarted
+	@PREVIOUS=$(PREVIOUS) tests/upgrade
 
 clean: ## remove what was built here; the cluster's components stay
 	cargo clean

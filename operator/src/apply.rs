@@ -198,7 +198,13 @@ impl Applier {
                 self.metrics.wrote(target.kind, Verb::Apply);
                 Ok(Outcome::InPlace(Box::new(live)))
             }
-            Err(kube::Error::Api(status)) if is_refusal(&status) => self.replace(target, owner, sent).await,
+            Err(kube::Error::Api(status)) if is_refusal(&status) => {
+                if target.kind.has_fields_that_exclude_others() {
+                    self.replace(target, owner, sent).await
+                } else {
+                    Ok(Outcome::Problem(refused(target, &status.message)))
+                }
+            }
             Err(error) => Err(target.failed(Verb::Apply, error)),
         }
     }

@@ -84,6 +84,12 @@ impl Kind {
         matches!(self, Self::Job | Self::Secret | Self::Claim)
     }
 
+    /// Whether somebody may put something into one that no apply of ours can be beside: then the whole of it is written,
+    /// see [`crate::replacement`].
+    pub fn has_fields_that_exclude_others(self) -> bool {
+        matches!(self, Self::Deployment | Self::StatefulSet | Self::Service | Self::PodDisruptionBudget)
+    }
+
     /// Has an object say that it is of this kind.
     pub fn name(self, object: &mut Value) {
         let resource = self.api_resource();

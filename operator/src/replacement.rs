@@ -2,7 +2,8 @@
 //! ever written it.
 //!
 //! An apply cannot remove what someone else put beside a field of ours, and some pairs exclude each other: an
-//! `exec` in a probe that has our `httpGet`, a `minAvailable` beside our `maxUnavailable`.
+//! `exec` in a probe that has our `httpGet`, a `minAvailable` beside our `maxUnavailable`, a port of the same name with
+//! another number.
 
 use serde_json::Value;
 

@@ -233,6 +233,16 @@ impl Cluster {
         Ok(())
     }
 
+    /// Deletes what says which operator leads.
+    ///
+    /// # Errors
+    /// When it cannot be deleted.
+    pub async fn delete_lease(&self) -> anyhow::Result<()> {
+        let leases: Api<Lease> = Api::namespaced(self.client(), OPERATOR_NAMESPACE);
+        leases.delete(LEASE, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
     /// Waits until an operator leads and is ready.
     ///
     /// # Errors

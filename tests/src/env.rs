@@ -24,7 +24,7 @@ use crate::{Cluster, Metrics, Reach, Webhook, documents, receiver_manifest, wait
 static CLUSTER: RwLock<()> = RwLock::const_new(());
 
 /// No test takes so long; one that hangs is ended, reported and cleaned up after.
-const TEST_LIMIT: Duration = Duration::from_secs(360);
+const TEST_LIMIT: Duration = Duration::from_secs(600);
 
 /// Pulling nothing, a pod is up within seconds; the machine may be busy.
 const READY_LIMIT: Duration = Duration::from_secs(120);
@@ -107,10 +107,15 @@ where
     let start = Instant::now();
     let env = Env::create(name).await?;
     // A task of its own: after a panic, too, there is a report and a cleanup.
-    let outcome = match tokio::time::timeout(limit, tokio::spawn(test(env.clone()))).await {
+    let mut task = tokio::spawn(test(env.clone()));
+    let outcome = match tokio::time::timeout(limit, &mut task).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(panic)) => Err(anyhow!("{panic}")),
-        Err(_) => Err(anyhow!("it did not end within {limit:?}")),
+        Err(_) => {
+            // What it would go on doing is in the way of the tests that come next.
+            task.abort();
+            Err(anyhow!("it did not end within {limit:?}"))
+        }
     };
     let verdict = if outcome.is_ok() { "passed" } else { "FAILED" };
     println!("{name}: {verdict} in {:.1} s", start.elapsed().as_secs_f32());
@@ -385,6 +390,15 @@ impl Env {
         let mut pods = self.pods(name).await?;
         ensure!(pods.len() == 1, "{name} has {} pods instead of one", pods.len());
         pods.pop().context("no pod")
+    }
+
+    /// What a command in a pod prints, as `kubectl exec` runs it.
+    ///
+    /// # Errors
+    /// When it fails, or the cluster is not ours.
+    pub async fn exec(&self, pod: &str, command: &[&str]) -> anyhow::Result<String> {
+        let exec = ["kubectl", "--namespace", self.namespace(), "exec", pod, "--"];
+        self.cluster.script(&[&exec, command].concat()).await
     }
 
     /// What a pod has written so far.

@@ -38,6 +38,7 @@ mod wait;
 mod webhook;
 
 pub mod receiver;
+pub mod traffic;
 
 pub use cluster::{Cluster, OPERATOR_NAMESPACE, OperatorWrite, SECOND_OPERATOR_NAMESPACE, repository};
 pub use documentation::{Example, Expectation, Page, pages};

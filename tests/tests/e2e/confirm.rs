@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 
 use crate::inbox;
 use crate::scale::replicas_are;
-use crate::traffic::{Sender, Traffic};
+use mail_laser_e2e::traffic::{Sender, Traffic};
 
 const SENDERS: usize = 4;
 

@@ -71,6 +71,33 @@ async fn a_leader_that_was_paused_writes_no_more() -> anyhow::Result<()> {
     .await
 }
 
+#[tokio::test]
+async fn a_lease_that_somebody_deletes_is_made_anew() -> anyhow::Result<()> {
+    alone_in_namespace("deleted-lease", |env| async move {
+        let cluster = env.cluster().clone();
+        let (first, before) = at_work(&env).await?;
+        let deleted = Instant::now();
+        cluster.delete_lease().await?;
+        change(&env, "X-First", 0..RESOURCES).await?;
+        // Whoever makes it does nothing until it is sure that nobody else leads any more.
+        let leader = wait_for("a leader", Duration::from_secs(60), || async {
+            let pod = cluster.operator_pod().await?;
+            let leading = cluster.operator_metrics(&pod).await?.sum("mail_laser_operator_leading", &[]);
+            ensure!(leading == Some(1.0), "{} has the Lease, and does not lead yet", pod.name_any());
+            Ok(pod)
+        })
+        .await?;
+        println!("there is a leader after {:.1} s", deleted.elapsed().as_secs_f32());
+        change(&env, "X-Second", 0..RESOURCES).await?;
+        done(&env).await?;
+        if leader.metadata.uid == first.metadata.uid {
+            return Ok(());
+        }
+        wrote_one_after_the_other(&cluster, before, &first, &leader).await
+    })
+    .await
+}
+
 /// Resources that are ready, the leader that made them so, and how much was written until then.
 async fn at_work(env: &Env) -> anyhow::Result<(Pod, usize)> {
     wait_for("a leader and one who stands by", Duration::from_secs(120), || async {

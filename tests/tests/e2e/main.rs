@@ -37,7 +37,6 @@ mod spool_modes;
 mod steady_state;
 mod suspend;
 mod tls;
-mod traffic;
 mod trouble;
 
 use std::net::SocketAddr;

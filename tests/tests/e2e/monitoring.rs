@@ -75,6 +75,9 @@ async fn comes_and_goes(env: &Env) -> anyhow::Result<()> {
         .await?;
     env.wait_gone("PrometheusRule", "inbox").await?;
 
+    for (kind, field) in [("PodMonitor", "podMonitor"), ("PrometheusRule", "prometheusRule")] {
+        of_somebody_else(env, kind, field).await?;
+    }
     go_through_all(env, rows_of_prometheus()).await?;
 
     undefine(env).await?;
@@ -87,6 +90,25 @@ async fn comes_and_goes(env: &Env) -> anyhow::Result<()> {
         Ok(())
     })
     .await
+}
+
+/// One of that name which is somebody else's stays as it is, and the resource says so.
+async fn of_somebody_else(env: &Env, kind: &str, field: &str) -> anyhow::Result<()> {
+    let wanted = |enabled: bool| json!({"spec": {"monitoring": {field: {"enabled": enabled}}}});
+    env.patch("MailLaser", "inbox", wanted(false)).await?;
+    env.wait_gone(kind, "inbox").await?;
+    let theirs = json!({
+        "apiVersion": "monitoring.coreos.com/v1", "kind": kind, "metadata": {"name": "inbox"}, "spec": {"of": "others"},
+    });
+    env.apply(&theirs.to_string()).await?;
+    env.patch("MailLaser", "inbox", wanted(true)).await?;
+    let stalled = env.wait_condition("inbox", "Stalled", "True", Some("NameConflict")).await?;
+    ensure!(stalled.message.contains(kind), "{}", stalled.message);
+    ensure!(env.get(kind, "inbox").await?["spec"] == theirs["spec"], "it was written");
+    env.delete(kind, "inbox").await?;
+    env.wait_ready("inbox").await?;
+    made(env, kind).await?;
+    Ok(())
 }
 
 async fn made(env: &Env, kind: &str) -> anyhow::Result<Value> {

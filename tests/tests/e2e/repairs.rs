@@ -150,6 +150,50 @@ async fn what_is_deleted_comes_back_and_what_others_set_stays() -> anyhow::Resul
     .await
 }
 
+/// What somebody puts in the place of a field of ours, so that ours cannot be put beside it.
+#[tokio::test]
+async fn what_cannot_be_beside_ours_goes() -> anyhow::Result<()> {
+    in_namespace("excluded", |env| async move {
+        env.apply(crate::fields::REFERRED_TO).await?;
+        apply(&env, "memory", &json!({"replicas": 2})).await?;
+        apply(&env, "disk", &spool()).await?;
+        let probe = |object: &mut Value| {
+            let template = &mut object["spec"]["template"]["spec"];
+            template["containers"][0]["livenessProbe"] =
+                json!({"exec": {"command": ["/mail-laser", "--help"]}});
+        };
+        type Edit = fn(&mut Value);
+        let edits: [(&str, &str, Edit); 4] = [
+            ("Deployment", "memory", probe),
+            ("StatefulSet", "disk", probe),
+            ("Service", "memory", |object| object["spec"]["ports"][0]["port"] = json!(2626)),
+            ("PodDisruptionBudget", "memory", |object| {
+                remove(object, "/spec/maxUnavailable");
+                object["spec"]["minAvailable"] = json!(2);
+            }),
+        ];
+        for (kind, name, edit) in edits {
+            let paths = settled(&env, kind, name).await?;
+            let before = env.get(kind, name).await?;
+            let written = write(&env, kind, name, edit).await?;
+            let written = written.with_context(|| format!("the API server refuses the edit of {kind}"))?;
+            ensure!(written["spec"] != before["spec"], "{kind} is as it was");
+            wait_for(&format!("{kind} as it was"), REPAIR_LIMIT, || async {
+                let now = env.get(kind, name).await?;
+                for path in &paths {
+                    let (was, is) = (path.find(&before), path.find(&now));
+                    let is_as_it_was = was.zip(is).is_some_and(|(was, is)| in_force(is, was));
+                    ensure!(is_as_it_was, "{path} was {was:?} and is {is:?}");
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
 /// What others put into objects: a pointer, and a value for it, or an item for the list that is there.
 fn foreign(kind: &str) -> Vec<(&'static str, Value)> {
     let template = [

@@ -9,7 +9,7 @@ use mail_laser_e2e::{Env, Letter, in_namespace, wait_for};
 use serde_json::json;
 
 use crate::inbox;
-use crate::traffic::{Sender, Traffic};
+use mail_laser_e2e::traffic::{Sender, Traffic};
 
 const SENDERS: usize = 4;
 

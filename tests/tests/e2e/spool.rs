@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::inbox;
 use crate::scale::replicas_are;
-use crate::traffic::{Sender, Traffic};
+use mail_laser_e2e::traffic::{Sender, Traffic};
 
 const SENDERS: usize = 4;
 
@@ -19,8 +19,8 @@ const SENDERS: usize = 4;
 /// others until the webhook is back.
 pub(crate) const BREAKER: &str = "    circuitBreaker: {threshold: 1, resetSeconds: 1}\n";
 
-/// What failed twice waits three minutes in all.
-pub(crate) const ARRIVAL_LIMIT: Duration = Duration::from_secs(200);
+/// What failed three times waits for up to 288 s until it is tried again.
+pub(crate) const ARRIVAL_LIMIT: Duration = Duration::from_secs(300);
 
 /// Two pods go one after the other, each after its grace.
 pub(crate) const ROLLOUT_LIMIT: Duration = Duration::from_secs(180);
@@ -32,19 +32,19 @@ async fn a_rollout_an_eviction_and_a_killed_pod_lose_no_mail() -> anyhow::Result
         let traffic = persistent_traffic(smtp.address());
         traffic.flows().await?;
 
-        let before = uids(&env).await?;
+        let before = uids(&env, "inbox").await?;
         env.patch("MailLaser", "inbox", json!({"spec": {"headerPrefixes": ["X-Ticket"]}})).await?;
-        replaced(&env, &before, &["inbox-0", "inbox-1"]).await?;
+        replaced(&env, "inbox", &before, &["inbox-0", "inbox-1"]).await?;
         traffic.flows().await?;
 
-        let before = uids(&env).await?;
+        let before = uids(&env, "inbox").await?;
         env.evict("inbox-1").await?;
-        replaced(&env, &before, &["inbox-1"]).await?;
+        replaced(&env, "inbox", &before, &["inbox-1"]).await?;
         traffic.flows().await?;
 
-        let before = uids(&env).await?;
+        let before = uids(&env, "inbox").await?;
         env.delete("Pod", "inbox-0").await?;
-        replaced(&env, &before, &["inbox-0"]).await?;
+        replaced(&env, "inbox", &before, &["inbox-0"]).await?;
         traffic.flows().await?;
         traffic.stop().await?.arrived_within(ARRIVAL_LIMIT, &[&webhook]).await
     })
@@ -59,9 +59,9 @@ async fn a_webhook_that_is_gone_for_longer_than_any_grace_gets_every_mail() -> a
         env.patch("Deployment", "webhook", json!({"spec": {"replicas": 0}})).await?;
         let traffic = persistent_traffic(smtp.address());
         traffic.flows().await?;
-        let before = uids(&env).await?;
+        let before = uids(&env, "inbox").await?;
         env.delete("Pod", "inbox-0").await?;
-        replaced(&env, &before, &["inbox-0"]).await?;
+        replaced(&env, "inbox", &before, &["inbox-0"]).await?;
         traffic.flows().await?;
         let sent = traffic.stop().await?;
         env.patch("Deployment", "webhook", json!({"spec": {"replicas": 1}})).await?;
@@ -77,7 +77,7 @@ async fn without_an_operator_no_mail_is_lost_and_a_drain_goes_on() -> anyhow::Re
         let (webhook, smtp) = spool(&env, 2, 2).await?;
         webhook.behave(failing()).await?;
         let traffic = persistent_traffic(smtp.address());
-        traffic.flows().await?;
+        each_holds_mail(&env).await?;
         let sent = traffic.stop().await?;
         env.scale("inbox", 0).await?;
         env.cluster().restart_operator().await?;
@@ -125,31 +125,44 @@ impl Sender for Persistent {
     }
 }
 
+/// Waits until there is mail on the disk of each pod: for a moment the Service leads to those alone that were ready first.
+pub(crate) async fn each_holds_mail(env: &Env) -> anyhow::Result<()> {
+    wait_for("mail on each disk", ROLLOUT_LIMIT, || async {
+        for pod in env.pods("inbox").await? {
+            let mails = env.metrics(&pod).await?.sum("mail_laser_spool_messages", &[]);
+            ensure!(mails.is_some_and(|mails| mails > 0.0), "{:?} has {mails:?}", pod.metadata.name);
+        }
+        Ok(())
+    })
+    .await
+}
+
 /// The webhook is there and takes nothing.
 pub(crate) fn failing() -> Behaviour {
     Behaviour { status: 503, times: None, delay_ms: 0 }
 }
 
-/// The uids of the pods by name.
-pub(crate) async fn uids(env: &Env) -> anyhow::Result<BTreeMap<String, String>> {
-    let pods = env.pods("inbox").await?.into_iter();
+/// The uids of the pods of a resource, by name.
+pub(crate) async fn uids(env: &Env, name: &str) -> anyhow::Result<BTreeMap<String, String>> {
+    let pods = env.pods(name).await?.into_iter();
     Ok(pods.filter_map(|pod| Some((pod.metadata.name?, pod.metadata.uid?))).collect())
 }
 
-/// Waits until these pods are others than before, and all are ready.
+/// Waits until these pods of a resource are others than before, and all are ready.
 pub(crate) async fn replaced(
     env: &Env,
+    name: &str,
     before: &BTreeMap<String, String>,
     pods: &[&str],
 ) -> anyhow::Result<()> {
     wait_for(&format!("others in place of {pods:?}"), ROLLOUT_LIMIT, || async {
-        let now = uids(env).await?;
+        let now = uids(env, name).await?;
         let same: Vec<_> = pods
             .iter()
             .filter(|pod| now.get(**pod).is_none_or(|uid| before.get(**pod) == Some(uid)))
             .collect();
         ensure!(same.is_empty(), "{same:?} are not replaced");
-        let ready = env.condition("inbox", "Ready").await?;
+        let ready = env.condition(name, "Ready").await?;
         ensure!(ready.reason == "Available", "{ready:?}");
         Ok(())
     })

@@ -63,7 +63,7 @@ async fn claims_grow_before_the_pods_are_told() -> anyhow::Result<()> {
             return Ok(());
         }
         spool(&env, 2, 3).await?;
-        let (pods, set) = (uids(&env).await?, uid(&env, "StatefulSet", "inbox").await?);
+        let (pods, set) = (uids(&env, "inbox").await?, uid(&env, "StatefulSet", "inbox").await?);
         let told = bytes_max(&env).await?;
         let size = |size: &str| json!({"spec": {"delivery": {"spool": {"size": size}}}});
         env.patch("MailLaser", "inbox", size("512Mi")).await?;
@@ -80,10 +80,10 @@ async fn claims_grow_before_the_pods_are_told() -> anyhow::Result<()> {
         env.resize("spool-inbox-0", "512Mi").await?;
         says(&env, "Reconciling", "Growing", &["size: spool-inbox-1;"]).await?;
         ensure!(bytes_max(&env).await? == told, "the pods are told before all claims have grown");
-        ensure!(uids(&env).await? == pods, "a pod was replaced");
+        ensure!(uids(&env, "inbox").await? == pods, "a pod was replaced");
 
         env.resize("spool-inbox-1", "512Mi").await?;
-        replaced(&env, &pods, &["inbox-0", "inbox-1"]).await?;
+        replaced(&env, "inbox", &pods, &["inbox-0", "inbox-1"]).await?;
         let (now, expected) = (bytes_max(&env).await?, 2.0 * told);
         ensure!((now - expected).abs() < 1024.0, "the pods are told {now} instead of {expected}");
         ensure!(uid(&env, "StatefulSet", "inbox").await? != set, "new claims would be of the old size");
@@ -125,12 +125,12 @@ async fn a_claim_that_cannot_be_made_or_cannot_grow_says_so() -> anyhow::Result<
         env.volume(&class, 0).await?;
         replicas_are(&env, 1).await?;
 
-        let pods = uids(&env).await?;
+        let pods = uids(&env, "inbox").await?;
         let change = json!({"spec": {"delivery": {"spool": {"size": "1Gi"}}}});
         env.patch("MailLaser", "inbox", change).await?;
         says(&env, "Stalled", "ClaimCannotGrow", &["spool-inbox-0", "allowVolumeExpansion", "Confirm"])
             .await?;
-        ensure!(uids(&env).await? == pods, "a pod was replaced");
+        ensure!(uids(&env, "inbox").await? == pods, "a pod was replaced");
         claims_are(&env, &["spool-inbox-0"]).await
     })
     .await

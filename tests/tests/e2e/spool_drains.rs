@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use mail_laser_e2e::receiver::Behaviour;
-use mail_laser_e2e::{Env, Letter, in_namespace, wait_for, wait_while};
+use mail_laser_e2e::{Letter, in_namespace, wait_for, wait_while};
 use serde_json::json;
 
 use crate::scale::replicas_are;
 use crate::spool::{
-    ARRIVAL_LIMIT, claims_are, drains_are, events, failing, names, persistent_traffic, says, spool,
+    ARRIVAL_LIMIT, claims_are, drains_are, each_holds_mail, events, failing, names, persistent_traffic, says,
+    spool,
 };
 
 #[tokio::test]
@@ -19,7 +20,7 @@ async fn three_to_one_and_back_loses_no_mail() -> anyhow::Result<()> {
         let (webhook, smtp) = spool(&env, 3, 5).await?;
         webhook.behave(failing()).await?;
         let traffic = persistent_traffic(smtp.address());
-        traffic.flows().await?;
+        each_holds_mail(&env).await?;
         env.scale("inbox", 1).await?;
         drains_are(&env, &["inbox-drain-1", "inbox-drain-2"]).await?;
         says(&env, "Reconciling", "Draining", &["spool-inbox-1", "spool-inbox-2"]).await?;
@@ -72,7 +73,7 @@ async fn dead_letters_are_kept_and_named() -> anyhow::Result<()> {
             );
             return Ok(());
         }
-        let listed = exec(&env, "inbox-0", &["/mail-laser", "spool", "list"]).await?;
+        let listed = env.exec("inbox-0", &["/mail-laser", "spool", "list"]).await?;
         ensure!(listed.lines().count() > 0, "nothing is listed");
         Ok(())
     })
@@ -100,7 +101,38 @@ async fn a_drain_goes_to_the_webhook_of_now() -> anyhow::Result<()> {
     .await
 }
 
-async fn exec(env: &Env, pod: &str, command: &[&str]) -> anyhow::Result<String> {
-    let exec = ["kubectl", "--namespace", env.namespace(), "exec", pod, "--"];
-    env.cluster().script(&[&exec, command].concat()).await
+/// It holds up the end of a claim, and is not taken for the Job that empties it.
+#[tokio::test]
+async fn a_job_of_somebody_else_is_left_alone_until_it_goes() -> anyhow::Result<()> {
+    in_namespace("spool-foreign-job", |env| async move {
+        let (webhook, smtp) = spool(&env, 1, 1).await?;
+        webhook.behave(failing()).await?;
+        Letter::to("inbox@example.com").subject("behind a job").send(smtp.address()).await?;
+        env.apply(
+            "apiVersion: batch/v1
+kind: Job
+metadata: {name: inbox-drain-0}
+spec:
+  suspend: true
+  template:
+    spec:
+      restartPolicy: Never
+      containers: [{name: theirs, image: \"localhost/theirs:1\"}]
+",
+        )
+        .await?;
+        env.scale("inbox", 0).await?;
+        let stalled = env.wait_condition("inbox", "Stalled", "True", Some("NameConflict")).await?;
+        ensure!(stalled.message.contains("Job inbox-drain-0"), "{}", stalled.message);
+        let job = env.get("Job", "inbox-drain-0").await?;
+        ensure!(job["metadata"]["ownerReferences"].is_null(), "it was taken over: {}", job["metadata"]);
+        claims_are(&env, &["spool-inbox-0"]).await?;
+
+        webhook.behave(Behaviour::default()).await?;
+        env.delete("Job", "inbox-drain-0").await?;
+        claims_are(&env, &[]).await?;
+        webhook.wait_for_mail("behind a job").await?;
+        Ok(())
+    })
+    .await
 }

@@ -76,7 +76,7 @@ fn writes(metrics: &Metrics) -> BTreeMap<String, String> {
 
 /// What earlier tests left is written to while it is deleted.
 async fn others_are_gone(env: &Env) -> anyhow::Result<()> {
-    wait_for("the end of the other tests' namespaces", Duration::from_secs(180), || async {
+    wait_for("the end of the other tests' namespaces", Duration::from_secs(300), || async {
         let others = env.cluster().test_namespaces().await?;
         ensure!(others.len() == 1, "{others:?}");
         Ok(())

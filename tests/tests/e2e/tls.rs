@@ -10,7 +10,7 @@ use mail_laser_e2e::{Authority, Env, Pair, SmtpClient, in_namespace, mail_laser,
 use serde_json::{Value, json};
 
 use crate::inbox;
-use crate::traffic::{Sender, Traffic};
+use mail_laser_e2e::traffic::{Sender, Traffic};
 
 /// The kubelet brings a renewed Secret into a pod when it next looks at the pod, and the daemon looks every
 /// ten seconds.

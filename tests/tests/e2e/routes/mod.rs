@@ -2,6 +2,7 @@
 
 mod rotation;
 mod scale;
+mod spool;
 mod tenants;
 
 use std::net::SocketAddr;
@@ -16,15 +17,19 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// A gateway named `edge`, with fields of its `spec` indented by two.
 fn gateway(spec: &str) -> String {
+    gateway_with("  delivery: {mode: Confirm}\n", spec)
+}
+
+/// The same, with another `delivery`.
+fn gateway_with(delivery: &str, spec: &str) -> String {
     format!(
         "apiVersion: mail-laser.dev/v1alpha1
 kind: MailLaser
 metadata: {{name: edge}}
 spec:
-  delivery: {{mode: Confirm}}
   probes:
     readiness: {{initialDelaySeconds: 0, periodSeconds: 1}}
-{spec}"
+{delivery}{spec}"
     )
 }
 

@@ -7,7 +7,7 @@ use mail_laser_e2e::{SmtpClient, Webhook, in_namespace, wait_for};
 use serde_json::json;
 
 use super::{LIMIT, answers, becomes, gateway, pods, route, secret};
-use crate::traffic::{Sender, Traffic};
+use mail_laser_e2e::traffic::{Sender, Traffic};
 
 #[tokio::test]
 async fn a_secret_is_rotated_and_a_service_renamed_under_load() -> anyhow::Result<()> {

@@ -6,18 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::{Webhook, wait_for};
 use anyhow::ensure;
-use mail_laser_e2e::{Webhook, wait_for};
 use tokio::task::JoinSet;
 
 /// A way to send mails, one after another.
-pub(crate) trait Sender: Send + 'static {
+pub trait Sender: Send + 'static {
     /// Sends a mail of this subject; it is accepted, or an error says why not.
     fn send(&mut self, subject: &str) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
 /// Senders that go on until they are told to stop, and remember each answer.
-pub(crate) struct Traffic {
+pub struct Traffic {
     progress: Arc<Progress>,
     senders: JoinSet<Sent>,
 }
@@ -30,13 +30,14 @@ struct Progress {
 
 /// What was answered.
 #[derive(Default)]
-pub(crate) struct Sent {
+pub struct Sent {
     accepted: BTreeSet<String>,
     refused: Vec<String>,
 }
 
 impl Traffic {
-    pub(crate) fn start<S: Sender>(senders: impl IntoIterator<Item = S>) -> Self {
+    /// Begins to send, by each of the senders one mail after the other.
+    pub fn start<S: Sender>(senders: impl IntoIterator<Item = S>) -> Self {
         let progress = Arc::<Progress>::default();
         let senders = senders
             .into_iter()
@@ -46,7 +47,10 @@ impl Traffic {
     }
 
     /// Waits until twenty more were accepted.
-    pub(crate) async fn flows(&self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// When they are not.
+    pub async fn flows(&self) -> anyhow::Result<()> {
         let before = self.progress.accepted.load(Ordering::Relaxed);
         // A mail takes a sync of a disk, which others may keep busy for seconds.
         wait_for("twenty more mails", Duration::from_secs(150), || async {
@@ -57,7 +61,11 @@ impl Traffic {
         .await
     }
 
-    pub(crate) async fn stop(mut self) -> anyhow::Result<Sent> {
+    /// Ends the sending, and tells what was sent.
+    ///
+    /// # Errors
+    /// When a sender panicked.
+    pub async fn stop(mut self) -> anyhow::Result<Sent> {
         self.progress.is_over.store(true, Ordering::Relaxed);
         let mut all = Sent::default();
         while let Some(sent) = self.senders.join_next().await {
@@ -71,12 +79,18 @@ impl Traffic {
 
 impl Sent {
     /// Nothing was refused, and all that was accepted arrives at one of the webhooks.
-    pub(crate) async fn arrived(&self, webhooks: &[&Webhook]) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// When something was refused, or does not arrive.
+    pub async fn arrived(&self, webhooks: &[&Webhook]) -> anyhow::Result<()> {
         self.arrived_within(Duration::from_secs(60), webhooks).await
     }
 
     /// As [`Self::arrived`], where it may take longer.
-    pub(crate) async fn arrived_within(&self, limit: Duration, webhooks: &[&Webhook]) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// When something was refused, or does not arrive.
+    pub async fn arrived_within(&self, limit: Duration, webhooks: &[&Webhook]) -> anyhow::Result<()> {
         let (accepted, refused) = (self.accepted.len(), self.refused.len());
         ensure!(refused == 0, "{refused} were refused beside {accepted}: {:?}", self.refused);
         wait_for("every accepted mail at a webhook", limit, || async {
