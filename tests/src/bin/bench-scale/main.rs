@@ -4,6 +4,7 @@
 //! `tests/bench/scale/run` has started; what it came to is added to a file, which `table` makes the report of.
 
 mod audit;
+mod floor;
 mod operator;
 mod report;
 mod subject;
@@ -26,7 +27,7 @@ use crate::written::Written;
 /// Resources that are applied at once.
 const AT_ONCE: usize = 1_000;
 /// Requests of the load that are under way at the same time: what a `kubectl apply` of many people comes to.
-const REQUESTS: usize = 16;
+pub(crate) const REQUESTS: usize = 16;
 /// Changes, one after the other: enough for a 99th percentile.
 const CHANGES: usize = 200;
 /// How long one change may take before the measurement is given up.
@@ -64,7 +65,7 @@ fn folder() -> anyhow::Result<PathBuf> {
 async fn measure(subject: Subject) -> anyhow::Result<()> {
     let (all, steady) =
         (number("SCALE_RESOURCES")?, Duration::from_secs(number("SCALE_STEADY_SECONDS")? as u64));
-    ensure!(all >= AT_ONCE, "SCALE_RESOURCES must be at least {AT_ONCE}");
+    ensure!(all > AT_ONCE, "SCALE_RESOURCES must be above {AT_ONCE}");
     let file = Kubeconfig::read_from(folder()?.join("admin.kubeconfig"))?;
     let client =
         Client::try_from(Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?)?;
@@ -72,14 +73,24 @@ async fn measure(subject: Subject) -> anyhow::Result<()> {
     let written = Written::watch(&client, &subject);
     let mut figures = Figures::default();
 
+    // One alone, for a copy of what is written for it.
+    let operator = Operator::start(&subject).await?;
+    apply(&client, &subject, 0..1).await?;
+    written.wait_for(1, PATIENCE).await?;
+    audit.wait_for_silence(SILENCE, PATIENCE).await?;
+    operator.stop().await?;
+    let alone = floor::measure(&client, &subject, AT_ONCE, PATIENCE).await?;
+    figures.add("floor", alone.as_secs_f64());
+    eprintln!("scale: {AT_ONCE} times the same objects written by a client alone in {alone:.1?}");
+
     let operator = Operator::start(&subject).await?;
     let began = Instant::now();
-    apply(&client, &subject, 0..AT_ONCE).await?;
-    written.wait_for(AT_ONCE, PATIENCE).await?;
+    apply(&client, &subject, 1..AT_ONCE + 1).await?;
+    written.wait_for(AT_ONCE + 1, PATIENCE).await?;
     figures.add("at-once", began.elapsed().as_secs_f64());
     eprintln!("scale: {AT_ONCE} resources written after {}", duration(began.elapsed().as_secs_f64()));
 
-    apply(&client, &subject, AT_ONCE..all).await?;
+    apply(&client, &subject, AT_ONCE + 1..all).await?;
     written.wait_for(all, PATIENCE).await?;
     audit.wait_for_silence(SILENCE, PATIENCE).await?;
     figures.add("peak-mib", operator.peak_mib()?);

@@ -39,6 +39,12 @@ impl Owned {
         ApiResource::from_gvk(&GroupVersionKind::gvk(self.group, self.version, self.kind))
     }
 
+    /// The name of the object of a resource.
+    pub(crate) fn name(&self, index: usize) -> String {
+        let [before, after] = self.around;
+        format!("{before}{}{after}", name(index))
+    }
+
     /// The number of the resource that an object is of.
     pub(crate) fn index(&self, name: &str) -> Option<usize> {
         let [before, after] = self.around;
