@@ -27,24 +27,27 @@ const ROUTE_CONDITION: &str = "/properties/status/properties/parents/items/prope
 /// The CustomResourceDefinitions of `MailLaser` and `MailRoute`, as they are in `deploy/crd`.
 ///
 /// Three things differ from what the derive macro gives: no field is nullable (absent means default), every
-/// string, list and map is bounded, and the `status` of a `MailLaser` has a default, so that a resource that no
-/// operator has seen is not taken for settled.
+/// string, list and map is bounded, and `status` has a default, so that a resource that no operator has seen is not
+/// taken for settled, and rules of GitOps tools may look into it.
 ///
 /// # Errors
 /// When the types make a schema that is not one of a CustomResourceDefinition, which a test rules out.
 pub fn crds() -> Result<[CustomResourceDefinition; 2], serde_json::Error> {
-    let mut mail_laser = serde_json::to_value(MailLaser::crd())?;
-    if let Some(status) = mail_laser.pointer_mut(&format!("{SCHEMA}/properties/status")) {
-        status["default"] = json!({"observedGeneration": -1});
-    }
+    let unseen = json!({"observedGeneration": -1});
+    let of_no_gateway = json!({"parents": []});
     Ok([
-        finish(mail_laser, MAIL_LASER_CONDITION)?,
-        finish(serde_json::to_value(MailRoute::crd())?, ROUTE_CONDITION)?,
+        finish(serde_json::to_value(MailLaser::crd())?, MAIL_LASER_CONDITION, unseen)?,
+        finish(serde_json::to_value(MailRoute::crd())?, ROUTE_CONDITION, of_no_gateway)?,
     ])
 }
 
-fn finish(mut crd: Value, condition: &str) -> Result<CustomResourceDefinition, serde_json::Error> {
+fn finish(
+    mut crd: Value,
+    condition: &str,
+    status: Value,
+) -> Result<CustomResourceDefinition, serde_json::Error> {
     if let Some(schema) = crd.pointer_mut(SCHEMA) {
+        schema["properties"]["status"]["default"] = status;
         if let Some(message) = schema.pointer_mut(&format!("{condition}/properties/message")) {
             message["maxLength"] = CONDITION_MESSAGE_LENGTH_MAX.into();
         }

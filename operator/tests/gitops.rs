@@ -216,7 +216,12 @@ fn route(name: &str, answers: Vec<Answer>) -> Value {
     let answers: Vec<_> = parents.into_iter().zip(answers).collect();
     route.spec.parent_refs = answers.iter().map(|(parent, _)| parent.clone()).collect();
     route.status = Some(status_of_route(&route, &answers, Timestamp::from_second(NOW).unwrap()));
-    json!({"name": name, "resource": route})
+    let mut resource = json!(route);
+    if resource["status"]["parents"].is_null() {
+        // As the definition has it by default.
+        resource["status"]["parents"] = json!([]);
+    }
+    json!({"name": name, "resource": resource})
 }
 
 #[test]

@@ -11,14 +11,17 @@ import (
 
 	"github.com/argoproj/argo-cd/gitops-engine/pkg/health"
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
+	"github.com/fluxcd/pkg/apis/kustomize"
+	"github.com/fluxcd/pkg/runtime/cel"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 )
 
 const (
-	statuses = "statuses.json"
-	patch    = "../../deploy/argocd/argocd-cm.yaml"
-	keys     = "resource.customizations.health.mail-laser.dev_"
+	statuses   = "statuses.json"
+	patch      = "../../deploy/argocd/argocd-cm.yaml"
+	fluxChecks = "../../deploy/flux/health-checks.yaml"
+	keys       = "resource.customizations.health.mail-laser.dev_"
 )
 
 // What a tool shows, and a part of the text that it shows with it.
@@ -43,11 +46,6 @@ func well(text string) verdict {
 // Flux has no word for what is suspended: it says how the pods are.
 func suspended(flux status.Status, text string) verdict {
 	return verdict{flux, health.HealthStatusSuspended, text}
-}
-
-// To Flux a route is current once it is there: kstatus does not look into the entries of gateways.
-func ofRoute(argoCD health.HealthStatusCode, text string) verdict {
-	return verdict{status.CurrentStatus, argoCD, text}
 }
 
 var expected = map[string]verdict{
@@ -95,14 +93,14 @@ var expected = map[string]verdict{
 	"the resource contradicts itself":      broken("InvalidSpec"),
 	"a Secret of the wrong type":           broken("WrongSecretType"),
 
-	"route that nobody has seen":            ofRoute(health.HealthStatusProgressing, "not seen this version"),
-	"route in force":                        ofRoute(health.HealthStatusHealthy, "in order"),
-	"route partly in force":                 ofRoute(health.HealthStatusHealthy, "in order"),
-	"route in conflict":                     ofRoute(health.HealthStatusDegraded, "Conflict"),
-	"route of no gateway":                   ofRoute(health.HealthStatusDegraded, "NoMatchingParent"),
-	"route without its Secret":              ofRoute(health.HealthStatusDegraded, "SecretNotFound"),
-	"route on its way":                      ofRoute(health.HealthStatusProgressing, "Pending"),
-	"route in force at one of two gateways": ofRoute(health.HealthStatusDegraded, "Conflict"),
+	"route that nobody has seen":            onItsWay("not seen this version"),
+	"route in force":                        well("in order"),
+	"route partly in force":                 well("in order"),
+	"route in conflict":                     broken("Conflict"),
+	"route of no gateway":                   broken("NoMatchingParent"),
+	"route without its Secret":              broken("SecretNotFound"),
+	"route on its way":                      onItsWay("Pending"),
+	"route in force at one of two gateways": broken("Conflict"),
 
 	"suspended":              suspended(status.CurrentStatus, "spec.suspend is true"),
 	"suspended without pods": suspended(status.InProgressStatus, "there are no pods yet"),
@@ -118,7 +116,7 @@ func TestBothToolsSeeEveryStatusAsItIs(t *testing.T) {
 			if !known {
 				t.Fatal("nothing is expected of it")
 			}
-			flux, err := status.Compute(one.Resource)
+			flux, err := fluxStatus(t, one.Resource)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -137,6 +135,68 @@ func TestBothToolsSeeEveryStatusAsItIs(t *testing.T) {
 	for name := range expected {
 		if !seen[name] {
 			t.Errorf("%q is not in %s", name, statuses)
+		}
+	}
+}
+
+// What Flux makes of a resource: by the expressions for its kind, or else by kstatus.
+func fluxStatus(t *testing.T, resource *unstructured.Unstructured) (*status.Result, error) {
+	t.Helper()
+	checks := healthChecks(t)
+	for _, check := range checks {
+		if check.APIVersion == resource.GetAPIVersion() && check.Kind == resource.GetKind() {
+			evaluator, err := cel.NewStatusEvaluator(&check.HealthCheckExpressions)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return evaluator.Evaluate(t.Context(), resource)
+		}
+	}
+	return status.Compute(resource)
+}
+
+// The expressions that users take over into their Kustomizations.
+func healthChecks(t *testing.T) []kustomize.CustomHealthCheck {
+	t.Helper()
+	text, err := os.ReadFile(fluxChecks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kustomization struct {
+		Spec struct {
+			HealthCheckExprs []kustomize.CustomHealthCheck `json:"healthCheckExprs"`
+		} `json:"spec"`
+	}
+	if err := yaml.Unmarshal(text, &kustomization); err != nil {
+		t.Fatal(err)
+	}
+	if len(kustomization.Spec.HealthCheckExprs) != 1 {
+		t.Fatalf("%s has to hold the expressions for routes, and nothing else", fluxChecks)
+	}
+	return kustomization.Spec.HealthCheckExprs
+}
+
+// What another controller says of a route is not the operator's, and neither well nor broken.
+func TestEntriesOfOthersDoNotCount(t *testing.T) {
+	for text, want := range map[string]status.Status{
+		`[]`: status.InProgressStatus,
+		`[{"controllerName": "example.com/other", "conditions": [
+			{"type": "Accepted", "status": "False", "observedGeneration": 1}]}]`: status.InProgressStatus,
+		`[{"controllerName": "mail-laser.dev/operator", "conditions": [
+			{"type": "Accepted", "status": "True", "observedGeneration": 1},
+			{"type": "ResolvedRefs", "status": "True", "observedGeneration": 1},
+			{"type": "Programmed", "status": "True", "observedGeneration": 1}]},
+		  {"controllerName": "example.com/other", "conditions": [
+			{"type": "Accepted", "status": "False", "observedGeneration": 0}]}]`: status.CurrentStatus,
+	} {
+		var route unstructured.Unstructured
+		resource := `{"apiVersion": "mail-laser.dev/v1alpha1", "kind": "MailRoute", "metadata": {"generation": 1}, "status": {"parents": ` + text + `}}`
+		if err := json.Unmarshal([]byte(resource), &route); err != nil {
+			t.Fatal(err)
+		}
+		got, err := fluxStatus(t, &route)
+		if err != nil || got.Status != want {
+			t.Errorf("%s: %v, %v, not %s", text, got, err, want)
 		}
 	}
 }
