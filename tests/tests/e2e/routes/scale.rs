@@ -1,29 +1,35 @@
 //! Two thousand routes in fifty namespaces, applied at once; and mails to whom an oracle says.
+//!
+//! `ROUTES` says how many; `make soak` takes as many as a gateway may have.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
+use std::{env, fs};
 
 use anyhow::{Context, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, PostParams};
-use mail_laser_e2e::{Env, SmtpClient, alone_in_namespace, wait_for};
+use mail_laser_e2e::{Env, OPERATOR_NAMESPACE, SmtpClient, alone_for_longer, wait_for};
 use serde_json::{Value, json};
 
 use super::{gateway, pods, recipient};
 
 const NAMESPACES: usize = 50;
-const ROUTES: usize = 40;
+const ROUTES: usize = 2_000;
 const MAILS: usize = 1_000;
-/// What is asked for is half a minute; the machine may be busy.
+/// For so many routes. What is asked for is half a minute; the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(120);
 
 #[tokio::test]
-async fn two_thousand_routes_at_once_lead_where_they_should() -> anyhow::Result<()> {
-    alone_in_namespace("routes-many", |edge| async move {
+async fn thousands_of_routes_at_once_lead_where_they_should() -> anyhow::Result<()> {
+    let routes = env::var("ROUTES").map_or(Ok(ROUTES), |text| text.parse())?;
+    ensure!(routes >= ROUTES && routes.is_multiple_of(NAMESPACES), "ROUTES is not {ROUTES} or some more");
+    let limit = LIMIT * u32::try_from(routes.div_ceil(ROUTES))?;
+    alone_for_longer("routes-many", 3 * (limit - LIMIT), move |edge| async move {
         let tenants = Tenants::create(&edge).await?;
-        let outcome = many(&edge, &tenants).await;
+        let outcome = many(&edge, &tenants, routes / NAMESPACES, limit).await;
         tenants.delete().await?;
         outcome
     })
@@ -132,7 +138,7 @@ fn oracle(routes: &BTreeMap<(String, String), (i64, Vec<String>)>, address: &str
         .map(|(_, _, (namespace, name))| format!("/{namespace}/{name}"))
 }
 
-async fn many(edge: &Env, tenants: &Tenants) -> anyhow::Result<()> {
+async fn many(edge: &Env, tenants: &Tenants, each: usize, limit: Duration) -> anyhow::Result<()> {
     let webhook = edge.deploy_webhook("hook").await?;
     let receiver =
         edge.objects("Pod")?.list(&ListParams::default().labels("app.kubernetes.io/name=hook")).await?;
@@ -147,7 +153,7 @@ async fn many(edge: &Env, tenants: &Tenants) -> anyhow::Result<()> {
     let (before, writes) = (pods(edge).await?, table_writes(edge).await?);
 
     let begin = Instant::now();
-    stream::iter((0..NAMESPACES).flat_map(|tenant| (0..ROUTES).map(move |route| (tenant, route))))
+    stream::iter((0..NAMESPACES).flat_map(|tenant| (0..each).map(move |route| (tenant, route))))
         .map(|(tenant, route)| {
             let namespace = &tenants.names[tenant];
             let object = json!({
@@ -166,19 +172,20 @@ async fn many(edge: &Env, tenants: &Tenants) -> anyhow::Result<()> {
         .try_collect::<Vec<_>>()
         .await?;
     let applied = begin.elapsed();
-    let routes = wait_for("all routes have their answer", LIMIT, || async {
+    let routes = wait_for("all routes have their answer", limit, || async {
         let routes = tenants.all_routes().list(&ListParams::default()).await?.items;
         let ours = routes.into_iter().filter(|route| {
             tenants.names.contains(route.metadata.namespace.as_ref().unwrap_or(&String::new()))
         });
         let ours: Vec<_> = ours.collect();
         let open = ours.iter().filter(|route| !is_answered(&route.data)).count();
-        ensure!(ours.len() == NAMESPACES * ROUTES && open == 0, "{open} of {} are open", ours.len());
+        ensure!(ours.len() == NAMESPACES * each && open == 0, "{open} of {} are open", ours.len());
         Ok(ours)
     })
     .await?;
-    let last = format!("x@d{}.t{}.example.com", 38, NAMESPACES - 1);
-    wait_for("the pods have the last of them", LIMIT, || async {
+    let last = (0..each).rev().find(|route| route % 4 == 2).context("no route of a domain")?;
+    let last = format!("x@d{last}.t{}.example.com", NAMESPACES - 1);
+    wait_for("the pods have the last of them", limit, || async {
         let code = recipient(smtp.address(), &last).await?;
         ensure!(code == 250, "{code}");
         Ok(())
@@ -191,6 +198,9 @@ async fn many(edge: &Env, tenants: &Tenants) -> anyhow::Result<()> {
         begin.elapsed().as_secs_f32(),
         table_writes(edge).await? - writes
     );
+    if let Some(mib) = operator_peak_mib(edge).await? {
+        println!("the operator had at most {mib} MiB in memory");
+    }
     ensure!(pods(edge).await? == before, "{before:?} became {:?}", pods(edge).await?);
 
     let known = routes
@@ -208,7 +218,7 @@ async fn many(edge: &Env, tenants: &Tenants) -> anyhow::Result<()> {
     let mut expected = BTreeSet::new();
     let mut client = SmtpClient::greeted(smtp.address()).await?;
     for number in 0..MAILS {
-        let address = random_address(number);
+        let address = random_address(number, each);
         let subject = format!("to-{number}");
         match oracle(&known, &address) {
             Some(path) => {
@@ -243,9 +253,9 @@ fn is_answered(route: &Value) -> bool {
 }
 
 /// An address of which many have an owner, and some none. Spread by a multiplier, so that each run has the same.
-fn random_address(number: usize) -> String {
+fn random_address(number: usize, each: usize) -> String {
     let spread = number.wrapping_mul(2_654_435_761) >> 7;
-    let (tenant, route, kind) = (spread % (NAMESPACES + 2), spread / 64 % (ROUTES + 2), spread / 8_192 % 8);
+    let (tenant, route, kind) = (spread % (NAMESPACES + 2), spread / 64 % (each + 2), spread / 8_192 % 8);
     // Mostly of the kind that the route claims, and now and then of another.
     match if kind < 6 { route % 4 } else { kind } {
         0 if kind % 2 == 0 => format!("shared{route}@example.com"),
@@ -260,4 +270,19 @@ fn random_address(number: usize) -> String {
 async fn table_writes(edge: &Env) -> anyhow::Result<usize> {
     let path = format!("/namespaces/{}/secrets", edge.namespace());
     Ok(edge.cluster().operator_writes().await?.iter().filter(|write| write.what.contains(&path)).count())
+}
+
+/// The most memory that the leading operator ever had, in MiB; nothing where its process is not to be seen.
+async fn operator_peak_mib(edge: &Env) -> anyhow::Result<Option<u64>> {
+    let cluster = edge.cluster();
+    if !cluster.is_ours() {
+        return Ok(None);
+    }
+    let pod = cluster.operator_pod().await?;
+    let name = pod.metadata.name.context("a pod without name")?;
+    let process = cluster.script(&["pid", OPERATOR_NAMESPACE, &name]).await?;
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no such line")?;
+    let kib: u64 = peak.trim().trim_end_matches(" kB").parse()?;
+    Ok(Some(kib / 1024))
 }
