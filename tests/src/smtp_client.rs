@@ -135,8 +135,18 @@ impl SmtpClient {
     /// # Errors
     /// When any step is not answered positively; the answer to the data is returned whatever it is.
     pub async fn mail(&mut self, recipient: &str, data: &str) -> anyhow::Result<Reply> {
+        self.mail_to(&[recipient], data).await
+    }
+
+    /// The same, to several recipients.
+    ///
+    /// # Errors
+    /// As [`Self::mail`].
+    pub async fn mail_to(&mut self, recipients: &[&str], data: &str) -> anyhow::Result<Reply> {
         self.command("MAIL FROM:<ada@example.org>").await?.must_be(250)?;
-        self.command(&format!("RCPT TO:<{recipient}>")).await?.must_be(250)?;
+        for recipient in recipients {
+            self.command(&format!("RCPT TO:<{recipient}>")).await?.must_be(250)?;
+        }
         self.command("DATA").await?.must_be(354)?;
         self.command(&format!("{data}\r\n.")).await
     }

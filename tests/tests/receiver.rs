@@ -45,7 +45,7 @@ async fn refuses_what_is_no_mail_and_no_control() -> Result<(), Box<dyn std::err
     assert_eq!(client.get(url("/any/path")).send().await?.status(), StatusCode::METHOD_NOT_ALLOWED);
     let typo = client.put(url("/_control")).json(&json!({"state": 500})).send().await?;
     assert!(typo.status().is_client_error());
-    receiver.behave(Behaviour { status: 204, times: None, delay_ms: 0 });
+    receiver.behave(Behaviour { status: 204, ..Behaviour::default() });
     assert_eq!(client.post(url("/")).body("no JSON").send().await?.status(), StatusCode::BAD_REQUEST);
     assert_eq!(client.get(url("/_healthz")).send().await?.status(), StatusCode::OK);
     Ok(())

@@ -57,8 +57,9 @@ impl Effect {
     #[must_use]
     pub fn object(&self, resource: &str) -> String {
         match self.kind {
-            // The dashboard; of everything else there is one that is called as the resource is.
+            // The dashboard, and the table of routes; of everything else there is one that is called as the resource is.
             "ConfigMap" => format!("{resource}-dashboard"),
+            "Secret" => format!("{resource}-routes"),
             _ => resource.to_owned(),
         }
     }

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::http::header::{HeaderValue, LOCATION};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
@@ -136,7 +137,12 @@ impl Drop for Running {
     }
 }
 
-async fn receive(State(receiver): State<Receiver>, uri: Uri, headers: HeaderMap, body: Bytes) -> StatusCode {
+async fn receive(
+    State(receiver): State<Receiver>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> (StatusCode, HeaderMap) {
     let request = Request::new(uri.path(), &headers, &body);
     if receiver.echo {
         println!("{}", request.body);
@@ -145,7 +151,9 @@ async fn receive(State(receiver): State<Receiver>, uri: Uri, headers: HeaderMap,
     if !answer.delay.is_zero() {
         tokio::time::sleep(answer.delay.min(DELAY_MAX)).await;
     }
-    StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    let location = answer.location.and_then(|location| HeaderValue::try_from(location).ok());
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (status, location.map(|location| (LOCATION, location)).into_iter().collect())
 }
 
 async fn control(State(receiver): State<Receiver>, Json(behaviour): Json<Behaviour>) {

@@ -26,6 +26,9 @@ pub struct Behaviour {
     /// How long each answer takes.
     #[serde(default)]
     pub delay_ms: u64,
+    /// Where a redirect leads: the header `Location`.
+    #[serde(default)]
+    pub location: Option<String>,
 }
 
 fn ok() -> u16 {
@@ -34,7 +37,7 @@ fn ok() -> u16 {
 
 impl Default for Behaviour {
     fn default() -> Self {
-        Self { status: ok(), times: None, delay_ms: 0 }
+        Self { status: ok(), times: None, delay_ms: 0, location: None }
     }
 }
 
@@ -93,6 +96,7 @@ impl Request {
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) delay: Duration,
+    pub(super) location: Option<String>,
 }
 
 #[derive(Default)]
@@ -128,7 +132,7 @@ impl Store {
             self.bytes -= bytes;
             self.counts.forgotten += 1;
         }
-        Answer { status, delay: Duration::from_millis(behaviour.delay_ms) }
+        Answer { status, delay: Duration::from_millis(behaviour.delay_ms), location: behaviour.location }
     }
 
     fn next_behaviour(&mut self) -> Behaviour {
@@ -170,7 +174,7 @@ mod tests {
     #[test]
     fn fails_as_often_as_told_then_answers_200() {
         let mut store = Store::default();
-        store.behave(Behaviour { status: 503, times: Some(2), delay_ms: 0 });
+        store.behave(Behaviour { status: 503, times: Some(2), ..Behaviour::default() });
         let answers: Vec<u16> = (0..4).map(|_| store.receive(request(b"{}")).status).collect();
         assert_eq!(answers, [503, 503, 200, 200]);
         assert_eq!(store.counts().received, 4);
@@ -180,7 +184,7 @@ mod tests {
     #[test]
     fn without_times_a_behaviour_stays() {
         let mut store = Store::default();
-        store.behave(Behaviour { status: 404, times: None, delay_ms: 0 });
+        store.behave(Behaviour { status: 404, ..Behaviour::default() });
         assert!((0..10).all(|_| store.receive(request(b"{}")).status == 404));
     }
 

@@ -17,7 +17,7 @@ async fn five_failed_mails_open_the_circuit_and_one_probe_closes_it() -> anyhow:
     in_namespace("circuit", |env| async move {
         let (webhook, smtp) = inbox(&env, SPEC).await?;
         let pod = env.pod("inbox").await?;
-        webhook.behave(Behaviour { status: 500, times: Some(5), delay_ms: 0 }).await?;
+        webhook.behave(Behaviour { status: 500, times: Some(5), ..Behaviour::default() }).await?;
         for number in 1..=5 {
             Letter::to("inbox@example.com").subject(&format!("fails {number}")).send(smtp.address()).await?;
             metric_is(&env, &pod, &[("outcome", "failed")], f64::from(number)).await?;

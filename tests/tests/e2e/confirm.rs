@@ -27,16 +27,16 @@ async fn the_reply_is_what_the_webhook_says() -> anyhow::Result<()> {
         let (webhook, smtp) = inbox(&env, "  delivery: {mode: Confirm}\n").await?;
 
         // Had it been answered before, fewer attempts would be there now.
-        webhook.behave(Behaviour { status: 503, times: Some(2), delay_ms: 0 }).await?;
+        webhook.behave(Behaviour { status: 503, times: Some(2), ..Behaviour::default() }).await?;
         let reply = send(smtp.address(), "late").await?.must_be(250)?;
         let received = webhook.received().await?;
         let statuses: Vec<u16> = received.iter().map(|received| received.status).collect();
         ensure!(statuses == [503, 503, 200], "at {reply} the webhook had answered {statuses:?}");
         ensure!(id(&reply)? == received[2].body["id"], "{reply} is not for {}", received[2].body);
 
-        webhook.behave(Behaviour { status: 503, times: None, delay_ms: 0 }).await?;
+        webhook.behave(Behaviour { status: 503, ..Behaviour::default() }).await?;
         says(&send(smtp.address(), "later").await?, 451, "the webhook answered 503")?;
-        webhook.behave(Behaviour { status: 422, times: None, delay_ms: 0 }).await?;
+        webhook.behave(Behaviour { status: 422, ..Behaviour::default() }).await?;
         says(&send(smtp.address(), "never").await?, 554, "the webhook answered 422")
     })
     .await
@@ -49,7 +49,7 @@ async fn rollouts_and_a_killed_pod_lose_no_mail() -> anyhow::Result<()> {
         let (first, smtp) = inbox(&env, &spec).await?;
         let second = env.deploy_webhook("second").await?;
         for webhook in [&first, &second] {
-            let behaviour = Behaviour { status: 200, times: None, delay_ms: WEBHOOK_TAKES_MS };
+            let behaviour = Behaviour { delay_ms: WEBHOOK_TAKES_MS, ..Behaviour::default() };
             webhook.behave(behaviour).await?;
         }
         replicas_are(&env, 2).await?;

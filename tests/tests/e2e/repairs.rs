@@ -54,6 +54,7 @@ async fn each_field_that_is_set_comes_back() -> anyhow::Result<()> {
             ("NetworkPolicy", "policy", json!({}), 1),
             ("HorizontalPodAutoscaler", "load", json!({}), 1),
             ("ConfigMap", "panels", json!({}), 1),
+            ("Secret", "table", json!({}), 1),
         ] {
             for number in 0..of {
                 parts.push((kind, format!("{resource}-{number}"), spec.clone(), number, of));
@@ -104,6 +105,7 @@ async fn what_is_deleted_comes_back_and_what_others_set_stays() -> anyhow::Resul
             ("NetworkPolicy", "memory"),
             ("HorizontalPodAutoscaler", "memory"),
             ("ConfigMap", "memory-dashboard"),
+            ("Secret", "memory-routes"),
             ("StatefulSet", "disk"),
         ];
         for (kind, name) in kinds {

@@ -139,7 +139,7 @@ pub(crate) async fn each_holds_mail(env: &Env) -> anyhow::Result<()> {
 
 /// The webhook is there and takes nothing.
 pub(crate) fn failing() -> Behaviour {
-    Behaviour { status: 503, times: None, delay_ms: 0 }
+    Behaviour { status: 503, ..Behaviour::default() }
 }
 
 /// The uids of the pods of a resource, by name.

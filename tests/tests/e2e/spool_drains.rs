@@ -51,7 +51,7 @@ async fn three_to_one_and_back_loses_no_mail() -> anyhow::Result<()> {
 async fn dead_letters_are_kept_and_named() -> anyhow::Result<()> {
     in_namespace("spool-dead-letters", |env| async move {
         let (webhook, smtp) = spool(&env, 1, 2).await?;
-        webhook.behave(Behaviour { status: 422, times: Some(1), delay_ms: 0 }).await?;
+        webhook.behave(Behaviour { status: 422, times: Some(1), ..Behaviour::default() }).await?;
         Letter::to("inbox@example.com").subject("never").send(smtp.address()).await?;
         wait_for("the refusal", Duration::from_secs(60), || async {
             ensure!(webhook.counts().await?.received == 1, "not asked yet");

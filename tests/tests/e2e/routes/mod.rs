@@ -1,5 +1,6 @@
 //! Routes: many teams at one gateway.
 
+mod neighbours;
 mod rotation;
 mod scale;
 mod spool;
