@@ -46,7 +46,7 @@ async fn pods_services_and_mails_do_not_notice_a_new_operator() -> anyhow::Resul
         let webhook = env.deploy_webhook("webhook").await?;
         let spool = env.spool(1).await?;
         let wide = "  replicas: 2\n  networkPolicy: {enabled: true}\n  monitoring: {dashboard: {enabled: true}}\n";
-        let shared = "  allowedRoutes: [{namespaces: {from: Same}}]\n  autoscaling: {minReplicas: 1, maxReplicas: 2}\n";
+        let shared = "  allowedRoutes: [{namespaces: {from: Same}}]\n  resources: {requests: {cpu: 10m}}\n  autoscaling: {minReplicas: 1, maxReplicas: 2, targetCPUUtilizationPercentage: 80}\n";
         for (name, spec) in RESOURCES.into_iter().zip([wide, spool.as_str(), shared]) {
             env.apply(&(mail_laser(name, "webhook") + spec)).await?;
         }
