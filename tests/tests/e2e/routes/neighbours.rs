@@ -137,12 +137,13 @@ async fn nobody_waits_for_it(smtp: SocketAddr, theirs: &Webhook, its: &Webhook) 
         send(smtp, &["a@good.example.com"], &format!("beside it {number}")).await?;
     }
     theirs.wait_for_mail("beside it 9").await?;
-    // Those that found no slot may have been told to come again; the others hang.
+    // Those that found no slot may have been told to come again; the others hang, or gave up waiting.
     let mut waiting = hanging.len();
     while let Some(ended) = hanging.try_join_next() {
-        waiting -= 1;
-        let answer = ended.context("a sender panicked")??;
-        ensure!(answer.code == 451, "{answer}");
+        if let Ok(answer) = ended.context("a sender panicked")? {
+            waiting -= 1;
+            ensure!(answer.code == 451, "{answer}");
+        }
     }
     ensure!(waiting >= 32, "only {waiting} of {HANGING} still hang: the others had nothing to wait for");
     Ok(())
