@@ -74,7 +74,12 @@ async fn neighbours(edge: &Env, good: &Env, bad: &Env) -> anyhow::Result<()> {
     names_lead_nowhere_within(edge, smtp, good, bad, &theirs).await?;
     nobody_waits_for_it(smtp, &theirs, &its).await?;
     ensure!(recipient(smtp, "b@good.example.com").await? == 250, "a recipient was lost");
-    Ok(())
+
+    // A gateway that is for its own recipients alone has no table.
+    edge.get("Secret", "edge-routes").await?;
+    edge.patch("MailLaser", "edge", json!({"spec": {"allowedRoutes": []}})).await?;
+    becomes(good, "good", "Accepted", "NotAllowed").await?;
+    edge.wait_gone("Secret", "edge-routes").await
 }
 
 /// A redirect to another's Service is a failure, as every redirect is.
