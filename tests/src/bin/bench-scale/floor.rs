@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{DeleteParams, DynamicObject, ObjectMeta, PostParams};
 use kube::{Api, Client};
 use mail_laser_e2e::wait_for;
+use serde_json::Value;
 
 use crate::REQUESTS;
 use crate::subject::{Owned, Subject, namespace};
@@ -68,7 +69,7 @@ async fn copy(client: &Client, owned: &Owned) -> anyhow::Result<DynamicObject> {
         fields.remove("status");
     }
     // What the cluster gave it.
-    if let Some(spec) = object.data["spec"].as_object_mut() {
+    if let Some(spec) = object.data.get_mut("spec").and_then(Value::as_object_mut) {
         spec.remove("clusterIP");
         spec.remove("clusterIPs");
     }
