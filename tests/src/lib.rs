@@ -30,6 +30,7 @@ mod installation;
 mod letter;
 mod manifests;
 mod metrics;
+mod process;
 mod reach;
 mod smtp_client;
 mod tls;
@@ -46,6 +47,7 @@ pub use env::{Condition, Env, alone_for_longer, alone_in_namespace, in_another_n
 pub use letter::Letter;
 pub use manifests::{documents, mail_laser, receiver_manifest};
 pub use metrics::Metrics;
+pub use process::memory_mib;
 pub use reach::Reach;
 pub use smtp_client::{Reply, SmtpClient};
 pub use tls::{Authority, Pair};

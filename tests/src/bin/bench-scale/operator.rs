@@ -1,10 +1,10 @@
 //! The process of the operator that is measured.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use mail_laser_e2e::{Metrics, wait_for};
+use mail_laser_e2e::{Metrics, memory_mib, wait_for};
 use tokio::process::Child;
 
 use crate::folder;
@@ -62,19 +62,11 @@ impl Operator {
 
     /// Resident memory.
     pub(crate) fn resident_mib(&self) -> anyhow::Result<f64> {
-        self.memory("VmRSS:")
+        memory_mib(&self.pid.to_string(), "VmRSS")
     }
 
     /// The most that was ever resident.
     pub(crate) fn peak_mib(&self) -> anyhow::Result<f64> {
-        self.memory("VmHWM:")
-    }
-
-    fn memory(&self, name: &str) -> anyhow::Result<f64> {
-        let status =
-            fs::read_to_string(format!("/proc/{}/status", self.pid)).context("it does not run any more")?;
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).context("no such line")?;
-        let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
-        Ok(kib / 1024.0)
+        memory_mib(&self.pid.to_string(), "VmHWM")
     }
 }

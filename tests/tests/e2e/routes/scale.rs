@@ -3,15 +3,15 @@
 //! `ROUTES` says how many; `make soak` takes as many as a gateway may have.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::env;
 use std::time::{Duration, Instant};
-use std::{env, fs};
 
 use anyhow::{Context, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, PostParams};
-use mail_laser_e2e::{Env, OPERATOR_NAMESPACE, SmtpClient, alone_for_longer, wait_for};
+use mail_laser_e2e::{Env, OPERATOR_NAMESPACE, SmtpClient, alone_for_longer, memory_mib, wait_for};
 use serde_json::{Value, json};
 
 use super::{gateway, pods, recipient};
@@ -199,7 +199,7 @@ async fn many(edge: &Env, tenants: &Tenants, each: usize, limit: Duration) -> an
         table_writes(edge).await? - writes
     );
     if let Some(mib) = operator_peak_mib(edge).await? {
-        println!("the operator had at most {mib} MiB in memory");
+        println!("the operator had at most {mib:.0} MiB in memory");
     }
     ensure!(pods(edge).await? == before, "{before:?} became {:?}", pods(edge).await?);
 
@@ -273,7 +273,7 @@ async fn table_writes(edge: &Env) -> anyhow::Result<usize> {
 }
 
 /// The most memory that the leading operator ever had, in MiB; nothing where its process is not to be seen.
-async fn operator_peak_mib(edge: &Env) -> anyhow::Result<Option<u64>> {
+async fn operator_peak_mib(edge: &Env) -> anyhow::Result<Option<f64>> {
     let cluster = edge.cluster();
     if !cluster.is_ours() {
         return Ok(None);
@@ -281,8 +281,5 @@ async fn operator_peak_mib(edge: &Env) -> anyhow::Result<Option<u64>> {
     let pod = cluster.operator_pod().await?;
     let name = pod.metadata.name.context("a pod without name")?;
     let process = cluster.script(&["pid", OPERATOR_NAMESPACE, &name]).await?;
-    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no such line")?;
-    let kib: u64 = peak.trim().trim_end_matches(" kB").parse()?;
-    Ok(Some(kib / 1024))
+    Ok(Some(memory_mib(&process, "VmHWM")?))
 }
