@@ -21,7 +21,7 @@ pub(crate) enum Peer {
     Daemon,
     /// The daemon, answering when the webhook has the mail.
     Confirm,
-    /// The daemon, answering when the mail is on disk. Its circuit is probed every second, and its
+    /// The daemon, answering when the mail is on disk. Without routes its circuit is probed every second, and its
     /// spool may be as large as a measurement needs; it begins with what is there.
     Spool,
     /// The forwarder on top of go-smtp that answers when a mail waits, as the daemon does.
@@ -37,6 +37,7 @@ pub(crate) enum Peer {
 }
 
 /// Where the programs are.
+#[derive(Clone)]
 pub(crate) struct Tools {
     mail_laser: PathBuf,
     forwarder: PathBuf,
@@ -100,6 +101,13 @@ impl Tools {
         })
     }
 
+    /// The same for a daemon with a directory and a spool of its own, which runs beside another one.
+    pub(crate) fn beside(&self, name: &str) -> anyhow::Result<Self> {
+        let folder = self.folder.join(name);
+        std::fs::create_dir_all(&folder)?;
+        Ok(Self { folder, ..self.clone() })
+    }
+
     /// Whether aiosmtpd could be installed.
     pub(crate) fn has_aiosmtpd(&self) -> bool {
         self.aiosmtpd.is_some()
@@ -145,6 +153,8 @@ impl Tools {
         let (smtp, metrics) = (free_port()?, free_port()?);
         let mut command = self.command(peer, smtp, metrics, metrics, 1)?;
         command.env_remove("MAIL_LASER_TARGET_EMAILS").env_remove("MAIL_LASER_WEBHOOK_URL");
+        // What is measured with routes is no wait for a probe, so they are as rare as by default.
+        command.env_remove("MAIL_LASER_CIRCUIT_BREAKER_RESET");
         command.env("MAIL_LASER_ROUTES", routes).env("MAIL_LASER_MAX_UNKNOWN_RCPTS_PER_SESSION", "0");
         command.current_dir(&self.folder);
         let (process, start) = self.greeted(&mut command, peer, smtp).await?;

@@ -68,6 +68,7 @@ postlog   unix-dgram n - n - 1 postlogd
 const RELEASE_MAX: Duration = Duration::from_secs(60);
 
 /// A private instance of Postfix.
+#[derive(Clone)]
 pub(crate) struct Postfix {
     commands: PathBuf,
     daemons: PathBuf,

@@ -1,17 +1,18 @@
-//! What no operator can be faster than: the same objects, written by a client that has them ready.
+//! What no operator can be faster than: the same resources and objects, written by a client that has them ready.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{DeleteParams, DynamicObject, ObjectMeta, PostParams};
+use k8s_openapi::api::networking::v1::IPAddress;
+use kube::api::{DeleteParams, DynamicObject, ListParams, ObjectMeta, PostParams};
 use kube::{Api, Client};
 use mail_laser_e2e::wait_for;
 use serde_json::Value;
 
 use crate::REQUESTS;
-use crate::subject::{Owned, Subject, namespace};
+use crate::subject::{Owned, Subject, name, namespace};
 
 /// A namespace of their own, which goes afterwards.
 const NAMESPACE: &str = "scale-floor";
@@ -38,9 +39,11 @@ pub(crate) async fn measure(
         .map(|number| {
             let objects = &objects;
             async move {
+                // Not that of one that is measured.
+                let own = format!("f{number}");
+                subject.create(client, NAMESPACE, &own).await?;
                 for (owned, object) in objects {
-                    let mut object = object.clone();
-                    object.metadata.name = Some(format!("f{number}"));
+                    let object = serde_json::from_value(renamed(object, &own))?;
                     api(client, owned, NAMESPACE).create(&PostParams::default(), &object).await?;
                 }
                 anyhow::Ok(())
@@ -51,17 +54,25 @@ pub(crate) async fn measure(
         .await?;
     let took = began.elapsed();
     namespaces.delete(NAMESPACE, &DeleteParams::default()).await?;
+    // The API server takes addresses back as slowly as it gives them out, and one from the other's share.
+    let addresses: Api<IPAddress> = Api::all(client.clone());
     wait_for("the end of what the client wrote", limit, || async {
         ensure!(namespaces.get_opt(NAMESPACE).await?.is_none(), "it is being deleted");
+        let left = addresses.list(&ListParams::default()).await?.items;
+        ensure!(!left.iter().any(is_of_client), "its Services have addresses");
         Ok(())
     })
     .await?;
     Ok(took)
 }
 
+fn is_of_client(address: &IPAddress) -> bool {
+    address.spec.parent_ref.namespace.as_deref() == Some(NAMESPACE)
+}
+
 /// What an object of the first resource was made from. Without its labels it is nobody's.
-async fn copy(client: &Client, owned: &Owned) -> anyhow::Result<DynamicObject> {
-    let name = owned.name(0);
+async fn copy(client: &Client, owned: &Owned) -> anyhow::Result<Value> {
+    let name = owned.name(&name(0));
     let mut object =
         api(client, owned, &namespace(0)).get(&name).await.with_context(|| format!("no {name}"))?;
     object.metadata = ObjectMeta::default();
@@ -73,7 +84,20 @@ async fn copy(client: &Client, owned: &Owned) -> anyhow::Result<DynamicObject> {
         spec.remove("clusterIP");
         spec.remove("clusterIPs");
     }
-    Ok(object)
+    object.metadata.name = Some(name);
+    Ok(serde_json::to_value(object)?)
+}
+
+/// As it would be for a resource of another name: selectors and references follow.
+fn renamed(object: &Value, to: &str) -> Value {
+    match object {
+        Value::Object(fields) => {
+            fields.iter().map(|(field, value)| (field.clone(), renamed(value, to))).collect()
+        }
+        Value::Array(items) => items.iter().map(|item| renamed(item, to)).collect(),
+        Value::String(text) => text.replace(&name(0), to).into(),
+        other => other.clone(),
+    }
 }
 
 fn api(client: &Client, owned: &Owned, namespace: &str) -> Api<DynamicObject> {

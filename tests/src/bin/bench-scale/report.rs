@@ -24,7 +24,7 @@ impl Figures {
         Ok(())
     }
 
-    fn read(folder: &Path, subject: &str) -> anyhow::Result<Self> {
+    pub(crate) fn read(folder: &Path, subject: &str) -> anyhow::Result<Self> {
         let text = fs::read(path(folder, subject)).with_context(|| format!("{subject} was not measured"))?;
         Ok(Self(serde_json::from_slice(&text)?))
     }
@@ -40,7 +40,7 @@ struct Line(&'static str, &'static str, fn(f64) -> String, Option<f64>);
 /// The targets are those that the operator was built for.
 const LINES: &[Line] = &[
     Line("1,000 resources applied at once, until all is written", "at-once", duration, Some(30.0)),
-    Line("the objects of 1,000, written by a client alone that has them ready", "floor", duration, None),
+    Line("as much, written by a client alone that has it ready", "floor", duration, None),
     Line("5,000 resources, peak memory", "peak-mib", memory, Some(256.0)),
     Line("5,000 resources, memory at rest", "resident-mib", memory, None),
     Line("5 minutes at rest, writes", "steady-writes", count, Some(0.0)),

@@ -19,7 +19,7 @@ pub(crate) struct Subject {
     name: &'static str,
     collection: &'static str,
     owned: &'static [Owned],
-    resource: fn(usize) -> Value,
+    resource: fn(&str) -> Value,
     change: fn() -> Value,
     /// The sum of these counts reconciliations.
     pub(crate) reconciliations: &'static str,
@@ -40,9 +40,9 @@ impl Owned {
     }
 
     /// The name of the object of a resource.
-    pub(crate) fn name(&self, index: usize) -> String {
+    pub(crate) fn name(&self, resource: &str) -> String {
         let [before, after] = self.around;
-        format!("{before}{}{after}", name(index))
+        format!("{before}{resource}{after}")
     }
 
     /// The number of the resource that an object is of.
@@ -82,29 +82,30 @@ const PROMETHEUS: Subject = Subject {
     reconciliations: "prometheus_operator_reconcile_operations_total",
 };
 
-fn mail_laser(index: usize) -> Value {
+fn mail_laser(name: &str) -> Value {
     json!({
         "apiVersion": "mail-laser.dev/v1alpha1",
         "kind": "MailLaser",
-        "metadata": {"name": name(index)},
+        "metadata": {"name": name},
         "spec": {
-            "targetEmails": [format!("{}@example.com", name(index))],
+            "targetEmails": [format!("{name}@example.com")],
             "webhook": {"url": "https://api.example.com/inbound"},
             "podTemplate": {"nodeSelector": {"mail-laser.dev/bench": NODES}},
         },
     })
 }
 
-fn alertmanager(index: usize) -> Value {
+fn alertmanager(name: &str) -> Value {
     json!({
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "Alertmanager",
-        "metadata": {"name": name(index)},
+        "metadata": {"name": name},
         "spec": {"replicas": 1, "retention": "120h", "nodeSelector": {"mail-laser.dev/bench": NODES}},
     })
 }
 
-fn name(index: usize) -> String {
+/// The name of a resource.
+pub(crate) fn name(index: usize) -> String {
     format!("r{index}")
 }
 
@@ -130,10 +131,10 @@ impl Subject {
         self.owned
     }
 
-    pub(crate) async fn create(&self, client: &Client, index: usize) -> anyhow::Result<()> {
-        let path = self.collection.replace("{}", &namespace(index));
+    pub(crate) async fn create(&self, client: &Client, namespace: &str, name: &str) -> anyhow::Result<()> {
+        let path = self.collection.replace("{}", namespace);
         let request = Request::post(path).header("content-type", "application/json");
-        client.request_text(request.body(serde_json::to_vec(&(self.resource)(index))?)?).await?;
+        client.request_text(request.body(serde_json::to_vec(&(self.resource)(name))?)?).await?;
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use k8s_openapi::jiff::Timestamp;
 use mail_laser_e2e::{Condition, Env, SmtpClient, wait_for};
 use serde_json::{Value, json};
 
@@ -76,6 +77,19 @@ async fn becomes(env: &Env, name: &str, type_: &str, reason: &str) -> anyhow::Re
         let found = condition(env, name, type_).await?;
         ensure!(found.reason == reason, "{found:?}");
         Ok(found)
+    })
+    .await
+}
+
+/// Waits until every route that is still to be made is younger than this one: of two of the same second it is not their
+/// age that decides.
+async fn is_the_oldest_for_good(env: &Env, name: &str) -> anyhow::Result<()> {
+    let route = env.get("MailRoute", name).await?;
+    let made: Timestamp =
+        route["metadata"]["creationTimestamp"].as_str().context("it was not made")?.parse()?;
+    wait_for(&format!("the second after {name} was made"), LIMIT, || async {
+        ensure!(Timestamp::now().as_second() > made.as_second(), "{made}");
+        Ok(())
     })
     .await
 }

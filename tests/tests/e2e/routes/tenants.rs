@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use mail_laser_e2e::{Env, SmtpClient, in_another_namespace, in_namespace};
 use serde_json::{Value, json};
 
-use super::{answers, becomes, condition, gateway, pods, recipient, route, secret};
+use super::{answers, becomes, condition, gateway, is_the_oldest_for_good, pods, recipient, route, secret};
 
 const TOKEN: &str = "s3cret-token-of-team-a";
 
@@ -79,6 +79,7 @@ async fn tenants(edge: &Env, team: &Env, evil: &Env) -> anyhow::Result<()> {
 async fn attacks(edge: &Env, team: &Env, evil: &Env, smtp: std::net::SocketAddr) -> anyhow::Result<()> {
     let url = "{url: 'https://evil.example.com/'}";
     // Domains and recipients of others.
+    is_the_oldest_for_good(team, "team").await?;
     evil.apply(&route(
         "thief",
         edge,
