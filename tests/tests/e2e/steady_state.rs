@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use futures::future::try_join_all;
 use mail_laser_e2e::{Env, Metrics, alone_in_namespace, mail_laser, wait_for};
 
 const RESOURCES: usize = 20;
 const QUIET: Duration = Duration::from_secs(60);
+/// In a cluster something may happen that is nobody's fault: a probe that comes late, a controller that looks after
+/// what it missed.
+const MINUTES_MAX: usize = 4;
 
 #[tokio::test]
 async fn for_a_minute_with_twenty_resources_nothing_is_written() -> anyhow::Result<()> {
@@ -27,25 +30,42 @@ async fn for_a_minute_with_twenty_resources_nothing_is_written() -> anyhow::Resu
         others_are_gone(&env).await?;
         settled(&env).await?;
 
-        let writes_before = writes(&env.cluster().api_server_metrics().await?);
-        let requests_before = env.cluster().operator_requests().await?.len();
-        // The one duration that is the point of its test.
-        tokio::time::sleep(QUIET).await;
-        let writes_after = writes(&env.cluster().api_server_metrics().await?);
-        let requests = env.cluster().operator_requests().await?;
-        let requests: Vec<_> = requests.iter().skip(requests_before).collect();
-
-        let more: Vec<_> =
-            writes_after.iter().filter(|(series, value)| writes_before.get(*series) != Some(value)).collect();
-        ensure!(more.is_empty(), "written within {QUIET:?}: {more:?}; the operator's requests: {requests:?}");
-        ensure!(requests.is_empty(), "the operator asked: {requests:?}");
-        Ok(())
+        let mut restless = Vec::new();
+        for _ in 0..MINUTES_MAX {
+            let (asked, others) = a_minute(&env).await?;
+            if asked.is_empty() && (env.cluster().is_ours() || others.is_empty()) {
+                return Ok(());
+            }
+            ensure!(!others.is_empty(), "nobody wrote anything, and the operator asked: {asked:#?}");
+            restless.push((asked, others));
+        }
+        bail!("it never came to rest: what the operator asked, and what others wrote: {restless:#?}")
     })
     .await
 }
 
+/// What the operator asked within a minute, and what others wrote: an answer to that is no unrest of its own.
+async fn a_minute(env: &Env) -> anyhow::Result<(Vec<String>, Vec<String>)> {
+    let cluster = env.cluster();
+    let before = (writes(&cluster.api_server_metrics().await?), cluster.operator_requests().await?.len());
+    let own_before = cluster.operator_writes().await?.len();
+    // The one duration that is the point of its test.
+    tokio::time::sleep(QUIET).await;
+    let own = cluster.operator_writes().await?.len() - own_before;
+    let after = writes(&cluster.api_server_metrics().await?);
+    let asked = cluster.operator_requests().await?.split_off(before.1);
+
+    let more = |(series, count): (&String, &u64)| {
+        let more = count.saturating_sub(before.0.get(series).copied().unwrap_or_default());
+        (more > 0).then(|| (format!("{more} x {series}"), more))
+    };
+    let (written, counts): (Vec<String>, Vec<u64>) = after.iter().filter_map(more).unzip();
+    let others = if counts.iter().sum::<u64>() > own as u64 { written } else { Vec::new() };
+    Ok((asked, others))
+}
+
 /// Every write to what the operator may write, but its Lease, whoever wrote.
-fn writes(metrics: &Metrics) -> BTreeMap<String, String> {
+fn writes(metrics: &Metrics) -> BTreeMap<String, u64> {
     const RESOURCES: &[&str] = &[
         "maillasers",
         "deployments",
@@ -70,7 +90,7 @@ fn writes(metrics: &Metrics) -> BTreeMap<String, String> {
     };
     metrics
         .where_labels("apiserver_request_total", is_write)
-        .map(|(series, value)| (series, value.to_string()))
+        .map(|(series, value)| (series, value as u64))
         .collect()
 }
 
