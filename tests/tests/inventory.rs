@@ -54,6 +54,15 @@ fn of_several_licences_one_that_is_allowed_is_taken() -> anyhow::Result<()> {
 }
 
 #[test]
+fn the_texts_of_what_a_crate_brings_along_are_there_once() -> anyhow::Result<()> {
+    let output = run("images/inventory", &["mail-laser", "--licences", "/dev/stdout"])?;
+    let said = String::from_utf8(output.stdout)?;
+    let texts = said.matches("Microsoft Corporation, Daan Leijen").count();
+    ensure!(texts == 1, "mimalloc, which libmimalloc-sys holds in two versions, is named {texts} times");
+    Ok(())
+}
+
+#[test]
 fn a_bill_of_materials_is_that_of_the_lock_file() -> anyhow::Result<()> {
     let lock = fs::read_to_string(repository().join("Cargo.lock"))?;
     for package in PACKAGES {
