@@ -44,6 +44,11 @@ pub type Guarded = DeserializeGuard<MailLaser>;
 /// How many wake-ups may wait. A full queue only makes the watches wait.
 const WAKE_UPS_MAX: usize = 1024;
 
+/// Objects in one answer to a list. All kinds are listed at the same time, and an answer is in memory twice while it is
+/// read, as text and as objects of some 10 KiB: a tenth of what the library asks for, so that a start with thousands of
+/// resources takes little more memory than what is kept.
+const PAGE_SIZE: u32 = 50;
+
 /// What is known of the cluster.
 pub struct Caches {
     resources: Filled<Guarded>,
@@ -95,7 +100,7 @@ impl Caches {
             lists: Lists::default(),
             tasks: Vec::new(),
         };
-        let everything = watcher::Config::default();
+        let everything = everything();
         let selected = match scope.selector() {
             Some(selector) => everything.clone().labels(selector),
             None => everything.clone(),
@@ -312,7 +317,7 @@ impl Starter {
 
     /// The watches of routes and what only they refer to.
     fn start_routes(&mut self, client: &Client, scope: &Scope, routes: &Shared<GuardedRoute>) -> RouteCaches {
-        let everything = watcher::Config::default();
+        let everything = everything();
         let routes = self.start(
             |place| api(client, place),
             &everything,
@@ -371,6 +376,11 @@ impl Starter {
         }
         shelves
     }
+}
+
+/// What a watch asks for that has no reason to ask for less.
+fn everything() -> watcher::Config {
+    watcher::Config::default().page_size(PAGE_SIZE)
 }
 
 /// Keeps a store up to date with what one watch tells, and sends the resources that it concerns.
