@@ -60,6 +60,7 @@ pub(super) async fn rows(tools: &Tools) -> anyhow::Result<Vec<Row>> {
 }
 
 async fn measure(tools: &Tools, peer: Peer, mails: u64) -> anyhow::Result<Memory> {
+    tools.forget_programs()?;
     let bench = Bench::start(tools, peer, Pace::AtOnce, CONCURRENCY).await?;
     let idle = settled(&bench).await?;
     let mut clients = Vec::new();
