@@ -14,9 +14,16 @@ use mail_laser::config::problem::{Problem, Problems};
 use mail_laser::config::{Checked, Config, Sources, dotenv, merged, variables};
 use mail_laser::server::{Daemon, Drained, drain_spool};
 use mail_laser::telemetry::{self, LogFormat};
+use mimalloc::MiMalloc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use tracing_subscriber::filter::Targets;
+
+/// Deliveries that hang leave a heap with holes, which the C library's allocator searches: thousands of them made all
+/// other mail slower by a fifth.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Exit code for a configuration that cannot be used: `EX_CONFIG` of sysexits.h.
 const EXIT_CONFIG: u8 = 78;
@@ -107,7 +114,7 @@ impl Environment {
     }
 
     /// The configuration and how to log, or everything that is wrong with either.
-    fn configuration(&self) -> Result<(Checked, LogFormat, tracing_subscriber::EnvFilter), Problems> {
+    fn configuration(&self) -> Result<(Checked, LogFormat, Targets), Problems> {
         let checked = Config::from_sources(&Sources {
             variables: self.variables.clone(),
             hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use tracing::error;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -34,16 +34,21 @@ impl LogFormat {
 ///
 /// # Errors
 /// A sentence that says what is valid.
-pub fn parse_filter(text: &str) -> Result<EnvFilter, String> {
-    let directives = if text.trim().is_empty() { "info" } else { text };
-    EnvFilter::try_new(directives).map_err(|_| {
+pub fn parse_filter(text: &str) -> Result<Targets, String> {
+    // An empty one would be the target of everything.
+    let directives: Vec<_> =
+        text.split(',').map(str::trim).filter(|directive| !directive.is_empty()).collect();
+    if directives.is_empty() {
+        return Ok(Targets::new().with_default(LevelFilter::INFO));
+    }
+    directives.join(",").parse().map_err(|_| {
         format!("RUST_LOG={text:?} is not valid; valid is a level, or target=level pairs as in mail_laser::webhook=debug")
     })
 }
 
 /// Sends log records to standard error from now on, and panics with them: what a panic says may hold
 /// anything, line ends included.
-pub fn init(format: LogFormat, filter: EnvFilter) {
+pub fn init(format: LogFormat, filter: Targets) {
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer();
     match format {
@@ -95,6 +100,8 @@ fn is_one_line(record: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tracing::Level;
+
     use super::*;
 
     #[test]
@@ -132,7 +139,15 @@ mod tests {
         assert_eq!(LogFormat::parse(""), Ok(LogFormat::Text));
         assert_eq!(LogFormat::parse("JSON"), Ok(LogFormat::Json));
         assert!(LogFormat::parse("xml").unwrap_err().contains("text or json"));
-        assert!(parse_filter("mail_laser::webhook=debug,info").is_ok());
         assert!(parse_filter("a=b=c").unwrap_err().starts_with("RUST_LOG"));
+        let shows = |text: &str, target, level| parse_filter(text).unwrap().would_enable(target, &level);
+        for text in ["", " ", ",", "info", "info,", "INFO"] {
+            assert!(shows(text, "mail_laser::smtp", Level::INFO), "{text:?}");
+            assert!(!shows(text, "mail_laser::smtp", Level::DEBUG), "{text:?}");
+        }
+        let text = "mail_laser::webhook=debug, info,hyper=off";
+        assert!(shows(text, "mail_laser::webhook::client", Level::DEBUG));
+        assert!(!shows(text, "mail_laser::smtp", Level::DEBUG));
+        assert!(!shows(text, "hyper", Level::ERROR));
     }
 }

@@ -10,7 +10,9 @@ use mail_laser_operator::{Config, has_ipv6, run};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Reconciles MailLaser resources into Deployments, Services and all else that the daemon needs in a cluster.
 #[derive(Debug, Parser)]
@@ -82,13 +84,39 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What `RUST_LOG` says, if it says anything that can be read.
+fn filter(text: &str) -> Option<Targets> {
+    // An empty directive would be the target of everything.
+    let directives: Vec<_> =
+        text.split(',').map(str::trim).filter(|directive| !directive.is_empty()).collect();
+    if directives.is_empty() { None } else { directives.join(",").parse().ok() }
+}
+
 fn start_logging(format: LogFormat) {
     // The client logs each failed request, which whoever made it does, too.
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_client=off"));
-    let ansi = std::io::stdout().is_terminal();
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi);
+    let default = Targets::new().with_default(LevelFilter::INFO).with_target("kube_client", LevelFilter::OFF);
+    let filter = std::env::var("RUST_LOG").ok().and_then(|text| filter(&text)).unwrap_or(default);
+    let registry = tracing_subscriber::registry().with(filter);
+    let layer = tracing_subscriber::fmt::layer().with_ansi(std::io::stdout().is_terminal());
     match format {
-        LogFormat::Text => subscriber.init(),
-        LogFormat::Json => subscriber.json().init(),
+        LogFormat::Text => registry.with(layer).init(),
+        LogFormat::Json => registry.with(layer.json()).init(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn what_says_nothing_leaves_the_default() {
+        for text in ["", " ", ",", "a=b=c"] {
+            assert!(filter(text).is_none(), "{text:?}");
+        }
+        let filter = filter("info, kube_client=debug,").unwrap();
+        assert!(filter.would_enable("kube_client", &Level::DEBUG));
+        assert!(!filter.would_enable("mail_laser_operator", &Level::DEBUG));
     }
 }
