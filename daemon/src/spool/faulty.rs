@@ -58,6 +58,7 @@ struct State {
     durable_names: BTreeMap<String, usize>,
     faults: Option<Faults>,
     crashed: bool,
+    syncs: usize,
 }
 
 /// A disk in memory.
@@ -79,6 +80,11 @@ impl FaultyDisk {
     /// What fails from now on.
     pub(super) fn fail(&self, faults: Faults) {
         self.state().faults = Some(faults);
+    }
+
+    /// How often a file was synced.
+    pub(super) fn syncs(&self) -> usize {
+        self.state().syncs
     }
 
     /// Whether the power is off.
@@ -119,7 +125,7 @@ impl FaultyDisk {
             }
         }
         let durable_names = names.clone();
-        Self(Arc::new(Mutex::new(State { files, names, durable_names, faults: None, crashed: false })))
+        Self(Arc::new(Mutex::new(State { files, names, durable_names, ..State::default() })))
     }
 }
 
@@ -251,6 +257,7 @@ impl DiskFile for FaultyFile {
         let mut state = self.disk.state();
         let result = state.operation();
         let crashed = state.crashed;
+        state.syncs += 1;
         let file = &mut state.files[self.number];
         match result {
             Ok(()) => {

@@ -491,6 +491,7 @@ impl<D: Disk, T: Send + 'static> Writer<D, T> {
         let mut histories =
             Histories::read(self.store.disk(), &extent, |subject| subjects.contains(&subject))?;
         let mut all = true;
+        let mut group = CopyGroup::default();
         for (at, mut head, waiting) in left {
             let targets = waiting.iter().filter_map(|destination| {
                 let target = head.destinations.get(usize::from(*destination))?.clone();
@@ -507,12 +508,27 @@ impl<D: Disk, T: Send + 'static> Writer<D, T> {
                 continue;
             }
             let entry = Entry::new(&head, loaded.content)?;
-            let result = self.store.append(std::slice::from_ref(&entry), Room::Reserved).pop();
-            let Some(Ok(copied_to)) = result else { return Ok(false) };
             let from = waiting.iter().map(|destination| Pair { mail: at, destination: *destination });
-            copies.push((from.collect(), Spooled::copy(copied_to, &entry, head)));
+            group.add(from.collect(), head, entry);
+            if group.bytes >= GROUP_BYTES_MAX as u64 && !self.write_copies(std::mem::take(&mut group), copies)
+            {
+                return Ok(false);
+            }
         }
-        Ok(all)
+        Ok(self.write_copies(group, copies) && all)
+    }
+
+    /// Writes copies, which are synced together; whether all of them were written.
+    fn write_copies(&mut self, group: CopyGroup, copies: &mut Vec<(Vec<Pair>, Spooled<T>)>) -> bool {
+        let results = self.store.append(&group.entries, Room::Reserved);
+        let mut all = true;
+        for ((result, entry), (from, head)) in results.into_iter().zip(&group.entries).zip(group.of) {
+            match result {
+                Ok(at) => copies.push((from, Spooled::copy(at, entry, head))),
+                Err(_) => all = false,
+            }
+        }
+        all
     }
 
     fn act(&mut self, action: DeadAction) {
@@ -565,6 +581,23 @@ impl<D: Disk, T: Send + 'static> Writer<D, T> {
         let noted = self.dead.release(&released, &outcome).map_err(text);
         self.say(Said::Spooled(spooled));
         result.and(noted)
+    }
+}
+
+/// Mails that are copied together.
+#[derive(Default)]
+struct CopyGroup {
+    entries: Vec<Entry>,
+    /// Of each entry, what it is a copy of, and its head.
+    of: Vec<(Vec<Pair>, Head)>,
+    bytes: u64,
+}
+
+impl CopyGroup {
+    fn add(&mut self, from: Vec<Pair>, head: Head, entry: Entry) {
+        self.bytes += entry.bytes();
+        self.entries.push(entry);
+        self.of.push((from, head));
     }
 }
 

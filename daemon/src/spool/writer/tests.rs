@@ -231,6 +231,31 @@ fn what_is_left_of_a_segment_is_copied_with_where_it_stands() {
 }
 
 #[test]
+fn copies_are_synced_together() {
+    let mut bench = Bench::new();
+    let mut mails = vec![bench.append("0", "content").unwrap()];
+    let first = mails[0].segment;
+    // The copies fit into the next segment.
+    while mails[mails.len() - 1].segment == first {
+        mails.push(bench.append(&mails.len().to_string(), "content").unwrap());
+    }
+    assert!(mails.len() > 5, "{} mails are too few", mails.len());
+    for gone in &mails[3..mails.len() - 1] {
+        bench.jobs.send(Job::Note(pair(*gone), Outcome::Delivered)).unwrap();
+    }
+    let before = bench.disk.syncs();
+    bench.jobs.send(Job::Compact(first)).unwrap();
+    let Said::Compacted { copies, gone: true, .. } = bench.said.blocking_recv().unwrap() else {
+        panic!("it was not compacted")
+    };
+    let syncs = bench.disk.syncs() - before;
+    assert_eq!(copies.len(), 3);
+    // The outcomes may have been synced, too.
+    assert!(syncs < 3, "{syncs} syncs");
+    bench.end();
+}
+
+#[test]
 fn a_segment_that_cannot_be_copied_stays() {
     let mut bench = Bench::new();
     let at = bench.append("one", "content").unwrap();
