@@ -1,6 +1,7 @@
 //! The process of the operator that is measured.
 
 use std::fs::File;
+use std::net::TcpListener;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -24,6 +25,8 @@ pub(crate) struct Operator {
 
 impl Operator {
     pub(crate) async fn start(subject: &Subject) -> anyhow::Result<Self> {
+        // Or what is measured would be another one, which an interrupted run has left.
+        TcpListener::bind(ADDRESS).with_context(|| format!("{ADDRESS} is not free"))?;
         let log = File::options()
             .create(true)
             .append(true)
