@@ -488,9 +488,10 @@ fn large_mails_that_come_in_slowly_wait_on_disk() {
     eventually("they are on disk", || {
         (incoming().iter().filter(|bytes| **bytes > 7_000_000).count() == MAILS).then_some(())
     });
-    // 64 MB came in.
-    let grown = daemon.resident_bytes() - idle;
-    assert!(grown < 20_000_000, "{grown} bytes are held");
+    // 64 MB came in. Of each mail the first MiB is in memory before its file is begun, twice while its buffer
+    // grows, and the allocator gives back later.
+    let grown = daemon.peak_bytes() - idle;
+    assert!(grown < 32_000_000, "{grown} bytes were held");
     drop(clients.pop());
     eventually("one that does not come to its end goes", || (incoming().len() == MAILS - 1).then_some(()));
     for client in &mut clients {
