@@ -232,6 +232,17 @@ impl<D: Disk> Store<D> {
         Extent { segment, end: active.map(|active| active.durable), unwritten: unwritten.unwrap_or_default() }
     }
 
+    /// Where the last mail of a segment ends.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn end(&self, segment: SegmentId) -> io::Result<u64> {
+        match self.active.as_ref().filter(|active| active.segment == segment) {
+            Some(active) => Ok(active.durable),
+            None => self.disk.open(&mails_file(segment))?.length(),
+        }
+    }
+
     /// Writes mails. Those whose result is a location are on disk for good: they survive a loss of
     /// power. Of the others none will be found again, unless the disk fails in this very moment.
     pub fn append(&mut self, entries: &[Entry], room: Room) -> Vec<Result<Location, AppendError>> {

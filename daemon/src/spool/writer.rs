@@ -440,8 +440,8 @@ impl<D: Disk, T: Send + 'static> Writer<D, T> {
     }
 
     fn retire(&mut self, segment: SegmentId, end: Option<u64>) {
-        let grown = end.is_some() && self.store.extent(segment).end.is_some_and(|now| Some(now) != end);
-        let retired = !grown
+        let as_known = end.is_none_or(|end| self.store.end(segment).is_ok_and(|now| now == end));
+        let retired = as_known
             && self
                 .store
                 .retire(segment)

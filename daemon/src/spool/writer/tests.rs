@@ -281,6 +281,17 @@ fn a_segment_that_has_grown_meanwhile_is_not_removed() {
 }
 
 #[test]
+fn a_segment_that_was_filled_up_meanwhile_is_not_removed() {
+    let mut bench = Bench::new();
+    let one = bench.append("one", "content").unwrap();
+    let two = bench.append("two", "content").unwrap();
+    while bench.append("three", "content").unwrap().segment == one.segment {}
+    bench.jobs.send(Job::Retire { segment: one.segment, end: Some(two.offset) }).unwrap();
+    assert!(matches!(bench.said.blocking_recv().unwrap(), Said::Retired(_, false)));
+    assert!(ids(&bench.after_power_loss().0).contains(&"two".to_owned()));
+}
+
+#[test]
 fn outcomes_are_synced_though_nothing_else_happens() {
     let mut bench = Bench::new();
     let at = bench.append("one", "content").unwrap();
