@@ -27,7 +27,9 @@ enum Action {
     ScanEnds {
         fails: bool,
     },
-    Compact {
+    CompactionBegins,
+    Copy,
+    CompactionEnds {
         all: bool,
     },
     /// All mails of a lane are due.
@@ -59,7 +61,9 @@ fn action() -> impl Strategy<Value = Action> {
         6 => (any::<prop::sample::Index>(), end).prop_map(|(which, end)| Action::End(which, end)),
         4 => Just(Action::ScanBegins),
         4 => prop::bool::weighted(0.1).prop_map(|fails| Action::ScanEnds { fails }),
-        1 => prop::bool::weighted(0.8).prop_map(|all| Action::Compact { all }),
+        2 => Just(Action::CompactionBegins),
+        3 => Just(Action::Copy),
+        1 => prop::bool::weighted(0.8).prop_map(|all| Action::CompactionEnds { all }),
         1 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(which, now)| Action::Pick(which, now)),
         1 => Just(Action::Restart),
         3 => (0u64..40_000).prop_map(Action::Later),
@@ -86,6 +90,8 @@ struct World {
     under_way: Vec<Waiting<()>>,
     /// What the disk said when the scan began.
     scanned: Option<(SegmentId, Vec<Waiting<()>>)>,
+    /// What is to be copied of the segment that is being compacted. It counts for nothing meanwhile.
+    compacted: Option<(SegmentId, BTreeMap<u64, Mail>)>,
     arrived: u64,
     ended: BTreeSet<u64>,
 }
@@ -101,6 +107,7 @@ impl World {
             open: [true; LANES as usize],
             under_way: Vec::new(),
             scanned: None,
+            compacted: None,
             arrived: 0,
             ended: BTreeSet::new(),
         };
@@ -140,7 +147,9 @@ impl World {
             }
             Action::ScanBegins => self.scan_begins(),
             Action::ScanEnds { fails } => self.scan_ends(*fails),
-            Action::Compact { all } => self.compact(*all),
+            Action::CompactionBegins => self.compaction_begins(),
+            Action::Copy => self.copy(),
+            Action::CompactionEnds { all } => self.compaction_ends(*all),
             Action::Hasten(lane) => self.hasten(*lane),
             Action::RemoveEmpty => {
                 let removed = self.backlog.remove_empty((0..LANES).collect());
@@ -151,6 +160,8 @@ impl World {
             Action::Restart => {
                 self.under_way.clear();
                 self.scanned = None;
+                // What was copied was noted as such.
+                self.disk.extend(self.compacted.take().filter(|(_, mails)| !mails.is_empty()));
                 self.backlog = Backlog::new(self.disk.keys().copied(), LIFETIME_MS, BOUNDS);
                 self.add_lanes();
                 // Mails go into a new segment.
@@ -227,6 +238,7 @@ impl World {
             self.disk.remove(&segment);
         }
         if self.backlog.end(waiting) && segment < self.newest {
+            assert!(!self.disk.contains_key(&segment), "{segment} goes with mails in it");
             self.backlog.forget(segment);
         }
     }
@@ -254,28 +266,38 @@ impl World {
         }
     }
 
-    fn compact(&mut self, all: bool) {
+    fn compaction_begins(&mut self) {
+        if self.compacted.is_some() {
+            return;
+        }
         let Some(segment) = self.backlog.sparse(self.newest) else { return };
         self.backlog.take_out(segment);
-        let mails = self.disk.get_mut(&segment).unwrap();
-        let copied: Vec<Mail> = mails.values().copied().skip(usize::from(!all)).collect();
-        mails.retain(|_, mail| copied.iter().all(|copy| copy.name != mail.name));
-        let gone = mails.is_empty();
-        if gone {
-            self.disk.remove(&segment);
-        }
-        for mail in copied {
+        self.compacted = Some((segment, self.disk.remove(&segment).unwrap()));
+    }
+
+    fn copy(&mut self) {
+        let next = self.compacted.as_mut().and_then(|(_, mails)| mails.pop_first());
+        if let Some((_, mail)) = next {
             let waiting = self.write(mail);
             self.backlog.push_copy(&waiting);
         }
-        if !gone {
+    }
+
+    fn compaction_ends(&mut self, all: bool) {
+        while all && self.compacted.as_ref().is_some_and(|(_, mails)| !mails.is_empty()) {
+            self.copy();
+        }
+        let Some((segment, mails)) = self.compacted.take() else { return };
+        if !mails.is_empty() {
+            self.disk.insert(segment, mails);
             self.backlog.put_in(segment);
         }
     }
 
     fn hasten(&mut self, lane: LaneId) {
         self.backlog.hasten(lane);
-        let on_disk = self.disk.values_mut().flat_map(BTreeMap::values_mut);
+        let copied = self.compacted.iter_mut().map(|(_, mails)| mails);
+        let on_disk = self.disk.values_mut().chain(copied).flat_map(BTreeMap::values_mut);
         on_disk.filter(|mail| mail.lane == lane).for_each(|mail| mail.due_ms = 0);
         let read = self.scanned.iter_mut().flat_map(|(_, waiting)| waiting);
         read.filter(|waiting| waiting.lane == lane).for_each(|waiting| waiting.due_ms = 0);
@@ -290,7 +312,8 @@ impl World {
             })
             .collect();
         // A person's wish is granted right after the segment was read.
-        if all.is_empty() || self.scanned.is_some() || !self.backlog.is_known() {
+        let is_busy = self.scanned.is_some() || self.compacted.is_some();
+        if all.is_empty() || is_busy || !self.backlog.is_known() {
             return;
         }
         let wanted = all[which.index(all.len())].clone();
@@ -309,6 +332,7 @@ impl World {
     /// Everything that waits is delivered, in the time that this takes.
     fn drain(&mut self) {
         self.open = [true; LANES as usize];
+        self.compaction_ends(true);
         for _ in 0..10_000 {
             if self.disk.is_empty() {
                 break;

@@ -15,7 +15,7 @@ use super::disk::Disk;
 use super::entry::{Head, Outcome};
 use super::segment::{Extent, Location, SegmentId, load, scan};
 use super::selector::Selector;
-use super::store::{AppendError, Entry, Room, Store};
+use super::store::{AppendError, Entry, Store};
 
 /// The store of dead letters: a spool of its own, in which nothing is ever due.
 pub struct DeadLetters<D: Disk> {
@@ -84,7 +84,7 @@ impl<D: Disk> DeadLetters<D> {
 
     /// Keeps mails. The oldest dead letters go where there is no room.
     pub fn keep(&mut self, heads: &[Head], entries: &[Entry]) -> Vec<Result<(), AppendError>> {
-        let results = self.store.append(entries, Room::Bounded);
+        let results = self.store.append(entries);
         for (result, head) in results.iter().zip(heads) {
             if let Ok(at) = result {
                 self.count_in(at.segment, head);
@@ -92,7 +92,7 @@ impl<D: Disk> DeadLetters<D> {
         }
         let kept = results.into_iter().zip(heads).zip(entries).map(|((mut result, head), entry)| {
             while result == Err(AppendError::Full) && self.evict_oldest() {
-                result = self.store.append(std::slice::from_ref(entry), Room::Bounded).remove(0);
+                result = self.store.append(std::slice::from_ref(entry)).remove(0);
                 if let Ok(at) = &result {
                     self.count_in(at.segment, head);
                 }

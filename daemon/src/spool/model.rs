@@ -10,7 +10,7 @@ use super::entry::{Head, Outcome, Progress};
 use super::faulty::{Fault, FaultyDisk};
 use super::part::Part;
 use super::segment::{Extent, Loaded, Location, SegmentId, State, load, scan};
-use super::store::{AppendError, Entry, Limits, OUTCOME_BYTES, Room, Store};
+use super::store::{AppendError, Entry, Limits, OUTCOME_BYTES, Store};
 
 const LIMITS: Limits = Limits { total_bytes: 500_000, segment_bytes: 2_000 };
 
@@ -179,7 +179,7 @@ impl Run {
             .map(|(id, content)| Entry::new(&Head::example(id), content.clone()).unwrap())
             .collect();
         let failures = self.failures();
-        let results = self.store.append(&batch, Room::Bounded);
+        let results = self.store.append(&batch);
         assert_eq!(results.len(), entries.len());
         for ((id, content), result) in entries.into_iter().zip(results) {
             match result {

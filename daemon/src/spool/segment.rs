@@ -240,16 +240,43 @@ pub struct Loaded {
 /// # Errors
 /// When it cannot be read, or what is known of it is damaged (`InvalidData`).
 pub fn load<D: Disk>(disk: &D, location: Location) -> io::Result<Loaded> {
-    let damaged = || io::Error::from(io::ErrorKind::InvalidData);
-    let file = disk.open(&mails_file(location.segment))?;
-    let mark = mark_in(&file)?;
-    let header = exactly(&file, location.offset, MAIL_HEADER_BYTES)?;
-    let header = MailHeader::read(&header, mark).ok_or_else(damaged)?;
-    let start = location.offset + MAIL_HEADER_BYTES as u64;
-    let head = header.head(&exactly(&file, start, header.head_bytes as usize)?).ok_or_else(damaged)?;
-    let content = exactly(&file, start + u64::from(header.head_bytes), header.content_bytes as usize)?;
-    let intact = header.fits_content(&content);
-    Ok(Loaded { head, content, intact })
+    Mails::open(disk, location.segment)?.load(location.offset)
+}
+
+/// The mails of a segment, to be read one by one.
+#[derive(Debug)]
+pub(super) struct Mails<F> {
+    file: F,
+    mark: Mark,
+}
+
+impl<F: DiskFile> Mails<F> {
+    /// Opens those of a segment.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is none with mails (`InvalidData`).
+    pub(super) fn open<D: Disk<File = F>>(disk: &D, segment: SegmentId) -> io::Result<Self> {
+        let file = disk.open(&mails_file(segment))?;
+        let mark = mark_in(&file)?;
+        Ok(Self { file, mark })
+    }
+
+    /// Reads the mail whose entry begins at `offset`.
+    ///
+    /// # Errors
+    /// When it cannot be read, or what is known of it is damaged (`InvalidData`).
+    pub(super) fn load(&self, offset: u64) -> io::Result<Loaded> {
+        let damaged = || io::Error::from(io::ErrorKind::InvalidData);
+        let header = exactly(&self.file, offset, MAIL_HEADER_BYTES)?;
+        let header = MailHeader::read(&header, self.mark).ok_or_else(damaged)?;
+        let start = offset + MAIL_HEADER_BYTES as u64;
+        let head =
+            header.head(&exactly(&self.file, start, header.head_bytes as usize)?).ok_or_else(damaged)?;
+        let start = start + u64::from(header.head_bytes);
+        let content = exactly(&self.file, start, header.content_bytes as usize)?;
+        let intact = header.fits_content(&content);
+        Ok(Loaded { head, content, intact })
+    }
 }
 
 /// What became of a segment's mails, in the order in which it did, and how many octets are damaged.

@@ -48,15 +48,18 @@ pub struct Entry {
     pub destinations: usize,
     /// Its content.
     pub content: Vec<u8>,
+    /// What it may fill.
+    pub room: Room,
 }
 
 impl Entry {
-    /// An entry for a mail.
+    /// An entry for a mail that may fill what there is up to the bound.
     ///
     /// # Errors
     /// When there is no JSON for its head, which nothing is known to cause.
     pub fn new(head: &Head, content: Vec<u8>) -> io::Result<Self> {
-        Ok(Self { head: serde_json::to_vec(head)?, destinations: head.destinations.len(), content })
+        let (head, destinations) = (serde_json::to_vec(head)?, head.destinations.len());
+        Ok(Self { head, destinations, content, room: Room::Bounded })
     }
 
     /// Octets of it in a segment.
@@ -245,13 +248,13 @@ impl<D: Disk> Store<D> {
 
     /// Writes mails. Those whose result is a location are on disk for good: they survive a loss of
     /// power. Of the others none will be found again, unless the disk fails in this very moment.
-    pub fn append(&mut self, entries: &[Entry], room: Room) -> Vec<Result<Location, AppendError>> {
+    pub fn append(&mut self, entries: &[Entry]) -> Vec<Result<Location, AppendError>> {
         let mut results = Vec::with_capacity(entries.len());
         while results.len() < entries.len() {
             let rest = &entries[results.len()..];
-            match self.ready_for(&rest[0], room) {
+            match self.ready_for(&rest[0]) {
                 Ok(start) => {
-                    let taken = self.fitting(rest, start, room);
+                    let taken = self.fitting(rest, start);
                     results.extend(self.write(start, &rest[..taken]));
                 }
                 Err(error) => results.push(Err(error)),
@@ -293,9 +296,9 @@ impl<D: Disk> Store<D> {
     }
 
     /// Makes an active segment with room for `entry`; returns how many octets it has.
-    fn ready_for(&mut self, entry: &Entry, room: Room) -> Result<u64, AppendError> {
+    fn ready_for(&mut self, entry: &Entry) -> Result<u64, AppendError> {
         let (file_bytes, all_bytes) = needed(entry);
-        if room == Room::Bounded && self.bytes() + all_bytes > self.limits.total_bytes {
+        if entry.room == Room::Bounded && self.bytes() + all_bytes > self.limits.total_bytes {
             return Err(AppendError::Full);
         }
         let has_room = |active: &Active<D::File>| {
@@ -310,14 +313,14 @@ impl<D: Disk> Store<D> {
     }
 
     /// How many of `entries` fit into the active segment, which has `bytes`; at least one.
-    fn fitting(&self, entries: &[Entry], bytes: u64, room: Room) -> usize {
+    fn fitting(&self, entries: &[Entry], bytes: u64) -> usize {
         let (mut in_file, mut in_all) = (bytes, self.bytes());
         let fits = |entry: &&Entry| {
             let (file_bytes, all_bytes) = needed(entry);
             in_file += file_bytes;
             in_all += all_bytes;
             in_file <= self.limits.segment_bytes
-                && (room == Room::Reserved || in_all <= self.limits.total_bytes)
+                && (entry.room == Room::Reserved || in_all <= self.limits.total_bytes)
         };
         entries.iter().take_while(fits).count().max(1)
     }
@@ -422,12 +425,17 @@ impl<D: Disk> Store<D> {
         if self.active() == Some(segment) {
             self.active = None;
         }
-        self.disk.remove(&mails_file(segment))?;
+        let name = mails_file(segment);
+        let file = self.disk.open(&name);
+        self.disk.remove(&name)?;
         self.sizes.remove(segment);
         let outcomes = self.outcomes.remove(&segment);
         // Mails that came back without their outcomes would be delivered again.
         self.disk.sync()?;
         drop(outcomes);
+        // The system gives back what a file takes when the last who has it open closes it: milliseconds in which mail
+        // can be taken. Without a thread, it is done here.
+        let _ = std::thread::Builder::new().name("removal".to_owned()).spawn(move || drop(file));
         for generation in 0.. {
             match self.disk.remove(&outcomes_file(segment, generation)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => break,

@@ -1,9 +1,9 @@
 //! The one writer of a spool: a thread that appends mails in groups, notes what became of them, keeps
 //! dead letters and copies what is left of sparse segments.
 
-use std::collections::HashSet;
+mod compaction;
+
 use std::io;
-use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -13,16 +13,17 @@ use tracing::{error, info};
 
 use crate::metrics::SpoolMetrics;
 
+use self::compaction::{Copied, Copies};
 use super::LOG_TARGET;
 use super::clock::Clock;
 use super::dead::DeadLetters;
 use super::disk::Disk;
-use super::entry::{Death, Head, Outcome, Progress, Subject, Target};
+use super::entry::{Death, Head, Outcome, Progress, Subject};
 use super::lane::Pair;
 use super::part::Sealed;
-use super::segment::{Extent, Histories, Loaded, Location, SegmentId, load, scan};
+use super::segment::{Extent, Histories, Loaded, Location, SegmentId, load};
 use super::selector::Selector;
-use super::store::{AppendError, Entry, Room, Store};
+use super::store::{AppendError, Entry, Store};
 
 /// Octets of mails that are written and synced together: more does not make the disk faster.
 const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -55,8 +56,27 @@ pub enum Job<T> {
         /// Where its last mail ended.
         end: Option<u64>,
     },
-    /// Copy what is left of a segment, and remove it.
-    Compact(SegmentId),
+    /// Copy what is left of a segment, none of which is under way, and remove it. One at a time.
+    Compact {
+        /// Which.
+        segment: SegmentId,
+        /// Where the copies are sent as they are read.
+        jobs: Jobs<T>,
+    },
+    /// Write copies.
+    Copy {
+        /// Of mails of the segment that is being compacted.
+        copies: Copies,
+        /// Told whether all of them were written.
+        reply: oneshot::Sender<bool>,
+    },
+    /// There is nothing more to copy: remove the segment, if all was.
+    EndCompaction {
+        /// Which.
+        segment: SegmentId,
+        /// Whether all that waits in it was copied.
+        all: bool,
+    },
     /// Act on dead letters.
     Dead(DeadAction),
     /// Write what was asked for so far, and end.
@@ -149,12 +169,14 @@ pub enum Said<T> {
     Buried(Vec<(Pair, bool)>),
     /// A segment was removed, or not.
     Retired(SegmentId, bool),
+    /// These were copied to where they are now.
+    Copied(Vec<Spooled<T>>),
     /// What was left of a segment was copied; the segment is still there if it could not be all.
     Compacted {
         /// The segment.
         segment: SegmentId,
-        /// The copies.
-        copies: Vec<Spooled<T>>,
+        /// How many mails were.
+        mails: usize,
         /// Whether the segment has gone.
         gone: bool,
     },
@@ -170,6 +192,8 @@ pub struct Writer<D: Disk, T> {
     /// When the first outcome was written that is not synced.
     unsynced_since: Option<Instant>,
     expired_at: Instant,
+    /// Of the segment that is being compacted.
+    copied: Copied,
     mails: Trouble,
     outcomes: Trouble,
 }
@@ -204,12 +228,13 @@ impl Trouble {
 #[derive(Debug)]
 struct Group<T> {
     appends: Vec<Append<T>>,
+    copies: Option<(Copies, oneshot::Sender<bool>)>,
     burials: Vec<Burial>,
     bytes: usize,
     stop: bool,
 }
 
-impl<D: Disk, T: Send + 'static> Writer<D, T> {
+impl<D: Disk + Clone, T: Send + 'static> Writer<D, T> {
     /// Starts the thread, which ends when it is told to and everything is synced.
     ///
     /// # Errors
@@ -234,6 +259,7 @@ impl<D: Disk, T: Send + 'static> Writer<D, T> {
                 metrics,
                 unsynced_since: None,
                 expired_at: Instant::now(),
+                copied: Copied::default(),
                 mails: Trouble::new("mail is refused for now, what waits is delivered"),
                 outcomes: Trouble::new("what is delivered now is delivered again after a restart"),
             };
@@ -252,14 +278,15 @@ impl<D: Disk, T: Send + 'static> Writer<D, T> {
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             };
-            let mut group = Group { appends: Vec::new(), burials: Vec::new(), bytes: 0, stop: false };
+            let mut group =
+                Group { appends: Vec::new(), copies: None, burials: Vec::new(), bytes: 0, stop: false };
             self.take(job, &mut group);
             while group.bytes < GROUP_BYTES_MAX
                 && let Ok(job) = jobs.try_recv()
             {
                 self.take(job, &mut group);
             }
-            self.append(group.appends);
+            self.append(group.appends, group.copies);
             self.bury(group.burials);
             self.write_outcomes(false);
             self.housekeeping();
@@ -267,7 +294,8 @@ impl<D: Disk, T: Send + 'static> Writer<D, T> {
                 break;
             }
         }
-        self.write_outcomes(true);
+        // Of a compaction that has not come to its end.
+        self.note_copied();
     }
 
     /// How long nothing has to be done if nothing is asked for.
@@ -304,7 +332,9 @@ impl<D: Disk, T: Send + 'static> Writer<D, T> {
             }
             Job::Extent(segment) => self.say(Said::Extent(self.store.extent(segment))),
             Job::Retire { segment, end } => self.retire(segment, end),
-            Job::Compact(segment) => self.compact(segment),
+            Job::Compact { segment, jobs } => self.compact(segment, jobs),
+            Job::Copy { copies, reply } => group.copies = Some((copies, reply)),
+            Job::EndCompaction { segment, all } => self.end_compaction(segment, all),
             Job::Dead(action) => self.act(action),
             Job::Stop => group.stop = true,
         }
@@ -315,21 +345,28 @@ impl<D: Disk, T: Send + 'static> Writer<D, T> {
         let _ = self.said.send(said);
     }
 
-    fn append(&mut self, appends: Vec<Append<T>>) {
-        if appends.is_empty() {
+    /// Writes mails and copies, which are synced together.
+    fn append(&mut self, appends: Vec<Append<T>>, copies: Option<(Copies, oneshot::Sender<bool>)>) {
+        if appends.is_empty() && copies.is_none() {
             return;
         }
-        let (entries, rest): (Vec<Entry>, Vec<_>) = appends
+        let (mut entries, rest): (Vec<Entry>, Vec<_>) = appends
             .into_iter()
             .map(|append| (append.entry, (append.routes, append.rest, append.since_ms, append.reply)))
             .unzip();
-        let results = self.store.append(&entries, Room::Bounded);
+        let mails = entries.len();
+        let copies = copies.map(|(copies, reply)| {
+            entries.extend(copies.entries);
+            (copies.of, reply)
+        });
+        let mut results = self.store.append(&entries);
         let failure = results.iter().find_map(|result| match result {
             Err(AppendError::Failed(why)) => Some(why.as_str()),
             Ok(_) | Err(AppendError::Full) => None,
         });
         self.mails.note(failure);
-        let mut spooled = Vec::with_capacity(entries.len());
+        let (copy_entries, copy_results) = (entries.split_off(mails), results.split_off(mails));
+        let mut spooled = Vec::with_capacity(mails);
         for ((entry, (routes, rest, since_ms, reply)), result) in entries.into_iter().zip(rest).zip(results) {
             let told = result.map(|at| {
                 let bytes = entry.bytes();
@@ -343,6 +380,27 @@ impl<D: Disk, T: Send + 'static> Writer<D, T> {
         if !spooled.is_empty() {
             self.say(Said::Spooled(spooled));
         }
+        if let Some((of, reply)) = copies {
+            let all = copy_results.iter().all(Result::is_ok);
+            self.copied(copy_entries.iter().zip(copy_results).zip(of));
+            // Who reads what is left ends without an answer, too.
+            let _ = reply.send(all);
+        }
+    }
+
+    fn copied<'e>(
+        &mut self,
+        copies: impl Iterator<Item = ((&'e Entry, Result<Location, AppendError>), (Vec<Pair>, Head))>,
+    ) {
+        let mut spooled = Vec::new();
+        for ((entry, result), (from, head)) in copies {
+            if let Ok(at) = result {
+                self.copied.from.extend(from);
+                spooled.push(Spooled::copy(at, entry, head));
+            }
+        }
+        self.copied.mails += spooled.len();
+        self.say(Said::Copied(spooled));
     }
 
     fn adopt(&mut self, adoption: Adoption) {
@@ -452,83 +510,31 @@ impl<D: Disk, T: Send + 'static> Writer<D, T> {
         self.say(Said::Retired(segment, retired));
     }
 
-    fn compact(&mut self, segment: SegmentId) {
+    fn compact(&mut self, segment: SegmentId, jobs: Jobs<T>) {
         self.write_outcomes(false);
-        let mut copies = Vec::new();
-        let all = self.copy(segment, &mut copies).unwrap_or_else(|error| {
-            error!(target: LOG_TARGET, segment, %error, "a segment cannot be compacted");
-            false
-        });
-        let gone = all && self.store.retire(segment).is_ok();
-        if !gone {
-            // What is in two places now is delivered from the new one.
-            for from in copies.iter().flat_map(|(from, _)| from) {
-                self.store.note(from.mail, from.destination, Outcome::Moved);
-            }
-            self.write_outcomes(true);
-        }
-        let copies = copies.into_iter().map(|(_, copy)| copy).collect();
-        self.say(Said::Compacted { segment, copies, gone });
-    }
-
-    /// Copies all mails that wait to the end of the spool; whether it was all of them.
-    fn copy(&mut self, segment: SegmentId, copies: &mut Vec<(Vec<Pair>, Spooled<T>)>) -> io::Result<bool> {
         let extent = self.store.extent(segment);
-        let mut left: Vec<(Location, Head, Vec<u16>)> = Vec::new();
-        scan(self.store.disk(), &extent, |found| {
-            let waiting: Vec<u16> = found.pending().map(|(destination, ..)| destination).collect();
-            if !waiting.is_empty() {
-                left.push((Location { segment, offset: found.offset }, found.head, waiting));
-            }
-            ControlFlow::Continue(())
-        })?;
-        let subjects: HashSet<Subject> = left
-            .iter()
-            .flat_map(|(at, _, waiting)| {
-                waiting.iter().map(|destination| Subject { offset: at.offset, destination: *destination })
-            })
-            .collect();
-        let mut histories =
-            Histories::read(self.store.disk(), &extent, |subject| subjects.contains(&subject))?;
-        let mut all = true;
-        let mut group = CopyGroup::default();
-        for (at, mut head, waiting) in left {
-            let targets = waiting.iter().filter_map(|destination| {
-                let target = head.destinations.get(usize::from(*destination))?.clone();
-                let subject = Subject { offset: at.offset, destination: *destination };
-                let mut history = histories.of(subject, &target);
-                let progress = history.pop().unwrap_or_default();
-                Some(Target { progress, history, ..target })
-            });
-            head.destinations = targets.collect();
-            let loaded = load(self.store.disk(), at)?;
-            if !loaded.intact {
-                // A copy would have a sum that says it were not damaged.
-                all = false;
-                continue;
-            }
-            let entry = Entry::new(&head, loaded.content)?;
-            let from = waiting.iter().map(|destination| Pair { mail: at, destination: *destination });
-            group.add(from.collect(), head, entry);
-            if group.bytes >= GROUP_BYTES_MAX as u64 && !self.write_copies(std::mem::take(&mut group), copies)
-            {
-                return Ok(false);
-            }
+        if let Err(error) = compaction::begin(self.store.disk().clone(), extent, jobs) {
+            error!(target: LOG_TARGET, segment, %error, "a segment cannot be compacted");
         }
-        Ok(self.write_copies(group, copies) && all)
     }
 
-    /// Writes copies, which are synced together; whether all of them were written.
-    fn write_copies(&mut self, group: CopyGroup, copies: &mut Vec<(Vec<Pair>, Spooled<T>)>) -> bool {
-        let results = self.store.append(&group.entries, Room::Reserved);
-        let mut all = true;
-        for ((result, entry), (from, head)) in results.into_iter().zip(&group.entries).zip(group.of) {
-            match result {
-                Ok(at) => copies.push((from, Spooled::copy(at, entry, head))),
-                Err(_) => all = false,
-            }
+    fn end_compaction(&mut self, segment: SegmentId, all: bool) {
+        let gone = all && self.store.retire(segment).is_ok();
+        let mails = self.copied.mails;
+        if gone {
+            self.copied = Copied::default();
+        } else {
+            self.note_copied();
         }
-        all
+        self.say(Said::Compacted { segment, mails, gone });
+    }
+
+    /// What is in two places now is delivered from the new one.
+    fn note_copied(&mut self) {
+        for from in std::mem::take(&mut self.copied).from {
+            self.store.note(from.mail, from.destination, Outcome::Moved);
+        }
+        self.write_outcomes(true);
     }
 
     fn act(&mut self, action: DeadAction) {
@@ -566,7 +572,7 @@ impl<D: Disk, T: Send + 'static> Writer<D, T> {
                     target.history.extend((!last.is_none()).then_some(last));
                 }
                 let entry = Entry::new(&head, exhumed.content).map_err(text)?;
-                match self.store.append(std::slice::from_ref(&entry), Room::Bounded).remove(0) {
+                match self.store.append(std::slice::from_ref(&entry)).remove(0) {
                     Ok(at) => spooled.push(Spooled::copy(at, &entry, head)),
                     Err(error) => {
                         result = Err(error.to_string());
@@ -581,23 +587,6 @@ impl<D: Disk, T: Send + 'static> Writer<D, T> {
         let noted = self.dead.release(&released, &outcome).map_err(text);
         self.say(Said::Spooled(spooled));
         result.and(noted)
-    }
-}
-
-/// Mails that are copied together.
-#[derive(Default)]
-struct CopyGroup {
-    entries: Vec<Entry>,
-    /// Of each entry, what it is a copy of, and its head.
-    of: Vec<(Vec<Pair>, Head)>,
-    bytes: u64,
-}
-
-impl CopyGroup {
-    fn add(&mut self, from: Vec<Pair>, head: Head, entry: Entry) {
-        self.bytes += entry.bytes();
-        self.entries.push(entry);
-        self.of.push((from, head));
     }
 }
 

@@ -1,5 +1,6 @@
 //! The writer on disks that fail and lose power.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc;
@@ -77,11 +78,34 @@ impl Bench {
         }
     }
 
+    /// The copies, and whether the segment has gone.
+    fn compact(&mut self, segment: SegmentId) -> (Vec<Spooled<()>>, bool) {
+        self.jobs.send(Job::Compact { segment, jobs: self.jobs.clone() }).unwrap();
+        let mut all = Vec::new();
+        loop {
+            match self.said.blocking_recv().unwrap() {
+                Said::Copied(copies) => all.extend(copies),
+                Said::Compacted { segment: compacted, mails, gone } => {
+                    assert_eq!((compacted, mails), (segment, all.len()));
+                    return (all, gone);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
     /// The disks as they are after a loss of power, now.
     fn after_power_loss(self) -> (FaultyDisk, FaultyDisk) {
         let disks = (self.disk.after_power_loss(|_| 0), self.dead.after_power_loss(|_| 0));
         self.end();
         disks
+    }
+
+    /// The same, after an end in peace.
+    fn after_end(self) -> (FaultyDisk, FaultyDisk) {
+        let (disk, dead) = (self.disk.clone(), self.dead.clone());
+        self.end();
+        (disk.after_power_loss(|_| 0), dead.after_power_loss(|_| 0))
     }
 
     fn end(self) {
@@ -215,11 +239,8 @@ fn what_is_left_of_a_segment_is_copied_with_where_it_stands() {
     for n in 1..=10 {
         bench.jobs.send(Job::Note(pair(mails[1]), Outcome::Deferred(failure(n)))).unwrap();
     }
-    bench.jobs.send(Job::Compact(first)).unwrap();
-    let Said::Compacted { segment, copies, gone: true } = bench.said.blocking_recv().unwrap() else {
-        panic!("it was not compacted")
-    };
-    assert_eq!((segment, copies.len()), (first, 1));
+    let (copies, gone) = bench.compact(first);
+    assert!(gone && copies.len() == 1, "{copies:?}");
     assert_eq!(copies[0].destinations, [("default".to_owned(), failure(10))]);
     let (disk, _) = bench.after_power_loss();
     let files = disk.list().unwrap();
@@ -244,14 +265,48 @@ fn copies_are_synced_together() {
         bench.jobs.send(Job::Note(pair(*gone), Outcome::Delivered)).unwrap();
     }
     let before = bench.disk.syncs();
-    bench.jobs.send(Job::Compact(first)).unwrap();
-    let Said::Compacted { copies, gone: true, .. } = bench.said.blocking_recv().unwrap() else {
-        panic!("it was not compacted")
-    };
+    let (copies, gone) = bench.compact(first);
     let syncs = bench.disk.syncs() - before;
-    assert_eq!(copies.len(), 3);
+    assert!(gone && copies.len() == 3, "{copies:?}");
     // The outcomes may have been synced, too.
     assert!(syncs < 3, "{syncs} syncs");
+    bench.end();
+}
+
+#[test]
+fn mail_is_taken_while_what_is_left_of_a_segment_is_read() {
+    let mut bench = Bench::new();
+    let first = bench.append("left", "content").unwrap().segment;
+    while bench.append("other", "content").unwrap().segment == first {}
+    let (jobs, read) = mpsc::channel();
+    bench.jobs.send(Job::Compact { segment: first, jobs }).unwrap();
+    let copy = read.recv().unwrap();
+    bench.append("meanwhile", "content").unwrap();
+    bench.jobs.send(copy).unwrap();
+    let Said::Copied(copies) = bench.said.blocking_recv().unwrap() else { panic!("nothing was copied") };
+    // What was copied by then is at one place all the same when the writer ends.
+    assert!(matches!(read.recv().unwrap(), Job::EndCompaction { all: true, .. }));
+    let before = copies.len() + 2;
+    let (disk, _) = bench.after_end();
+    let ids = ids(&disk);
+    assert_eq!(ids.len(), before, "{ids:?}");
+    assert_eq!(ids.iter().filter(|id| *id == "left").count(), 1, "{ids:?}");
+}
+
+#[test]
+fn a_full_spool_is_compacted_all_the_same() {
+    let mut bench = Bench::new();
+    let left = bench.append("left", "content").unwrap();
+    let mut at = left;
+    while at.segment == left.segment {
+        if at != left {
+            bench.jobs.send(Job::Note(pair(at), Outcome::Delivered)).unwrap();
+        }
+        at = bench.append("other", "content").unwrap();
+    }
+    while bench.append("other", "content").is_ok() {}
+    let (copies, gone) = bench.compact(left.segment);
+    assert!(gone && copies.len() == 1, "{copies:?}");
     bench.end();
 }
 
@@ -260,8 +315,8 @@ fn a_segment_that_cannot_be_copied_stays() {
     let mut bench = Bench::new();
     let at = bench.append("one", "content").unwrap();
     bench.fail(3);
-    bench.jobs.send(Job::Compact(at.segment)).unwrap();
-    assert!(matches!(bench.said.blocking_recv().unwrap(), Said::Compacted { gone: false, .. }));
+    let (copies, gone) = bench.compact(at.segment);
+    assert!(!gone && copies.is_empty(), "{copies:?}");
     assert_eq!(ids(&bench.after_power_loss().0), ["one"]);
 }
 

@@ -316,7 +316,8 @@ impl Dispatcher {
                     self.newest.take_if(|(newest, _)| *newest == segment);
                 }
             }
-            Said::Compacted { segment, copies, gone } => self.compacted(segment, copies, gone),
+            Said::Copied(copies) => copies.into_iter().for_each(|copy| self.copied(copy)),
+            Said::Compacted { segment, mails, gone } => self.compacted(segment, mails, gone),
         }
     }
 
@@ -555,7 +556,7 @@ impl Dispatcher {
         {
             self.compacting = Some(segment);
             self.backlog.take_out(segment);
-            self.ask(Job::Compact(segment));
+            self.ask(Job::Compact { segment, jobs: self.jobs.clone() });
         }
         let oldest_ms = self.backlog.oldest_ms().map_or(0, |oldest| now_ms.saturating_sub(oldest));
         let standing = Standing {
@@ -566,26 +567,29 @@ impl Dispatcher {
         self.standing.send_if_modified(|before| std::mem::replace(before, standing) != standing);
     }
 
-    fn compacted(&mut self, segment: SegmentId, copies: Vec<Spooled<Incoming>>, gone: bool) {
-        self.compacting = None;
-        let (mails, newest) = (copies.len(), self.newest);
-        for Spooled { at, bytes, since_ms, destinations, .. } in copies {
-            self.advance(at, bytes);
-            for (waiting, name) in pairs(at, bytes, since_ms, destinations) {
-                let lane = self.lane(&name);
-                let due_ms = self.due_ms(lane, waiting.due_ms);
-                self.backlog.push_copy(&Waiting { lane, due_ms, ..waiting });
-            }
+    fn copied(&mut self, copy: Spooled<Incoming>) {
+        let Spooled { at, bytes, since_ms, destinations, .. } = copy;
+        self.advance(at, bytes);
+        for (waiting, name) in pairs(at, bytes, since_ms, destinations) {
+            let lane = self.lane(&name);
+            let due_ms = self.due_ms(lane, waiting.due_ms);
+            self.backlog.push_copy(&Waiting { lane, due_ms, ..waiting });
         }
+    }
+
+    fn compacted(&mut self, segment: SegmentId, mails: usize, gone: bool) {
+        self.compacting = None;
         if !gone {
             self.backlog.put_in(segment);
         }
-        info!(target: SPOOL_LOG, segment, mails, gone, into = newest.map(|(newest, _)| newest), "a segment was compacted");
+        let into = self.newest.map(|(newest, _)| newest);
+        info!(target: SPOOL_LOG, segment, mails, gone, into, "a segment was compacted");
     }
 
     fn look(&mut self) {
         self.looked_at = Instant::now();
-        if self.backlog.scanning().is_some() {
+        // Copies are looked for once they are all there: each look goes through all of a segment.
+        if self.backlog.scanning().is_some() || self.compacting.is_some() {
             return;
         }
         let now_ms = self.clock.now_ms();
