@@ -57,12 +57,7 @@ async fn a_webhook_that_is_gone_for_longer_than_any_grace_gets_every_mail() -> a
         let (_, smtp) = spool(&env, 1, 1).await?;
         env.patch("Deployment", "webhook", json!({"spec": {"replicas": 0}})).await?;
         // What the pod takes before it has gone, no other remembers.
-        wait_for("no pod of the webhook", ROLLOUT_LIMIT, || async {
-            let left = names(&env, "Pod").await?;
-            ensure!(!left.iter().any(|name| name.starts_with("webhook-")), "there are {left:?}");
-            Ok(())
-        })
-        .await?;
+        names_are(&env, "Pod", &["inbox-0"]).await?;
         let traffic = persistent_traffic(smtp.address());
         traffic.flows().await?;
         let before = uids(&env, "inbox").await?;
