@@ -198,8 +198,7 @@ impl Histories {
     /// # Errors
     /// When the segment's files cannot be read.
     pub fn read<D: Disk>(disk: &D, extent: &Extent, wanted: impl Fn(Subject) -> bool) -> io::Result<Self> {
-        let file = disk.open(&mails_file(extent.segment))?;
-        let mark = mark_in(&file)?;
+        let mark = Mails::open(disk, extent.segment)?.mark;
         let (outcomes, _) = outcomes(disk, extent.segment, mark)?;
         let mut histories = Self::default();
         for (subject, outcome) in outcomes.into_iter().chain(extent.unwritten.iter().cloned()) {
