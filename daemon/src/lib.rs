@@ -20,7 +20,6 @@ pub mod server;
 pub mod smtp;
 pub mod spool;
 mod supervise;
-pub mod telemetry;
 pub mod tls;
 mod turn;
 pub mod webhook;

@@ -13,7 +13,7 @@ use cli::spool::{SpoolArguments, SpoolCommand};
 use mail_laser::config::problem::{Problem, Problems};
 use mail_laser::config::{Checked, Config, Sources, dotenv, merged, variables};
 use mail_laser::server::{Daemon, Drained, drain_spool};
-use mail_laser::telemetry::{self, LogFormat};
+use mail_laser_logging::{self as logging, LogFormat};
 use mimalloc::MiMalloc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -120,9 +120,8 @@ impl Environment {
             hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             read_file: &|path| std::fs::read(path),
         });
-        let [filter_name, format_name] = variables::LOG;
-        let format = LogFormat::parse(self.get(format_name));
-        let filter = telemetry::parse_filter(self.get(filter_name));
+        let format = LogFormat::parse(self.get(logging::FORMAT));
+        let filter = logging::parse_filter(self.get(logging::FILTER), "info");
         match (checked, format, filter) {
             (Ok(checked), Ok(format), Ok(filter)) if self.problems.is_empty() => {
                 Ok((checked, format, filter))
@@ -138,7 +137,7 @@ impl Environment {
 }
 
 fn is_ours(name: &str) -> bool {
-    name.starts_with("MAIL_LASER_") || variables::LOG.contains(&name)
+    name.starts_with("MAIL_LASER_") || [logging::FILTER, logging::FORMAT].contains(&name)
 }
 
 fn refuse(problems: &Problems) -> ExitCode {
@@ -174,7 +173,7 @@ where
         Ok(configuration) => configuration,
         Err(problems) => return refuse(&problems),
     };
-    telemetry::init(format, filter);
+    logging::init(format, filter);
     let webhook = checked.config.webhook.as_ref().map(|webhook| webhook.url.to_string());
     info!(version = env!("CARGO_PKG_VERSION"), webhook, "{message}");
     for warning in &checked.warnings {

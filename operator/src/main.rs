@@ -1,18 +1,19 @@
 //! The operator of MailLaser.
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 
 use anyhow::Context;
 use clap::Parser;
+use mail_laser_logging::{self as logging, LogFormat};
 use mail_laser_operator::scope::{self, Scope};
 use mail_laser_operator::{Config, has_ipv6, run};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::filter::Targets;
+
+/// What is logged by default. The record of a request that failed is made by who asked: the client has none.
+const RECORDS: &str = "info,kube_client=off";
 
 /// Reconciles MailLaser resources into Deployments, Services and all else that the daemon needs in a cluster.
 #[derive(Debug, Parser)]
@@ -33,21 +34,18 @@ struct Args {
     /// Where /metrics, /healthz and /readyz are served.
     #[arg(long, env = "MAIL_LASER_OPERATOR_BIND_ADDRESS", default_value = "0.0.0.0:8080")]
     bind_address: SocketAddr,
-    /// How lines are logged; which ones is up to RUST_LOG.
-    #[arg(long, env = "LOG_FORMAT", default_value = "text")]
+    /// How records are logged: text or json.
+    #[arg(long, env = "LOG_FORMAT", default_value = "text", value_parser = LogFormat::parse)]
     log_format: LogFormat,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
+    /// Which records are logged: a level, or target=level pairs, as in info,mail_laser=debug.
+    #[arg(long, env = "RUST_LOG", default_value = RECORDS, value_parser = |text: &str| logging::parse_filter(text, RECORDS))]
+    log_level: Targets,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    start_logging(args.log_format);
+    logging::init(args.log_format, args.log_level);
     // An error means that there is a provider already, and any will do.
     let _ = rustls::crypto::ring::default_provider().install_default();
 
@@ -82,41 +80,4 @@ async fn main() -> anyhow::Result<()> {
         Config { image: args.image, scope, lease_namespace: args.lease_namespace, ipv6, admin: Some(admin) };
     run(cluster, config, shutdown).await?;
     Ok(())
-}
-
-/// What `RUST_LOG` says, if it says anything that can be read.
-fn filter(text: &str) -> Option<Targets> {
-    // An empty directive would be the target of everything.
-    let directives: Vec<_> =
-        text.split(',').map(str::trim).filter(|directive| !directive.is_empty()).collect();
-    if directives.is_empty() { None } else { directives.join(",").parse().ok() }
-}
-
-fn start_logging(format: LogFormat) {
-    // The client logs each failed request, which whoever made it does, too.
-    let default = Targets::new().with_default(LevelFilter::INFO).with_target("kube_client", LevelFilter::OFF);
-    let filter = std::env::var("RUST_LOG").ok().and_then(|text| filter(&text)).unwrap_or(default);
-    let registry = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer().with_ansi(std::io::stdout().is_terminal());
-    match format {
-        LogFormat::Text => registry.with(layer).init(),
-        LogFormat::Json => registry.with(layer.json()).init(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tracing::Level;
-
-    use super::*;
-
-    #[test]
-    fn what_says_nothing_leaves_the_default() {
-        for text in ["", " ", ",", "a=b=c"] {
-            assert!(filter(text).is_none(), "{text:?}");
-        }
-        let filter = filter("info, kube_client=debug,").unwrap();
-        assert!(filter.would_enable("kube_client", &Level::DEBUG));
-        assert!(!filter.would_enable("mail_laser_operator", &Level::DEBUG));
-    }
 }

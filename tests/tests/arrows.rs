@@ -109,9 +109,10 @@ const RULES: &[Rule] = &[
 #[rustfmt::skip]
 const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("crds", &[]),
+    ("daemon/logging", &[]),
     ("daemon/routes", &[]),
-    ("daemon", &["mail-laser-routes"]),
-    ("operator", &["mail-laser-crds", "mail-laser-routes"]),
+    ("daemon", &["mail-laser-logging", "mail-laser-routes"]),
+    ("operator", &["mail-laser-crds", "mail-laser-logging", "mail-laser-routes"]),
     ("tests/bench", &[]),
 ];
 

@@ -126,9 +126,6 @@ pub const NOT_IN_THIS_VERSION: &[&str] = &[
 /// Values that ask for nothing, with which such a setting is harmless.
 pub const OFF: &[&str] = &["", "off", "false", "no", "none", "0", "disabled", "inline"];
 
-/// Level and format of the log, whose names have no prefix of ours.
-pub const LOG: [&str; 2] = ["RUST_LOG", "LOG_FORMAT"];
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,11 +1,17 @@
-//! Logs: what they look like and how much there is of them.
+//! Log records of the daemon and of the operator: what they look like and how much there is of them.
 
 use std::io::{self, Write};
 
 use tracing::error;
-use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+/// The variable that says which records are logged, for [`parse_filter`].
+pub const FILTER: &str = "RUST_LOG";
+
+/// The variable that says how records are written, for [`LogFormat::parse`].
+pub const FORMAT: &str = "LOG_FORMAT";
 
 /// How log records are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +23,7 @@ pub enum LogFormat {
 }
 
 impl LogFormat {
-    /// Reads `LOG_FORMAT`.
+    /// Reads [`FORMAT`].
     ///
     /// # Errors
     /// A sentence that says what is valid.
@@ -25,24 +31,24 @@ impl LogFormat {
         match text.trim().to_ascii_lowercase().as_str() {
             "" | "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
-            _ => Err(format!("LOG_FORMAT={text:?} is not valid; valid is text or json")),
+            _ => Err(format!("{FORMAT}={text:?} is not valid; valid is text or json")),
         }
     }
 }
 
-/// Reads `RUST_LOG`; empty is `info`.
+/// Reads [`FILTER`]; one that says nothing is the `default`.
 ///
 /// # Errors
 /// A sentence that says what is valid.
-pub fn parse_filter(text: &str) -> Result<Targets, String> {
-    // An empty one would be the target of everything.
+pub fn parse_filter(text: &str, default: &str) -> Result<Targets, String> {
+    // An empty directive would be the target of everything.
     let directives: Vec<_> =
         text.split(',').map(str::trim).filter(|directive| !directive.is_empty()).collect();
-    if directives.is_empty() {
-        return Ok(Targets::new().with_default(LevelFilter::INFO));
-    }
-    directives.join(",").parse().map_err(|_| {
-        format!("RUST_LOG={text:?} is not valid; valid is a level, or target=level pairs as in mail_laser::webhook=debug")
+    let directives = if directives.is_empty() { default.to_owned() } else { directives.join(",") };
+    directives.parse().map_err(|_| {
+        format!(
+            "{FILTER}={text:?} is not valid; valid is a level, or target=level pairs, as in info,mail_laser=debug"
+        )
     })
 }
 
@@ -139,11 +145,18 @@ mod tests {
         assert_eq!(LogFormat::parse(""), Ok(LogFormat::Text));
         assert_eq!(LogFormat::parse("JSON"), Ok(LogFormat::Json));
         assert!(LogFormat::parse("xml").unwrap_err().contains("text or json"));
-        assert!(parse_filter("a=b=c").unwrap_err().starts_with("RUST_LOG"));
-        let shows = |text: &str, target, level| parse_filter(text).unwrap().would_enable(target, &level);
+        assert!(parse_filter("a=b=c", "info").unwrap_err().starts_with("RUST_LOG"));
+        let shows = |text: &str, target, level| {
+            parse_filter(text, "info,kube_client=off").unwrap().would_enable(target, &level)
+        };
         for text in ["", " ", ",", "info", "info,", "INFO"] {
             assert!(shows(text, "mail_laser::smtp", Level::INFO), "{text:?}");
             assert!(!shows(text, "mail_laser::smtp", Level::DEBUG), "{text:?}");
+        }
+        for (text, is_shown) in
+            [("", false), (" ,", false), ("info", true), ("info,kube_client=error,", true)]
+        {
+            assert_eq!(shows(text, "kube_client", Level::ERROR), is_shown, "{text:?}");
         }
         let text = "mail_laser::webhook=debug, info,hyper=off";
         assert!(shows(text, "mail_laser::webhook::client", Level::DEBUG));
