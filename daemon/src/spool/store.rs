@@ -1,17 +1,21 @@
 //! The files of a spool, written by one writer.
 
+mod outcomes;
+mod usage;
+
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use self::outcomes::Outcomes;
+use self::usage::Sizes;
 use super::disk::{Disk, DiskFile};
 use super::entry::{
-    FILE_HEADER_BYTES, Head, MAIL_HEADER_BYTES, MailHeader, Mark, Outcome, Subject, file_header, mark_of,
-    write_outcome,
+    FILE_HEADER_BYTES, Head, MAIL_HEADER_BYTES, MailHeader, Mark, Outcome, Subject, file_header,
 };
 use super::part::{Sealed, is_left_behind, random};
-use super::segment::{Extent, FileKind, Location, SegmentId, mails_file, mark_in, outcomes_file};
+use super::segment::{Extent, FileKind, Location, SegmentId, mails_file, outcomes_file};
+
+pub use self::usage::Usage;
 
 /// Octets of a content that is copied so that it can be written together with its neighbours; a
 /// larger one is written by itself.
@@ -20,11 +24,6 @@ const COPY_BYTES_MAX: usize = 64 * 1024;
 /// Octets that the outcomes of one mail at one destination are thought to take: some failures with
 /// their reasons.
 pub(super) const OUTCOME_BYTES: u64 = 256;
-
-/// Outcomes of one segment that could not be written and wait in memory, as with a full disk: as
-/// many as a segment has mails. Further ones are forgotten: after a restart, their mails are
-/// delivered once more.
-const UNWRITTEN_MAX: usize = 64 * 1024;
 
 /// Files with outcomes that are open at the same time.
 const OPEN_FILES_MAX: usize = 16;
@@ -114,36 +113,6 @@ pub struct Store<D: Disk> {
     outcomes: BTreeMap<SegmentId, Outcomes<D::File>>,
 }
 
-/// Octets of each segment's files, and of all together: the sum is asked for with every group of mails.
-#[derive(Debug, Default)]
-struct Sizes {
-    by_segment: BTreeMap<SegmentId, u64>,
-    total: Usage,
-}
-
-/// What a spool's files take, for those who do not write to it.
-#[derive(Debug, Clone, Default)]
-pub struct Usage(Arc<AtomicU64>);
-
-impl Usage {
-    /// Octets of all files.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
-    }
-}
-
-impl Sizes {
-    fn grow(&mut self, segment: SegmentId, bytes: u64) {
-        *self.by_segment.entry(segment).or_default() += bytes;
-        self.total.0.fetch_add(bytes, Ordering::AcqRel);
-    }
-
-    fn remove(&mut self, segment: SegmentId) {
-        self.total.0.fetch_sub(self.by_segment.remove(&segment).unwrap_or(0), Ordering::AcqRel);
-    }
-}
-
 /// The segment that mails are appended to.
 #[derive(Debug)]
 struct Active<F> {
@@ -152,18 +121,6 @@ struct Active<F> {
     file: F,
     /// Octets that are on disk for good.
     durable: u64,
-}
-
-/// What became of a segment's mails, as far as it is not on disk for good.
-#[derive(Debug)]
-struct Outcomes<F> {
-    file: Option<(F, Mark)>,
-    generation: u32,
-    /// Octets of the file.
-    written: u64,
-    unwritten: Vec<(Subject, Outcome)>,
-    /// Written since the last sync.
-    unsynced: Vec<(Subject, Outcome)>,
 }
 
 impl<D: Disk> Store<D> {
@@ -185,10 +142,10 @@ impl<D: Disk> Store<D> {
             }
         }
         // A number is never used twice, not even that of a segment of which only outcomes are left.
-        let used = sizes.by_segment.keys().copied().chain(outcomes.iter().map(|(segment, ..)| *segment));
+        let used = sizes.segments().chain(outcomes.iter().map(|(segment, ..)| *segment));
         let next = used.max().map_or(1, |newest| newest + 1);
         for (segment, name, bytes) in outcomes {
-            if sizes.by_segment.contains_key(&segment) {
+            if sizes.has(segment) {
                 sizes.grow(segment, bytes);
             } else {
                 // Its mails were removed first. That it stays costs only space.
@@ -206,7 +163,7 @@ impl<D: Disk> Store<D> {
 
     /// All segments, the oldest first.
     pub fn segments(&self) -> impl Iterator<Item = SegmentId> {
-        self.sizes.by_segment.keys().copied()
+        self.sizes.segments()
     }
 
     /// The segment that is still written to.
@@ -218,20 +175,20 @@ impl<D: Disk> Store<D> {
     /// Octets of all files.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.sizes.total.bytes()
+        self.sizes.total().bytes()
     }
 
     /// The same for others, whatever it becomes.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        self.sizes.total.clone()
+        self.sizes.total().clone()
     }
 
     /// What there is to read of a segment, as of now.
     #[must_use]
     pub fn extent(&self, segment: SegmentId) -> Extent {
         let active = self.active.as_ref().filter(|active| active.segment == segment);
-        let unwritten = self.outcomes.get(&segment).map(|outcomes| outcomes.unwritten.clone());
+        let unwritten = self.outcomes.get(&segment).map(|outcomes| outcomes.unwritten().to_vec());
         Extent { segment, end: active.map(|active| active.durable), unwritten: unwritten.unwrap_or_default() }
     }
 
@@ -375,19 +332,11 @@ impl<D: Disk> Store<D> {
 
     /// Notes what became of a mail. It is written by [`Self::write_outcomes`].
     pub fn note(&mut self, mail: Location, destination: u16, outcome: Outcome) {
-        if !self.sizes.by_segment.contains_key(&mail.segment) {
+        if !self.sizes.has(mail.segment) {
             return;
         }
-        let outcomes = self.outcomes.entry(mail.segment).or_insert_with(|| Outcomes {
-            file: None,
-            generation: 0,
-            written: 0,
-            unwritten: Vec::new(),
-            unsynced: Vec::new(),
-        });
-        if outcomes.unwritten.len() < UNWRITTEN_MAX {
-            outcomes.unwritten.push((Subject { offset: mail.offset, destination }, outcome));
-        }
+        let outcomes = self.outcomes.entry(mail.segment).or_default();
+        outcomes.note(Subject { offset: mail.offset, destination }, outcome);
     }
 
     /// Writes what was noted; with `durable`, it survives a loss of power from then on. What cannot
@@ -443,83 +392,6 @@ impl<D: Disk> Store<D> {
             }
         }
         Ok(())
-    }
-}
-
-impl<F: DiskFile> Outcomes<F> {
-    fn is_idle(&self) -> bool {
-        self.unwritten.is_empty() && self.unsynced.is_empty()
-    }
-
-    /// Writes what is unwritten and returns by how many octets the spool grew; `made` becomes true
-    /// when a file was made.
-    fn write<D: Disk<File = F>>(&mut self, disk: &D, segment: SegmentId, made: &mut bool) -> io::Result<u64> {
-        if self.unwritten.is_empty() {
-            return Ok(0);
-        }
-        if self.file.is_none() {
-            self.file = Some(self.open(disk, segment, made)?);
-        }
-        let Some((file, mark)) = &self.file else { return Ok(0) };
-        let mut bytes = Vec::new();
-        for (subject, outcome) in &self.unwritten {
-            write_outcome(&mut bytes, *mark, *subject, outcome);
-        }
-        file.write_at(&bytes, self.written)?;
-        self.written += bytes.len() as u64;
-        self.unsynced.append(&mut self.unwritten);
-        Ok(bytes.len() as u64)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        let Some((file, _)) = self.file.as_ref().filter(|_| !self.unsynced.is_empty()) else { return Ok(()) };
-        let synced = file.sync();
-        if synced.is_ok() {
-            self.unsynced.clear();
-        } else {
-            // Nothing is known of what this file holds; what it should hold goes into another.
-            self.file = None;
-            self.generation += 1;
-            self.unsynced.append(&mut self.unwritten);
-            std::mem::swap(&mut self.unsynced, &mut self.unwritten);
-        }
-        synced
-    }
-
-    /// Opens the file, or makes it.
-    fn open<D: Disk<File = F>>(
-        &mut self,
-        disk: &D,
-        segment: SegmentId,
-        made: &mut bool,
-    ) -> io::Result<(F, Mark)> {
-        let mut header = [0; FILE_HEADER_BYTES];
-        let mark = mark_in(&disk.open(&mails_file(segment))?)?;
-        loop {
-            let name = outcomes_file(segment, self.generation);
-            match disk.open_for_writing(&name) {
-                Ok(file) => {
-                    let read = file.read_at(&mut header, 0)?;
-                    if mark_of(&header[..read]) == Some(mark) {
-                        // The sync of a process before may have failed: then it is only seen, and it is
-                        // by the header that what follows is found.
-                        file.write_at(&file_header(mark), 0)?;
-                        self.written = file.length()?;
-                        return Ok((file, mark));
-                    }
-                    // What a crash has left of one, or what is damaged.
-                    self.generation += 1;
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    let file = disk.create(&name)?;
-                    *made = true;
-                    file.write_at(&file_header(mark), 0)?;
-                    self.written = FILE_HEADER_BYTES as u64;
-                    return Ok((file, mark));
-                }
-                Err(error) => return Err(error),
-            }
-        }
     }
 }
 

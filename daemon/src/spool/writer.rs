@@ -2,28 +2,32 @@
 //! dead letters and copies what is left of sparse segments.
 
 mod compaction;
+mod dead;
+mod job;
+mod trouble;
 
 use std::io;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, info};
+use tracing::error;
 
 use crate::metrics::SpoolMetrics;
 
 use self::compaction::{Copied, Copies};
+use self::trouble::Trouble;
 use super::LOG_TARGET;
 use super::clock::Clock;
 use super::dead::DeadLetters;
 use super::disk::Disk;
-use super::entry::{Death, Head, Outcome, Progress, Subject};
+use super::entry::{Head, Outcome, Progress};
 use super::lane::Pair;
-use super::part::Sealed;
-use super::segment::{Extent, Histories, Loaded, Location, SegmentId, load};
-use super::selector::Selector;
+use super::segment::{Location, SegmentId};
 use super::store::{AppendError, Entry, Store};
+
+pub use self::job::{Adoption, Append, Burial, DeadAction, Job, Jobs, Said, Spooled, Wish};
 
 /// Octets of mails that are written and synced together: more does not make the disk faster.
 const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -33,154 +37,6 @@ const OUTCOMES_UNSYNCED_MAX: Duration = Duration::from_secs(1);
 
 /// How often dead letters are looked at for those that are too old.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
-
-/// What the writer is asked for. What waits here is bounded by the sessions and the deliveries that
-/// there are: each has asked for one thing at most.
-#[derive(Debug)]
-pub enum Job<T> {
-    /// Take a mail over.
-    Append(Box<Append<T>>),
-    /// Take over a mail that is on disk already.
-    Adopt(Adoption),
-    /// Note what became of a mail.
-    Note(Pair, Outcome),
-    /// Make a mail a dead letter.
-    Bury(Burial),
-    /// Say what there is to read of a segment.
-    Extent(SegmentId),
-    /// Remove a segment, all mails of which have met their end, unless mails were written behind `end`
-    /// meanwhile.
-    Retire {
-        /// Which.
-        segment: SegmentId,
-        /// Where its last mail ended.
-        end: Option<u64>,
-    },
-    /// Copy what is left of a segment, none of which is under way, and remove it. One at a time.
-    Compact {
-        /// Which.
-        segment: SegmentId,
-        /// Where the copies are sent as they are read.
-        jobs: Jobs<T>,
-    },
-    /// Write copies.
-    Copy {
-        /// Of mails of the segment that is being compacted.
-        copies: Copies,
-        /// Told whether all of them were written.
-        reply: oneshot::Sender<bool>,
-    },
-    /// There is nothing more to copy: remove the segment, if all was.
-    EndCompaction {
-        /// Which.
-        segment: SegmentId,
-        /// Whether all that waits in it was copied.
-        all: bool,
-    },
-    /// Act on dead letters.
-    Dead(DeadAction),
-    /// Write what was asked for so far, and end.
-    Stop,
-}
-
-/// A mail to be taken over.
-#[derive(Debug)]
-pub struct Append<T> {
-    /// What is written of it.
-    pub entry: Entry,
-    /// The names of its destinations.
-    pub routes: Vec<String>,
-    /// What is given back with it once it is written.
-    pub rest: T,
-    /// When its lifetime begins, in milliseconds since 1970.
-    pub since_ms: u64,
-    /// Told once it is on disk for good.
-    pub reply: oneshot::Sender<Result<(), AppendError>>,
-}
-
-/// A mail on disk to be taken over.
-#[derive(Debug)]
-pub struct Adoption {
-    /// Its file.
-    pub sealed: Sealed,
-    /// The names of its destinations.
-    pub routes: Vec<String>,
-    /// When its lifetime begins, in milliseconds since 1970.
-    pub since_ms: u64,
-    /// Told once it is in the spool for good.
-    pub reply: oneshot::Sender<Result<(), AppendError>>,
-}
-
-/// A mail to be made a dead letter.
-#[derive(Debug)]
-pub struct Burial {
-    /// Which, and for which of its destinations.
-    pub pair: Pair,
-    /// Why.
-    pub death: Death,
-    /// Its last failure, if that was not noted.
-    pub last: Option<Progress>,
-}
-
-/// What a person wants of mails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Wish {
-    /// They are delivered, now.
-    Retry,
-    /// They go.
-    Discard,
-}
-
-/// Dead letters to be acted on.
-#[derive(Debug)]
-pub struct DeadAction {
-    /// Which.
-    pub selector: Selector,
-    /// What is done to them.
-    pub wish: Wish,
-    /// Told how many there were.
-    pub reply: oneshot::Sender<Result<u64, String>>,
-}
-
-/// A mail that is on disk.
-#[derive(Debug)]
-pub struct Spooled<T> {
-    /// Where.
-    pub at: Location,
-    /// Octets of its entry.
-    pub bytes: u64,
-    /// When its lifetime began, in milliseconds since 1970.
-    pub since_ms: u64,
-    /// Its destinations: the name of each and where the delivery stands.
-    pub destinations: Vec<(String, Progress)>,
-    /// Its content and what came with it, where they are still in memory.
-    pub mail: Option<(Vec<u8>, T)>,
-}
-
-/// What the writer says.
-#[derive(Debug)]
-pub enum Said<T> {
-    /// These were taken over.
-    Spooled(Vec<Spooled<T>>),
-    /// There is so much to read of a segment.
-    Extent(Extent),
-    /// Whether mails became dead letters.
-    Buried(Vec<(Pair, bool)>),
-    /// A segment was removed, or not.
-    Retired(SegmentId, bool),
-    /// These were copied to where they are now.
-    Copied(Vec<Spooled<T>>),
-    /// What was left of a segment was copied; the segment is still there if it could not be all.
-    Compacted {
-        /// The segment.
-        segment: SegmentId,
-        /// How many mails were.
-        mails: usize,
-        /// Whether the segment has gone.
-        gone: bool,
-    },
-}
 
 /// The thread that writes.
 pub struct Writer<D: Disk, T> {
@@ -196,32 +52,6 @@ pub struct Writer<D: Disk, T> {
     copied: Copied,
     mails: Trouble,
     outcomes: Trouble,
-}
-
-/// Whether something could not be written the last time.
-#[derive(Debug)]
-struct Trouble {
-    /// What it is, and what that means.
-    what: &'static str,
-    failing: bool,
-}
-
-impl Trouble {
-    fn new(what: &'static str) -> Self {
-        Self { what, failing: false }
-    }
-
-    /// Says once that the disk fails, and once that it does no longer.
-    fn note(&mut self, failure: Option<&str>) {
-        match (failure, self.failing) {
-            (Some(why), false) => {
-                error!(target: LOG_TARGET, why, "the spool cannot be written: {}", self.what);
-            }
-            (None, true) => info!(target: LOG_TARGET, "the spool can be written again"),
-            _ => {}
-        }
-        self.failing = failure.is_some();
-    }
 }
 
 /// What is written together.
@@ -418,72 +248,6 @@ impl<D: Disk + Clone, T: Send + 'static> Writer<D, T> {
         let _ = reply.send(told);
     }
 
-    fn bury(&mut self, burials: Vec<Burial>) {
-        if burials.is_empty() {
-            return;
-        }
-        let (mut pairs, mut heads, mut entries, mut said) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for burial in burials {
-            let pair = burial.pair;
-            match self.corpse(burial) {
-                Ok((head, entry)) => {
-                    pairs.push(pair);
-                    heads.push(head);
-                    entries.push(entry);
-                }
-                Err(error) => {
-                    // Nothing can ever be delivered of what is known to be damaged.
-                    let damaged = error.kind() == io::ErrorKind::InvalidData;
-                    error!(target: LOG_TARGET, segment = pair.mail.segment, offset = pair.mail.offset, %error, damaged, "mail cannot be read from the spool");
-                    said.push((pair, damaged));
-                }
-            }
-        }
-        let kept = self.dead.keep(&heads, &entries);
-        for ((pair, head), result) in pairs.into_iter().zip(&heads).zip(kept) {
-            let (id, route) = (&head.id, head.destinations.first().map_or("", |target| &target.route));
-            match &result {
-                Ok(()) => {
-                    let reason = head.death.as_ref().map_or("", |death| &death.reason);
-                    error!(target: LOG_TARGET, id, route, reason, "mail is a dead letter");
-                }
-                Err(error) => {
-                    error!(target: LOG_TARGET, id, route, %error, "mail was not made a dead letter and waits on");
-                }
-            }
-            said.push((pair, result.is_ok()));
-        }
-        for (pair, _) in said.iter().filter(|(_, buried)| *buried) {
-            self.store.note(pair.mail, pair.destination, Outcome::Dead);
-        }
-        // Or it would die again after a loss of power.
-        self.write_outcomes(true);
-        self.say(Said::Buried(said));
-    }
-
-    fn corpse(&self, burial: Burial) -> io::Result<(Head, Entry)> {
-        let Burial { pair, mut death, last } = burial;
-        let Loaded { mut head, content, intact } = load(self.store.disk(), pair.mail)?;
-        if !intact {
-            death.reason = format!("{}; its content is damaged on disk", death.reason);
-        }
-        let subject = Subject { offset: pair.mail.offset, destination: pair.destination };
-        let index = usize::from(pair.destination);
-        if index >= head.destinations.len() {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        let mut target = head.destinations.swap_remove(index);
-        let extent = self.store.extent(pair.mail.segment);
-        let mut history =
-            Histories::read(self.store.disk(), &extent, |of| of == subject)?.of(subject, &target);
-        target.progress = last.or_else(|| history.pop()).unwrap_or_default();
-        target.history = history;
-        head.destinations = vec![target];
-        head.death = Some(death);
-        let entry = Entry::new(&head, content)?;
-        Ok((head, entry))
-    }
-
     fn write_outcomes(&mut self, durable: bool) {
         let written = self.store.write_outcomes(durable);
         if durable {
@@ -536,71 +300,7 @@ impl<D: Disk + Clone, T: Send + 'static> Writer<D, T> {
         }
         self.write_outcomes(true);
     }
-
-    fn act(&mut self, action: DeadAction) {
-        let DeadAction { selector, wish, reply } = action;
-        let now_ms = self.clock.now_ms();
-        let mut count = 0;
-        let mut result = Ok(());
-        for segment in self.dead.segments() {
-            result = result.and_then(|()| self.act_on(segment, &selector, wish, now_ms, &mut count));
-        }
-        let _ = reply.send(result.map(|()| count));
-    }
-
-    fn act_on(
-        &mut self,
-        segment: SegmentId,
-        selector: &Selector,
-        wish: Wish,
-        now_ms: u64,
-        count: &mut u64,
-    ) -> Result<(), String> {
-        let text = |error: io::Error| error.to_string();
-        let mut chosen = Vec::new();
-        self.dead.select(segment, selector, now_ms, |exhumed| chosen.push(exhumed)).map_err(text)?;
-        let mut released = Vec::with_capacity(chosen.len());
-        let mut spooled = Vec::new();
-        let mut result = Ok(());
-        for exhumed in chosen {
-            if wish == Wish::Retry {
-                let mut head = exhumed.head.clone();
-                head.death = None;
-                head.replayed_at_ms = Some(now_ms);
-                for target in &mut head.destinations {
-                    let last = std::mem::take(&mut target.progress);
-                    target.history.extend((!last.is_none()).then_some(last));
-                }
-                let entry = Entry::new(&head, exhumed.content).map_err(text)?;
-                match self.store.append(std::slice::from_ref(&entry)).remove(0) {
-                    Ok(at) => spooled.push(Spooled::copy(at, &entry, head)),
-                    Err(error) => {
-                        result = Err(error.to_string());
-                        break;
-                    }
-                }
-            }
-            released.push((exhumed.at, exhumed.head));
-        }
-        *count += released.len() as u64;
-        let outcome = if wish == Wish::Retry { Outcome::Moved } else { Outcome::Discarded };
-        let noted = self.dead.release(&released, &outcome).map_err(text);
-        self.say(Said::Spooled(spooled));
-        result.and(noted)
-    }
 }
-
-impl<T> Spooled<T> {
-    fn copy(at: Location, entry: &Entry, head: Head) -> Self {
-        let since_ms = head.since_ms();
-        let destinations =
-            head.destinations.into_iter().map(|target| (target.route, target.progress)).collect();
-        Self { at, bytes: entry.bytes(), since_ms, destinations, mail: None }
-    }
-}
-
-/// What asks the writer.
-pub type Jobs<T> = Sender<Job<T>>;
 
 #[cfg(test)]
 mod tests;

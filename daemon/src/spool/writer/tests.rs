@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc;
 
+use super::super::entry::Death;
 use super::super::faulty::{Fault, FaultyDisk};
-use super::super::segment::FileKind;
+use super::super::segment::{FileKind, load};
+use super::super::selector::Selector;
 use super::super::store::Limits;
 use super::super::survey;
 use super::*;

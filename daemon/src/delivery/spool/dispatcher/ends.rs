@@ -1,0 +1,148 @@
+//! What deliveries have come to, and what becomes of their mails then.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tracing::{error, warn};
+
+use crate::message::id::MailId;
+use crate::metrics::MessageOutcome;
+use crate::spool::LOG_TARGET as SPOOL_LOG;
+use crate::spool::clock::in_millis;
+use crate::spool::entry::{Death, Outcome, Progress};
+use crate::spool::lane::{Pair, Waiting};
+use crate::spool::pace::wait_after;
+use crate::spool::writer::{Burial, Job};
+use crate::webhook::LOG_TARGET;
+use crate::webhook::destination::Delivery;
+
+use super::{Dispatcher, End, Held};
+
+/// How long a mail waits for which there was no memory.
+const NO_MEMORY_WAIT: Duration = Duration::from_secs(1);
+
+/// How long a mail waits that could not be read, or not be made a dead letter: a person has to see to
+/// the disk.
+const BAD_DISK_WAIT: Duration = Duration::from_secs(600);
+
+impl Dispatcher {
+    pub(super) fn ended(&mut self, waiting: Waiting<Held>, id: Option<MailId>, end: End) {
+        self.under_way -= 1;
+        let (lane, pair, now_ms) = (waiting.lane, waiting.pair, self.clock.now_ms());
+        self.touched.insert(lane);
+        let succeeded = match &end {
+            End::Of(Delivery::Delivered | Delivery::Refused(_)) => Some(true),
+            End::Of(Delivery::Failed { .. }) | End::Defect => Some(false),
+            End::Of(Delivery::CircuitOpen)
+            | End::NoMemory
+            | End::TooLarge
+            | End::Unreadable(_)
+            | End::Stopped => None,
+        };
+        self.backlog.back(lane, pair, succeeded);
+        match end {
+            End::Of(Delivery::Delivered) => {
+                self.count(lane, MessageOutcome::Forwarded);
+                if let Some(route) = self.route(lane) {
+                    let took = Duration::from_millis(now_ms.saturating_sub(waiting.since_ms));
+                    route.destination.metrics().delivered_after(took.as_secs_f64());
+                }
+                self.totals.forwarded.fetch_add(1, Ordering::Relaxed);
+                self.meets_its_end(&waiting, Outcome::Delivered);
+            }
+            End::Of(Delivery::Refused(reason)) => {
+                let last = Progress {
+                    failures: waiting.failures + 1,
+                    due_ms: 0,
+                    at_ms: now_ms,
+                    reason: reason.clone(),
+                };
+                self.bury(waiting, reason, Some(last));
+            }
+            End::Of(Delivery::Failed { reason, retry_after }) => {
+                self.failed(waiting, id, reason, retry_after);
+            }
+            End::Defect => {
+                self.failed(waiting, id, "its delivery panicked, which is a defect".to_owned(), None);
+            }
+            End::Of(Delivery::CircuitOpen) | End::Stopped => self.backlog.wait(waiting),
+            End::NoMemory => {
+                let due_ms = now_ms + in_millis(NO_MEMORY_WAIT);
+                self.backlog.wait(Waiting { due_ms, ..waiting });
+            }
+            End::TooLarge => self.bury(waiting, "as a request it is larger than all memory".to_owned(), None),
+            End::Unreadable(error) if error.kind() == io::ErrorKind::InvalidData => {
+                self.bury(waiting, error.to_string(), None);
+            }
+            End::Unreadable(error) => {
+                error!(target: SPOOL_LOG, segment = pair.mail.segment, offset = pair.mail.offset, %error, "mail cannot be read from the spool and waits on");
+                let due_ms = now_ms + in_millis(BAD_DISK_WAIT);
+                self.backlog.wait(Waiting { due_ms, ..waiting });
+            }
+        }
+    }
+
+    fn failed(
+        &mut self,
+        waiting: Waiting<Held>,
+        id: Option<MailId>,
+        reason: String,
+        retry_after: Option<Duration>,
+    ) {
+        let (lane, now_ms) = (waiting.lane, self.clock.now_ms());
+        let failures = waiting.failures.saturating_add(1);
+        let wait = wait_after(failures, retry_after, random());
+        let due_ms = self.due_ms(lane, now_ms + in_millis(wait));
+        let waiting = Waiting { failures, due_ms, ..waiting };
+        let progress = Progress { failures, due_ms: waiting.due_ms, at_ms: now_ms, reason };
+        if self.backlog.is_expired(&waiting, waiting.due_ms) {
+            let why = format!("it could not be delivered in time; at last: {}", progress.reason);
+            self.bury(waiting, why, Some(progress));
+            return;
+        }
+        let (route, id) = (self.name(lane), id.as_ref().map_or("", MailId::as_str));
+        warn!(target: LOG_TARGET, id, route, failures, wait_seconds = wait.as_secs(), "mail deferred: it is tried again later");
+        self.count(lane, MessageOutcome::Deferred);
+        self.ask(Job::Note(waiting.pair, Outcome::Deferred(progress)));
+        self.backlog.wait(waiting);
+    }
+
+    pub(super) fn meets_its_end(&mut self, waiting: &Waiting<Held>, outcome: Outcome) {
+        self.ask(Job::Note(waiting.pair, outcome));
+        self.end(waiting);
+    }
+
+    fn end(&mut self, waiting: &Waiting<Held>) {
+        let segment = waiting.pair.mail.segment;
+        if self.backlog.end(waiting) && self.newest.is_none_or(|(newest, _)| segment < newest) {
+            self.retire(segment);
+        }
+    }
+
+    pub(super) fn bury(&mut self, waiting: Waiting<Held>, reason: String, last: Option<Progress>) {
+        let (pair, at_ms) = (waiting.pair, self.clock.now_ms());
+        self.backlog.set_aside(&waiting);
+        self.burying.insert(pair, waiting);
+        self.ask(Job::Bury(Burial { pair, death: Death { at_ms, reason }, last }));
+    }
+
+    pub(super) fn buried(&mut self, pair: Pair, buried: bool) {
+        let Some(waiting) = self.burying.remove(&pair) else { return };
+        if !buried {
+            let due_ms = self.clock.now_ms() + in_millis(BAD_DISK_WAIT);
+            self.backlog.wait(Waiting { due_ms, ..waiting });
+            return;
+        }
+        self.count(waiting.lane, MessageOutcome::DeadLettered);
+        self.totals.failed.fetch_add(1, Ordering::Relaxed);
+        self.end(&waiting);
+    }
+}
+
+/// Jitter; none without a source of randomness.
+fn random() -> u16 {
+    let mut bytes = [0; 2];
+    let filled = getrandom::fill(&mut bytes);
+    filled.map_or(0, |()| u16::from_le_bytes(bytes))
+}
