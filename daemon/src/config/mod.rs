@@ -1,30 +1,31 @@
 //! The environment, parsed once into types that cannot be wrong.
 
 pub mod dotenv;
+mod parse;
 pub mod problem;
 mod reader;
 mod unknown;
 pub mod url;
 pub mod variables;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 use ipnet::IpNet;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tracing::warn;
 
-use crate::address::{self, Address};
+use crate::address::Address;
 use crate::tls::{PairFiles, Pem};
 use mail_laser_routes::reach::Reach;
-use problem::{Problem, Problems};
+use problem::Problems;
 use reader::Reader;
 use url::WebhookUrl;
 
@@ -36,10 +37,6 @@ pub const MEMORY_PER_MAIL: usize = 5;
 /// Open files besides sessions and deliveries: connections to the health and the metrics port, 256
 /// each, and some 64 for sockets, name resolution, the log and files that are read.
 const OTHER_OPEN_FILES: u64 = 2 * 256 + 64;
-
-/// Octets that a spool needs besides its largest mail: what is known of the mail, what becomes of it,
-/// and a segment that is not full.
-const SPOOL_BYTES_BESIDES_MAIL: u64 = 1024 * 1024;
 
 /// Less memory than this serves nobody.
 const MEMORY_BYTES_MIN: usize = 1024 * 1024;
@@ -242,256 +239,35 @@ impl Config {
         let largest_mail = reader.number(&v::MAX_MESSAGE_SIZE, 1..=message_bytes_max);
         let routes = Some(reader.text(&v::ROUTES)).filter(|path| !path.is_empty()).map(PathBuf::from);
         let config = Self {
-            recipients: recipients(&mut reader, routes.is_some()),
-            delivery: delivery(&mut reader, largest_mail),
-            header_prefixes: header_prefixes(&mut reader),
+            recipients: parse::recipients(&mut reader, routes.is_some()),
+            delivery: parse::delivery(&mut reader, largest_mail),
+            header_prefixes: parse::header_prefixes(&mut reader),
             smtp: SmtpConfig {
                 listen: reader.socket(&v::BIND_ADDRESS, &v::PORT),
-                hostname: hostname(&mut reader, &sources.hostname),
+                hostname: parse::hostname(&mut reader, &sources.hostname),
                 message_bytes_max: largest_mail,
-                connections_max: at_least_one(&mut reader, &v::MAX_CONNECTIONS),
+                connections_max: parse::at_least_one(&mut reader, &v::MAX_CONNECTIONS),
                 connections_per_ip_max: reader.limit(&v::MAX_CONCURRENT_PER_IP),
                 unknown_recipients_max: reader.limit(&v::MAX_UNKNOWN_RCPTS_PER_SESSION),
                 idle_timeout: reader.seconds(&v::IDLE_TIMEOUT),
-                proxies: proxies(&mut reader),
+                proxies: parse::proxies(&mut reader),
             },
-            tls: tls(&mut reader, sources.read_file),
+            tls: parse::tls(&mut reader, sources.read_file),
             health: reader.socket(&v::HEALTH_BIND_ADDRESS, &v::HEALTH_PORT),
             metrics: reader.socket(&v::METRICS_BIND_ADDRESS, &v::METRICS_PORT),
             attachment_bytes_max: reader.number(&v::MAX_ATTACHMENT_SIZE, ..),
             queue_messages_max: reader.number(&v::QUEUE_MAX_MESSAGES, 1..),
             memory_bytes_max,
             shutdown_grace: reader.seconds(&v::SHUTDOWN_GRACE),
-            webhook: webhook(&mut reader, sources.read_file, routes.is_some()),
+            webhook: parse::webhook(&mut reader, sources.read_file, routes.is_some()),
             routes,
         };
         if !reader.problems.is_empty() {
             return Err(Problems(reader.problems));
         }
-        let effective = effective(&config, &reader);
+        let effective = parse::effective(&config, &reader);
         Ok(Checked { config, warnings, effective })
     }
-}
-
-fn recipients(reader: &mut Reader<'_>, has_routes: bool) -> Vec<Address> {
-    let (mut recipients, mut keys) = (Vec::new(), BTreeSet::new());
-    for text in reader.list(&variables::TARGET_EMAILS) {
-        match Address::parse(text) {
-            Ok(address) if keys.insert(address.key().to_owned()) => recipients.push(address),
-            Ok(_) => {}
-            Err(error) => reader.problems.push(Problem::other(format!(
-                "{}: {text:?} {error}; valid is {}",
-                variables::TARGET_EMAILS.name,
-                variables::TARGET_EMAILS.valid
-            ))),
-        }
-    }
-    // What would be needed if the mailboxes are there, is needed if the webhook is.
-    let is_wanted = !has_routes || !reader.text(&variables::WEBHOOK_URL).is_empty();
-    if is_wanted && reader.list(&variables::TARGET_EMAILS).next().is_none() {
-        reader.problems.push(Problem::missing(&variables::TARGET_EMAILS));
-    }
-    recipients
-}
-
-fn delivery(reader: &mut Reader<'_>, largest_mail: usize) -> DeliveryConfig {
-    let timeout = reader.seconds(&variables::CONFIRM_TIMEOUT);
-    let spool = spool(reader, largest_mail);
-    match reader.text(&variables::DELIVERY).to_ascii_lowercase().as_str() {
-        "forward" => DeliveryConfig::Forward,
-        "confirm" => DeliveryConfig::Confirm(timeout),
-        "spool" => DeliveryConfig::Spool(spool),
-        other => {
-            reader.problems.push(Problem::invalid(&variables::DELIVERY, other));
-            DeliveryConfig::Forward
-        }
-    }
-}
-
-fn spool(reader: &mut Reader<'_>, largest_mail: usize) -> SpoolConfig {
-    use variables as v;
-    let bytes_min = (largest_mail as u64).saturating_add(SPOOL_BYTES_BESIDES_MAIL);
-    let bytes_max = reader.number(&v::SPOOL_MAX_BYTES, bytes_min..);
-    let dead_bytes_max = match reader.text(&v::DEAD_LETTER_MAX_BYTES) {
-        "" => (bytes_max / 4).max(bytes_min),
-        _ => reader.number(&v::DEAD_LETTER_MAX_BYTES, bytes_min..),
-    };
-    SpoolConfig {
-        directory: PathBuf::from(reader.text(&v::SPOOL_DIR)),
-        bytes_max,
-        lifetime: reader.seconds(&v::SPOOL_LIFETIME),
-        dead_bytes_max,
-        dead_lifetime: reader.seconds(&v::DEAD_LETTER_LIFETIME),
-    }
-}
-
-fn proxies(reader: &mut Reader<'_>) -> Vec<IpNet> {
-    let variable = &variables::PROXY_PROTOCOL_FROM;
-    let network = |text: &str| text.parse().ok().or_else(|| Some(text.parse::<IpAddr>().ok()?.into()));
-    let networks: Option<Vec<IpNet>> = reader.list(variable).map(network).collect();
-    networks.unwrap_or_else(|| {
-        let text = reader.text(variable);
-        reader.problems.push(Problem::invalid(variable, text));
-        Vec::new()
-    })
-}
-
-fn header_prefixes(reader: &mut Reader<'_>) -> Vec<String> {
-    let prefixes: Vec<String> = reader.list(&variables::HEADER_PREFIX).map(str::to_ascii_lowercase).collect();
-    let is_name = |prefix: &String| prefix.bytes().all(|c| c.is_ascii_graphic() && c != b':');
-    if !prefixes.iter().all(is_name) {
-        let text = reader.text(&variables::HEADER_PREFIX);
-        reader.problems.push(Problem::invalid(&variables::HEADER_PREFIX, text));
-    }
-    prefixes
-}
-
-fn hostname(reader: &mut Reader<'_>, system: &str) -> String {
-    let text = reader.text(&variables::HOSTNAME);
-    let is_name = |name: &str| address::is_domain(name) || address::is_address_literal(name);
-    match text {
-        "" if is_name(system) => system.to_owned(),
-        // A host may have a name that SMTP does not know; mail is taken all the same.
-        "" => "localhost".to_owned(),
-        name => {
-            if !is_name(name) {
-                reader.problems.push(Problem::invalid(&variables::HOSTNAME, name));
-            }
-            name.to_owned()
-        }
-    }
-}
-
-fn at_least_one(reader: &mut Reader<'_>, variable: &variables::Variable) -> NonZeroU32 {
-    NonZeroU32::new(reader.number(variable, 1..)).unwrap_or(NonZeroU32::MIN)
-}
-
-fn webhook(
-    reader: &mut Reader<'_>,
-    read_file: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>,
-    has_routes: bool,
-) -> Option<WebhookConfig> {
-    use variables as v;
-    let is_wanted = !has_routes || reader.list(&v::TARGET_EMAILS).next().is_some();
-    let allow_http = reader.switch(&v::WEBHOOK_ALLOW_HTTP);
-    let url = match reader.text(&v::WEBHOOK_URL) {
-        "" => {
-            reader.problems.extend(is_wanted.then(|| Problem::missing(&v::WEBHOOK_URL)));
-            None
-        }
-        text => WebhookUrl::parse(text, allow_http)
-            .map_err(|error| reader.problems.push(Problem::invalid_secret(&v::WEBHOOK_URL, error)))
-            .ok(),
-    };
-    let token = reader.text(&v::WEBHOOK_BEARER_TOKEN);
-    let in_conflict = url.as_ref().is_some_and(WebhookUrl::has_credentials);
-    if !token.is_empty() && (in_conflict || HeaderValue::from_str(token).is_err() || !token.is_ascii()) {
-        let why = if in_conflict { "stands beside a user in the webhook's URL" } else { "is no token" };
-        reader.problems.push(Problem::invalid_secret(&v::WEBHOOK_BEARER_TOKEN, why));
-    }
-    Some(WebhookConfig {
-        bearer_token: (!token.is_empty()).then(|| SecretString::from(token)),
-        ca_roots: ca_roots(reader, read_file),
-        timeout: reader.seconds(&v::WEBHOOK_TIMEOUT),
-        retries_max: reader.number(&v::WEBHOOK_MAX_RETRIES, 0..=10),
-        breaker_threshold: at_least_one(reader, &v::CIRCUIT_BREAKER_THRESHOLD),
-        breaker_reset: reader.seconds(&v::CIRCUIT_BREAKER_RESET),
-        concurrency: at_least_one(reader, &v::WEBHOOK_CONCURRENCY),
-        headers: HeaderMap::new(),
-        signing_secrets: Vec::new(),
-        reach: Reach::Anywhere,
-        // Last, so that the problems of all others are found as well.
-        url: url?,
-    })
-}
-
-fn tls(reader: &mut Reader<'_>, read_file: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>) -> Option<TlsConfig> {
-    use variables as v;
-    let policy = reader.text(&v::TLS).to_ascii_lowercase();
-    let smtps = match reader.text(&v::SMTPS_PORT) {
-        "" => None,
-        _ => Some(reader.socket(&v::BIND_ADDRESS, &v::SMTPS_PORT)),
-    };
-    let required = match policy.as_str() {
-        "off" => {
-            if smtps.is_some() {
-                let text = reader.text(&v::SMTPS_PORT);
-                reader.problems.push(Problem::invalid(&v::SMTPS_PORT, text));
-            }
-            return None;
-        }
-        "opportunistic" => false,
-        "require" => true,
-        _ => {
-            reader.problems.push(Problem::invalid(&v::TLS, &policy));
-            false
-        }
-    };
-    Some(TlsConfig { required, pair: tls_pair(reader, read_file), smtps })
-}
-
-fn tls_pair(
-    reader: &mut Reader<'_>,
-    read_file: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>,
-) -> Option<(PairFiles, Pem)> {
-    use variables as v;
-    let (certificate, key) = match (reader.text(&v::TLS_CERT_FILE), reader.text(&v::TLS_KEY_FILE)) {
-        ("", "") => return None,
-        ("", _) => {
-            reader.problems.push(Problem::missing(&v::TLS_CERT_FILE));
-            return None;
-        }
-        (_, "") => {
-            reader.problems.push(Problem::missing(&v::TLS_KEY_FILE));
-            return None;
-        }
-        pair => pair,
-    };
-    let mut read = |variable: &v::Variable, path: &str| match read_file(Path::new(path)) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            reader.problems.push(Problem::other(format!(
-                "{}={path:?} cannot be read: {error}; valid is {}",
-                variable.name, variable.valid
-            )));
-            Vec::new()
-        }
-    };
-    let pem = Pem { certificate: read(&v::TLS_CERT_FILE, certificate), key: read(&v::TLS_KEY_FILE, key) };
-    if pem.certificate.is_empty() || pem.key.is_empty() {
-        return None;
-    }
-    if let Err(error) = pem.pair() {
-        reader.problems.push(Problem::other(format!(
-            "{}={certificate:?} with {}={key:?} {error}",
-            v::TLS_CERT_FILE.name,
-            v::TLS_KEY_FILE.name
-        )));
-    }
-    Some((PairFiles { certificate: certificate.into(), key: key.into() }, pem))
-}
-
-fn ca_roots(
-    reader: &mut Reader<'_>,
-    read_file: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>,
-) -> Vec<CertificateDer<'static>> {
-    let path = reader.text(&variables::WEBHOOK_CA_FILE);
-    if path.is_empty() {
-        return Vec::new();
-    }
-    let problem = |why: String| {
-        Problem::other(format!(
-            "{}={path:?} {why}; valid is {}",
-            variables::WEBHOOK_CA_FILE.name,
-            variables::WEBHOOK_CA_FILE.valid
-        ))
-    };
-    match read_file(Path::new(path)).map(|pem| certificates(&pem)) {
-        Ok(Some(roots)) => return roots,
-        Ok(None) => reader.problems.push(problem("holds no certificate in PEM that can be used".to_owned())),
-        Err(error) => reader.problems.push(problem(format!("cannot be read: {error}"))),
-    }
-    Vec::new()
 }
 
 /// All certificates, if there are any and all can be roots: that they decode as PEM says little.
@@ -502,27 +278,9 @@ pub(crate) fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     (usable && !roots.is_empty()).then_some(roots)
 }
 
-fn effective(config: &Config, reader: &Reader<'_>) -> Vec<(&'static str, String)> {
-    use variables as v;
-    let shown = |variable: &v::Variable| match variable.name {
-        name if name == v::WEBHOOK_URL.name => {
-            let url = config.webhook.as_ref().map(|webhook| &webhook.url);
-            url.map_or_else(String::new, |url| format!("{url}/... (path and query not shown)"))
-        }
-        name if name == v::WEBHOOK_BEARER_TOKEN.name => {
-            let token = config.webhook.as_ref().and_then(|webhook| webhook.bearer_token.as_ref());
-            token.map_or_else(String::new, |token| {
-                format!("({} characters, not shown)", token.expose_secret().len())
-            })
-        }
-        name if name == v::HOSTNAME.name => config.smtp.hostname.clone(),
-        _ => reader.text(variable).to_owned(),
-    };
-    v::ALL.iter().map(|variable| (variable.name, shown(variable))).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::problem::Problem;
     use super::*;
 
     const MINIMAL: [(&str, &str); 2] = [
