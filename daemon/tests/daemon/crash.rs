@@ -55,30 +55,38 @@ fn random(bound: u64) -> u64 {
     RandomState::new().hash_one(0) % bound
 }
 
-#[test]
-fn what_was_acknowledged_survives_kills_under_load() {
-    let rounds = std::env::var("CRASH_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().unwrap());
-    // Some deliveries fail, so that mails of all kinds are there when the process dies.
-    let refused = |request: usize| [3, 4].contains(&(request % 10));
-    let webhook = Webhook::behaving(move |request| match request % 10 {
-        _ if refused(request) => {
-            Behaviour { headers: vec![("retry-after", "1".to_owned())], ..Behaviour::status(503) }
+/// Of ten requests two are refused, so that mails of all kinds are there when the process dies.
+fn is_refused(request: usize) -> bool {
+    [3, 4].contains(&(request % 10))
+}
+
+/// A webhook that wants what it refuses again after so many seconds.
+fn webhook(retry_after: u32) -> Webhook {
+    Webhook::behaving(move |request| match request % 10 {
+        _ if is_refused(request) => {
+            Behaviour { headers: vec![("retry-after", retry_after.to_string())], ..Behaviour::status(503) }
         }
         7 => Behaviour { delay: Duration::from_millis(20), ..Behaviour::status(200) },
         _ => Behaviour::status(200),
-    });
+    })
+}
+
+/// Has a daemon killed under load again and again, each time once `wait` returns; then all that was answered with 250
+/// has to arrive.
+fn kill_under_load(webhook: &Webhook, variables: &[(&str, &str)], mut wait: impl FnMut(&Daemon)) {
+    let rounds = std::env::var("CRASH_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().unwrap());
     let directory = tempfile::tempdir().unwrap();
-    let variables = [
+    let spool = [
         ("MAIL_LASER_DELIVERY", "spool"),
         ("MAIL_LASER_SPOOL_DIR", directory.path().to_str().unwrap()),
         ("MAIL_LASER_TLS", "off"),
         ("MAIL_LASER_WEBHOOK_MAX_RETRIES", "0"),
         ("MAIL_LASER_CIRCUIT_BREAKER_RESET", "1"),
-        ("RUST_LOG", "error,mail_laser::server=info"),
     ];
+    let variables = [&spool[..], variables].concat();
     let acknowledged = Mutex::new(BTreeSet::new());
     for round in 0..rounds {
-        let mut daemon = Daemon::start(&webhook, &variables);
+        let mut daemon = Daemon::start(webhook, &variables);
         std::thread::scope(|scope| {
             for client in 0..CLIENTS {
                 let (acknowledged, smtp) = (&acknowledged, daemon.smtp);
@@ -87,16 +95,16 @@ fn what_was_acknowledged_survives_kills_under_load() {
                     assert_ne!(broken.kind(), io::ErrorKind::WouldBlock, "no answer");
                 });
             }
-            std::thread::sleep(Duration::from_millis(100 + random(400)));
+            wait(&daemon);
             daemon.signal(Signal::KILL);
             daemon.wait_for_end();
         });
     }
     let acknowledged = acknowledged.into_inner().unwrap();
-    let _daemon = Daemon::start(&webhook, &variables);
+    let _daemon = Daemon::start(webhook, &variables);
     // The webhook took a request unless it said otherwise.
     let taken =
-        || webhook.received().into_iter().zip(0..).filter(|(_, n)| !refused(*n)).map(|(taken, _)| taken);
+        || webhook.received().into_iter().zip(0..).filter(|(_, n)| !is_refused(*n)).map(|(taken, _)| taken);
     let id = |taken: &Received| taken.json["id"].as_str().unwrap().to_owned();
     eventually("nothing waits", || {
         // A delivery that failed for another reason than the webhook's is not due for a minute.
@@ -123,4 +131,30 @@ fn what_was_acknowledged_survives_kills_under_load() {
     );
     assert_eq!(lost, 0);
     assert!(acknowledged.len() > 10 * rounds, "there was no load");
+}
+
+#[test]
+fn what_was_acknowledged_survives_kills_under_load() {
+    let webhook = webhook(1);
+    kill_under_load(&webhook, &[("RUST_LOG", "error,mail_laser::server=info")], |_| {
+        std::thread::sleep(Duration::from_millis(100 + random(400)));
+    });
+}
+
+#[test]
+fn what_is_being_copied_survives_kills() {
+    // What is refused waits while all around it is delivered, in segments that are soon full.
+    let webhook = webhook(5);
+    let variables = [
+        ("MAIL_LASER_MAX_MESSAGE_SIZE", "1000000"),
+        ("MAIL_LASER_SPOOL_MAX_BYTES", "64000000"),
+        ("RUST_LOG", "error,mail_laser::server=info,mail_laser::spool=debug"),
+    ];
+    let mut interrupted = 0;
+    kill_under_load(&webhook, &variables, |daemon| {
+        daemon.wait_for_log("a segment is being compacted", 1);
+        std::thread::sleep(Duration::from_millis(random(20)));
+        interrupted += usize::from(daemon.logged("a segment was compacted").is_empty());
+    });
+    println!("{interrupted} of them before a compaction had come to its end");
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::delivery::Incoming;
 use crate::delivery::totals::Totals;
@@ -338,6 +338,7 @@ impl Dispatcher {
             && self.commands.is_empty()
             && let Some(segment) = self.backlog.sparse(newest)
         {
+            debug!(target: SPOOL_LOG, segment, "a segment is being compacted");
             self.compacting = Some(segment);
             self.backlog.take_out(segment);
             self.ask(Job::Compact { segment, jobs: self.jobs.clone() });
