@@ -21,6 +21,16 @@ const LAYOUT_INDENT_MAX: usize = 1024 * 1024;
 /// while it is. Large newsletters have some 10,000.
 const LAYOUT_NODES_MAX: usize = 30_000;
 
+/// Octets that the tables of a page take while it is laid out: as much as its other elements may. A newsletter of 900
+/// rows with a table in each is thought to take 26 MB; 40 KiB of a page that is meant to be costly took 300.
+const LAYOUT_TABLE_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Octets that each row takes for each column of its table.
+const COLUMN_BYTES: usize = size_of::<usize>();
+
+/// Octets that a cell takes in each further row that it spans: some 200, and a vector that doubles.
+const SPANNED_BYTES: usize = 512;
+
 /// Attributes of one tag that is laid out: the parser compares each with all before it. Real tags
 /// have up to some 30.
 const ATTRIBUTES_MAX: usize = 500;
@@ -46,6 +56,7 @@ fn is_laid_out(html: &str) -> bool {
     bound.depth <= LAYOUT_DEPTH_MAX
         && bound.indents * html.len() <= LAYOUT_INDENT_MAX
         && bound.nodes <= LAYOUT_NODES_MAX
+        && table_bytes(html, &bound) <= LAYOUT_TABLE_BYTES_MAX
         && has_few_attributes(html)
 }
 
@@ -53,19 +64,31 @@ fn is_laid_out(html: &str) -> bool {
 /// is taken to close anything.
 fn bound(html: &str) -> Bound {
     let (mut open, mut indents, mut formatting) = (Vec::new(), 0, 0);
-    let mut bound = Bound { depth: 0, indents: 0, nodes: 0 };
+    let mut bound = Bound { depth: 0, indents: 0, nodes: 0, rows: 0, cells: 0 };
+    let mut is_between_rows = true;
     for at in memchr::memchr_iter(b'<', html.as_bytes()) {
         // Open formatting may have to be begun anew for what follows.
         bound.nodes += 1 + formatting;
         let tag = &html.as_bytes()[at + 1..];
-        if let Some(closing) = tag.strip_prefix(b"/") {
-            let closes = open.last().is_some_and(|name: &&[u8]| name.eq_ignore_ascii_case(tag_name(closing)));
+        let closing = tag.strip_prefix(b"/");
+        let name = tag_name(closing.unwrap_or(tag));
+        if is_one_of(&ROW_ENDS, name) {
+            let is_row = closing.is_none() && name.eq_ignore_ascii_case(b"tr");
+            bound.rows += usize::from(is_row);
+            is_between_rows = !is_row;
+        } else if closing.is_none() && is_one_of(&CELLS, name) {
+            // One that is in no row begins one.
+            bound.rows += usize::from(is_between_rows);
+            bound.cells += 1;
+            is_between_rows = false;
+        }
+        if closing.is_some() {
+            let closes = open.last().is_some_and(|open: &&[u8]| open.eq_ignore_ascii_case(name));
             if let Some(name) = open.pop_if(|_| closes) {
                 indents -= usize::from(is_one_of(&INDENTS, name));
                 formatting -= usize::from(is_one_of(&FORMATTING, name));
             }
-        } else if tag.first().is_some_and(u8::is_ascii_alphabetic) && !is_one_of(&VOID, tag_name(tag)) {
-            let name = tag_name(tag);
+        } else if tag.first().is_some_and(u8::is_ascii_alphabetic) && !is_one_of(&VOID, name) {
             open.push(name);
             indents += usize::from(is_one_of(&INDENTS, name));
             formatting += usize::from(is_one_of(&FORMATTING, name));
@@ -74,6 +97,22 @@ fn bound(html: &str) -> Bound {
         }
     }
     bound
+}
+
+/// An upper bound of the octets that tables take. A cell that spans rows is in each of them, and those that hang out of
+/// their table have rows of their own there. Cells that span columns, too, may begin anywhere else in each row.
+fn table_bytes(html: &str, bound: &Bound) -> usize {
+    let spans = occurrences(html, b"rowspan");
+    let rows = bound.rows + spans;
+    let spanned = spans.saturating_mul(rows);
+    let columns = bound.cells + if occurrences(html, b"colspan") == 0 { 0 } else { spanned };
+    let rows_bytes = rows.saturating_mul(columns).saturating_mul(COLUMN_BYTES);
+    rows_bytes.saturating_add(spanned.saturating_mul(SPANNED_BYTES))
+}
+
+/// How often a name is in a page, wherever it is.
+fn occurrences(html: &str, name: &[u8]) -> usize {
+    html.as_bytes().windows(name.len()).filter(|text| text.eq_ignore_ascii_case(name)).count()
 }
 
 /// What a page is made of, at most.
@@ -85,6 +124,10 @@ struct Bound {
     indents: usize,
     /// Elements in all.
     nodes: usize,
+    /// Of those, rows of tables.
+    rows: usize,
+    /// And cells.
+    cells: usize,
 }
 
 /// Elements that indent every line of their text.
@@ -99,6 +142,13 @@ const FORMATTING: [&[u8]; 14] = [
 
 /// Elements that never have a closing tag: they do not nest.
 const VOID: [&[u8]; 9] = [b"br", b"img", b"hr", b"meta", b"link", b"input", b"col", b"wbr", b"base"];
+
+/// Cells of tables.
+const CELLS: [&[u8]; 2] = [b"td", b"th"];
+
+/// Elements whose tags, closing ones included, end a row of a table: sections 13.2.6.4.9 to 13.2.6.4.14 of the HTML
+/// standard.
+const ROW_ENDS: [&[u8]; 8] = [b"table", b"caption", b"colgroup", b"col", b"tbody", b"thead", b"tfoot", b"tr"];
 
 fn is_one_of(names: &[&[u8]], name: &[u8]) -> bool {
     names.iter().any(|known| name.eq_ignore_ascii_case(known))
@@ -209,7 +259,7 @@ mod tests {
         assert_eq!(depth("<div></p><div></p>"), 2);
         assert_eq!(depth("<div></DIV><div></div>"), 1);
         assert_eq!(depth("<br><br><img src=x><p>"), 1);
-        let expected = Bound { depth: 3, indents: 3, nodes: 8 };
+        let expected = Bound { depth: 3, indents: 3, nodes: 8, rows: 0, cells: 0 };
         assert_eq!(bound("<ul><li>a</li><li><b>c</b><ul>"), expected);
     }
 
@@ -222,6 +272,45 @@ mod tests {
         assert_eq!(to_text(&page).matches('x').count(), 4_000);
         assert!(!is_laid_out(&"<br>".repeat(LAYOUT_NODES_MAX + 1)));
         assert!(is_laid_out(&"<p>Dear <b>all</b>,</p>".repeat(2_000)), "a long letter is");
+    }
+
+    #[test]
+    fn rows_and_cells_are_counted_however_they_are_written() {
+        for (html, rows, cells) in [
+            ("<table><tr><td>a</td><th>b</th></tr><tr><td>c</td></tr></table>", 2, 3),
+            ("<table><td>a<td>b<tr><td>c<tr></table>", 3, 3),
+            ("<table><td>a</tr><td>b</tbody><td>c<caption>d</caption><td>e<table><td>f", 5, 5),
+            ("<TABLE><TR><TD>a</TD></TR><!-- <tr> --><Td>b", 2, 2),
+            ("<table><tr></tr><!-- <td> --><td>b", 2, 2),
+            ("<p>a</td></p>", 0, 0),
+        ] {
+            let bound = bound(html);
+            assert_eq!((bound.rows, bound.cells), (rows, cells), "{html}");
+        }
+    }
+
+    /// A cell that spans rows is in each of them, and each row knows the width of each column.
+    #[test]
+    fn tables_of_many_rows_and_columns_are_not_laid_out() {
+        let wide = |cell: &str, cells: usize, row: &str, rows: usize| {
+            format!("<table><tr>{}</tr>{}</table>", cell.repeat(cells), row.repeat(rows))
+        };
+        let widths = |n: usize| format!("<td rowspan={}>a", n + 2);
+        let triangle: String = (0..1_000).map(widths).collect();
+        for page in [
+            wide("<td rowspan=9999></td>", 7_400, "<tr></tr>", 7_400),
+            wide("<td rowspan=9999>", 600, "<tr>", 600),
+            wide("<td>", 3_000, "<tr>", 3_000),
+            wide("<td>", 3_000, "</tr><td>", 3_000),
+            format!("<table><tr>{triangle}"),
+            wide("<td rowspan=9999>", 100, "<tr><td colspan=7>", 500),
+        ] {
+            assert!(!is_laid_out(&page), "{}", &page[..40]);
+        }
+        let newsletter = wide("<td>a</td>", 2, "<tr><td><table><tr><td>a</td></tr></table></td></tr>", 900);
+        assert!(is_laid_out(&newsletter));
+        let invoice = wide("<td rowspan=3>a</td>", 10, "<tr><td rowspan=2 colspan=2>a<td>b</tr>", 20);
+        assert!(is_laid_out(&invoice));
     }
 
     /// The parser compares every attribute of a tag with all before it: 512 KiB of this took minutes.

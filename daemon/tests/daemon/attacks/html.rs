@@ -26,6 +26,14 @@ fn pages_that_are_costly_to_lay_out_are_bounded_in_time_stack_and_memory() {
         ("formatting that is begun anew", format!("<p>{formatting}</p>{}", "<p>x</p>".repeat(60_000))),
         ("a tag of 80,000 attributes", format!("<p{attributes}>deep")),
         ("columns", format!("<table><tr>{}", "<td>x</td>".repeat(40_000))),
+        (
+            "columns of many rows",
+            format!("<table><tr>{}{}", "<td>x</td>".repeat(7_000), "<tr></tr>".repeat(7_000)),
+        ),
+        (
+            "cells of countless rows",
+            format!("<table><tr>{}{}", "<td rowspan=9999></td>".repeat(1_200), "<tr></tr>".repeat(1_200)),
+        ),
         ("a cell of countless columns", "<table><tr><td colspan=4294967295>x</td></tr></table>".to_owned()),
         ("a list that counts beyond the numbers", "<ol start=9223372036854775807><li>x<li>y</ol>".to_owned()),
         ("line breaks", "<br>".repeat(130_000)),
