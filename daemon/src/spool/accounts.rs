@@ -47,11 +47,18 @@ enum End {
     Delivered,
     Failed,
     Postponed,
+    /// It waits until another time, of which the disk does not know.
+    NoMemory,
 }
 
 fn action() -> impl Strategy<Value = Action> {
     let lane = 0..LANES;
-    let end = prop_oneof![3 => Just(End::Delivered), 2 => Just(End::Failed), 1 => Just(End::Postponed)];
+    let end = prop_oneof![
+        3 => Just(End::Delivered),
+        2 => Just(End::Failed),
+        1 => Just(End::Postponed),
+        1 => Just(End::NoMemory),
+    ];
     prop_oneof![
         8 => lane.clone().prop_map(Action::Arrive),
         1 => (lane.clone(), prop::bool::weighted(0.7)).prop_map(|(lane, open)| Action::Gate(lane, open)),
@@ -226,6 +233,10 @@ impl World {
                 self.backlog.back(lane, pair, None);
                 self.backlog.wait(waiting);
             }
+            End::NoMemory => {
+                self.backlog.back(lane, pair, None);
+                self.backlog.wait(Waiting { due_ms: now_ms + 1_000, ..waiting });
+            }
         }
     }
 
@@ -321,9 +332,8 @@ impl World {
         assert_eq!(self.backlog.pick(&wanted), !under_way, "{wanted:?}");
         if under_way {
         } else if now {
-            let due_ms = self.now_ms;
-            self.mail(wanted.pair).unwrap().due_ms = due_ms;
-            self.backlog.wait(Waiting { due_ms, ..wanted });
+            // The disk is not told.
+            self.backlog.wait(Waiting { due_ms: self.now_ms, ..wanted });
         } else {
             self.remove(&wanted);
         }
