@@ -266,8 +266,7 @@ impl World {
 
     fn scan_ends(&mut self, fails: bool) {
         let Some((segment, waiting)) = self.scanned.take() else { return };
-        // What could not be read the first time is never read again.
-        if fails && self.backlog.segments().any(|known| known == segment) && self.backlog.is_known() {
+        if fails {
             self.backlog.scan_failed(self.now_ms);
         } else {
             self.backlog.scanned(Scanned { waiting, bytes: SEGMENT_MAILS }, self.now_ms);

@@ -69,8 +69,8 @@ impl Away {
 struct Shelf {
     /// Whether it is known what is in it.
     known: bool,
-    /// Whether it could not be read.
-    unreadable: bool,
+    /// Until when it is left alone, because it could not be read, in milliseconds since 1970.
+    unreadable_until_ms: u64,
     /// Whether it was copied, though not all of it: another time would not do better.
     copied: bool,
     /// Pairs that wait or are under way.
@@ -371,7 +371,7 @@ impl<T> Backlog<T> {
             return None;
         }
         let wanted = |shelf: &Shelf| {
-            (!shelf.known && !shelf.unreadable)
+            (!shelf.known && shelf.unreadable_until_ms <= now_ms)
                 || shelf.resting.iter().any(|(lane, resting)| {
                     resting.since_ms.saturating_add(self.lifetime_ms) <= now_ms
                         || (resting.due_ms <= now_ms && self.has_room(*lane, now_ms, &shut))
@@ -437,9 +437,9 @@ impl<T> Backlog<T> {
     pub fn scan_failed(&mut self, now_ms: u64) {
         let Some(Scan { segment, before, .. }) = self.scan.take() else { return };
         let Some(shelf) = self.segments.get_mut(&segment) else { return };
-        shelf.unreadable = !shelf.known;
+        shelf.unreadable_until_ms = now_ms + UNREADABLE_WAIT_MS;
         for (lane, mut resting) in before {
-            resting.due_ms = resting.due_ms.max(now_ms + UNREADABLE_WAIT_MS);
+            resting.due_ms = resting.due_ms.max(shelf.unreadable_until_ms);
             let other = shelf.resting.get(&lane).copied();
             shelf.resting.insert(lane, other.map_or(resting, |other| resting.and(other)));
         }
