@@ -516,12 +516,17 @@ enum Received {
     TooSlow,
 }
 
-/// Recipients by where their mail goes, both in the order of `RCPT`.
+/// Recipients by where their mail goes, both in the order of `RCPT`. A route that was changed in between is one
+/// destination all the same, as it is now: its requests have one name.
 fn by_destination(recipients: Vec<(Address, Arc<Route>)>) -> Vec<(Arc<Route>, Vec<Address>)> {
     let mut destinations: Vec<(Arc<Route>, Vec<Address>)> = Vec::new();
     for (address, route) in recipients {
-        match destinations.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &route)) {
-            Some((_, addresses)) => addresses.push(address),
+        let name = route.destination.route();
+        match destinations.iter_mut().find(|(known, _)| known.destination.route() == name) {
+            Some((known, addresses)) => {
+                *known = route;
+                addresses.push(address);
+            }
             None => destinations.push((route, vec![address])),
         }
     }

@@ -18,8 +18,15 @@ use mail_laser_routes::reach::Reach;
 
 mod time;
 
-/// What is costly to make and the same for all: where mail goes, which is nowhere, and a certificate.
+/// What is costly to make and the same for all: where mail goes, and a certificate.
 static SHARED: LazyLock<(Arc<Route>, Arc<ServerConfig>)> = LazyLock::new(|| {
+    let pair = tls::self_signed("mx.example.com").unwrap();
+    let tls = tls::Tls::fixed(pair).server_config().unwrap();
+    (route("default"), tls)
+});
+
+/// A route that leads nowhere.
+fn route(name: &str) -> Arc<Route> {
     crate::crypto::init();
     let webhook = WebhookConfig {
         url: WebhookUrl::parse("http://127.0.0.1:9/", false).unwrap(),
@@ -35,12 +42,23 @@ static SHARED: LazyLock<(Arc<Route>, Arc<ServerConfig>)> = LazyLock::new(|| {
         reach: Reach::Anywhere,
     };
     let destination =
-        Destination::new("default", &webhook, &Clients::default(), Metrics::default().route("default"))
-            .unwrap();
-    let pair = tls::self_signed("mx.example.com").unwrap();
-    let tls = tls::Tls::fixed(pair).server_config().unwrap();
-    (Arc::new(Route { destination, header_prefixes: Vec::new() }), tls)
-});
+        Destination::new(name, &webhook, &Clients::default(), Metrics::default().route(name)).unwrap();
+    Arc::new(Route { destination, header_prefixes: Vec::new() })
+}
+
+#[test]
+fn a_route_that_changes_between_two_recipients_is_one_destination() {
+    let [before, other, after] = ["team/a", "team/b", "team/a"].map(route);
+    let address = |text: &str| Address::parse(text).unwrap();
+    let recipients =
+        [("x@a.example", &before), ("x@b.example", &other), ("y@a.example", &after), ("z@a.example", &after)];
+    let recipients = recipients.map(|(text, route)| (address(text), Arc::clone(route)));
+    let destinations = by_destination(recipients.into());
+    let [(first, of_first), (second, of_second)] = &destinations[..] else { panic!("{destinations:?}") };
+    assert!(Arc::ptr_eq(first, &after) && Arc::ptr_eq(second, &other));
+    assert_eq!(of_first, &["x@a.example", "y@a.example", "z@a.example"].map(address));
+    assert_eq!(of_second, &[address("x@b.example")]);
+}
 
 /// Sessions that take mail for `x@known.example`; nobody listens where it goes.
 fn context() -> Context {
