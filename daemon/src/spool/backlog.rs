@@ -244,6 +244,13 @@ impl<T> Backlog<T> {
         Some(next)
     }
 
+    /// What is held of the first `most` fresh mails of a lane is held no longer.
+    pub fn let_go(&mut self, lane: LaneId, most: usize) {
+        if let Some(lane) = self.lanes.get_mut(lane as usize) {
+            lane.let_go(most);
+        }
+    }
+
     /// Whether a mail has waited for as long as it may.
     #[must_use]
     pub fn is_expired(&self, waiting: &Waiting<T>, now_ms: u64) -> bool {

@@ -122,6 +122,11 @@ impl<T> Lane<T> {
         Ok(())
     }
 
+    /// What is held of the first `most` fresh ones is held no longer.
+    pub fn let_go(&mut self, most: usize) {
+        self.fresh.iter_mut().take(most).for_each(|waiting| waiting.held = None);
+    }
+
     /// Adds a mail from disk, or one that failed; returns the one that is due last when there are
     /// too many.
     pub fn push_due(&mut self, waiting: Waiting<T>) -> Option<Waiting<T>> {

@@ -249,6 +249,38 @@ fn a_webhook_that_hangs_leaves_a_share_to_others() {
     }
 }
 
+/// On disk, too: of what hangs no more is in memory, and what has to wait longer is there no longer.
+#[test]
+fn mails_on_disk_for_a_webhook_that_hangs_leave_memory_to_others() {
+    let (directory, spool) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let hanging = Webhook::of_others_behaving(|_| Behaviour::hang());
+    let (refusing, fine) = (Webhook::of_others_behaving(|_| Behaviour::status(503)), Webhook::of_others());
+    let mut routes = [
+        route("a/hanging", "a@example.com", &hanging),
+        route("b/fine", "b@example.com", &fine),
+        route("c/refusing", "c@example.com", &refusing),
+    ];
+    target(&mut routes[0]).timeout_seconds = 60;
+    put(directory.path(), &routes);
+    let variables = [
+        ("MAIL_LASER_DELIVERY", "spool"),
+        ("MAIL_LASER_SPOOL_DIR", spool.path().to_str().unwrap()),
+        ("MAIL_LASER_MEMORY_MAX_BYTES", "4000000"),
+        ("MAIL_LASER_MAX_MESSAGE_SIZE", "200000"),
+    ];
+    let daemon = start(directory.path(), &variables);
+    let large = format!("\r\n{}", format!("{}\r\n", "x".repeat(70)).repeat(1_000));
+    for n in 0..200 {
+        let to = ["a@example.com", "c@example.com"][n % 2];
+        assert_eq!(daemon.client().mail(to, &large).0, 250, "mail {n}");
+    }
+    for n in 0..20 {
+        assert_eq!(daemon.client().mail("b@example.com", &large).0, 250, "mail {n}");
+        fine.wait_for(n + 1);
+    }
+    eventually("the circuit is open", || circuit(&daemon, "c/refusing").filter(|state| *state > 0.0));
+}
+
 /// The example of the documentation, and what else there is to say.
 #[test]
 fn explain_tells_which_route_takes_an_address_and_what_is_in_the_way_of_others() {

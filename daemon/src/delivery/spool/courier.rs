@@ -8,9 +8,9 @@ use futures::FutureExt;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::delivery::request::prepare;
+use crate::delivery::request::{Prepared, prepare};
 use crate::delivery::{Answer, Incoming};
-use crate::memory::MemoryBudget;
+use crate::memory::{MemoryBudget, Reservation};
 use crate::message::id::MailId;
 use crate::routes::Route;
 use crate::spool::disk::Directory;
@@ -18,6 +18,7 @@ use crate::spool::lane::Pair;
 use crate::spool::segment::{Loaded, load};
 use crate::webhook::destination::Delivery;
 use crate::webhook::retry::Terms;
+use crate::webhook::share::Share;
 
 use super::letter::mail_of;
 
@@ -33,6 +34,25 @@ pub(super) struct Courier {
     readers: Semaphore,
     /// Cancelled when deliveries under way are given up.
     pub(super) stop: CancellationToken,
+}
+
+/// A mail in memory, and its destination's share of the memory for it.
+pub(super) struct InMemory {
+    incoming: Incoming,
+    share: Share,
+}
+
+impl InMemory {
+    /// Holds a mail for a destination, unless that has its share: then it is read again when it is its turn.
+    pub(super) fn hold(incoming: Incoming, route: &Route) -> Option<Self> {
+        let share = share_of(route, &incoming.memory)?;
+        Some(Self { incoming, share })
+    }
+}
+
+/// A destination's share for so much memory: one that hangs leaves as much as it has to the others.
+fn share_of(route: &Route, memory: &Reservation) -> Option<Share> {
+    route.destination.held_bytes().take(memory.bytes(), memory.free_bytes())
 }
 
 /// How one delivery ended.
@@ -63,9 +83,9 @@ impl Courier {
         route: Arc<Route>,
         pair: Pair,
         bytes: u64,
-        held: Option<Box<Incoming>>,
+        held: Option<Box<InMemory>>,
     ) -> (Option<MailId>, End) {
-        let mut id = held.as_ref().map(|held| held.mail.id);
+        let mut id = held.as_ref().map(|held| held.incoming.mail.id);
         let delivery = AssertUnwindSafe(self.attempt(route, pair, bytes, held, &mut id)).catch_unwind();
         let end = tokio::select! {
             biased;
@@ -80,10 +100,10 @@ impl Courier {
         route: Arc<Route>,
         pair: Pair,
         bytes: u64,
-        held: Option<Box<Incoming>>,
+        held: Option<Box<InMemory>>,
         id: &mut Option<MailId>,
     ) -> Result<Delivery, End> {
-        let incoming = match held {
+        let InMemory { incoming, share } = match held {
             Some(held) => *held,
             None => self.load(Arc::clone(&route), pair, bytes).await?,
         };
@@ -93,8 +113,9 @@ impl Courier {
             Answer::RequestTooLarge => End::TooLarge,
             _ => End::NoMemory,
         })?;
-        let prepared = prepared.into_iter().next().ok_or(End::Defect)?;
-        let request = prepared.request;
+        let Prepared { request, memory, .. } = prepared.into_iter().next().ok_or(End::Defect)?;
+        drop(share);
+        let _share = share_of(&route, &memory).ok_or(End::NoMemory)?;
         let _queued = {
             let mut queued = route.destination.metrics().queued(request.body.len());
             queued.leaves_the_queue();
@@ -103,10 +124,11 @@ impl Courier {
         Ok(Box::pin(route.destination.deliver(id, &request, Terms::Patient)).await)
     }
 
-    async fn load(&self, route: Arc<Route>, pair: Pair, bytes: u64) -> Result<Incoming, End> {
+    async fn load(&self, route: Arc<Route>, pair: Pair, bytes: u64) -> Result<InMemory, End> {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         let reader = self.readers.acquire().await.map_err(|_| End::Stopped)?;
         let mut memory = self.memory.try_reserve(bytes).ok_or(End::NoMemory)?;
+        let share = share_of(&route, &memory).ok_or(End::NoMemory)?;
         let disk = self.disk.clone();
         let loaded = tokio::task::spawn_blocking(move || load(&disk, pair.mail)).await;
         drop(reader);
@@ -120,6 +142,7 @@ impl Courier {
         }
         let mail = mail_of(head, content, pair.destination);
         let (mail, recipients) = mail.ok_or_else(|| damaged("what is known of it is damaged on disk"))?;
-        Ok(Incoming { mail, destinations: vec![(route, recipients)], memory, spilled: None })
+        let incoming = Incoming { mail, destinations: vec![(route, recipients)], memory, spilled: None };
+        Ok(InMemory { incoming, share })
     }
 }

@@ -34,7 +34,7 @@ use crate::webhook::LOG_TARGET;
 use self::commands::Commanded;
 use self::lanes::Destined;
 use self::look::{Look, pairs};
-use super::courier::{Courier, End};
+use super::courier::{Courier, End, InMemory};
 
 pub(super) use self::commands::Command;
 
@@ -51,7 +51,7 @@ const HELD_MAX: usize = 128;
 const EVENTS_MAX: usize = 256;
 
 /// A mail in memory. Boxed, as most that wait hold none.
-type Held = Box<Incoming>;
+type Held = Box<InMemory>;
 
 /// What waits, as far as it is known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -244,9 +244,10 @@ impl Dispatcher {
                 warn!(target: LOG_TARGET, %id, route = name, "mail deferred: the circuit is open");
             }
             let near = self.backlog.lane(lane).is_some_and(|lane| lane.fresh_len() < HELD_MAX);
-            let held = mail.take().filter(|_| gate == Gate::Open && near).map(|(content, mut incoming)| {
+            let is_next = gate == Gate::Open && near;
+            let held = mail.take().filter(|_| is_next).and_then(|(content, mut incoming)| {
                 incoming.mail.content = content;
-                Box::new(incoming)
+                InMemory::hold(incoming, self.route(lane)?).map(Box::new)
             });
             self.backlog.push(Waiting { lane, held, ..waiting });
             self.touched.insert(lane);
@@ -297,6 +298,11 @@ impl Dispatcher {
 
     fn dispatch(&mut self, lane: LaneId) {
         let now_ms = self.clock.now_ms();
+        if self.gate(lane) == Gate::Shut {
+            // They may have to wait for hours.
+            self.backlog.let_go(lane, HELD_MAX);
+            return;
+        }
         while let Some(mut waiting) = self.backlog.next(lane, now_ms, self.gate(lane)) {
             let pair = waiting.pair;
             if self.backlog.is_expired(&waiting, now_ms) {
