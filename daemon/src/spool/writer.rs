@@ -6,6 +6,7 @@ mod dead;
 mod job;
 mod trouble;
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
@@ -17,6 +18,7 @@ use tracing::error;
 use crate::metrics::SpoolMetrics;
 
 use self::compaction::{Copied, Copies};
+use self::dead::Acting;
 use self::trouble::Trouble;
 use super::LOG_TARGET;
 use super::clock::Clock;
@@ -50,6 +52,8 @@ pub struct Writer<D: Disk, T> {
     expired_at: Instant,
     /// Of the segment that is being compacted.
     copied: Copied,
+    /// What is wanted of dead letters.
+    acting: VecDeque<Acting>,
     mails: Trouble,
     outcomes: Trouble,
 }
@@ -90,6 +94,7 @@ impl<D: Disk + Clone, T: Send + 'static> Writer<D, T> {
                 unsynced_since: None,
                 expired_at: Instant::now(),
                 copied: Copied::default(),
+                acting: VecDeque::new(),
                 mails: Trouble::new("mail is refused for now, what waits is delivered"),
                 outcomes: Trouble::new("what is delivered now is delivered again after a restart"),
             };
@@ -130,11 +135,15 @@ impl<D: Disk + Clone, T: Send + 'static> Writer<D, T> {
 
     /// How long nothing has to be done if nothing is asked for.
     fn patience(&self) -> Duration {
+        if !self.acting.is_empty() {
+            return Duration::ZERO;
+        }
         let unsynced = self.unsynced_since.map(|since| OUTCOMES_UNSYNCED_MAX.saturating_sub(since.elapsed()));
         unsynced.unwrap_or(EXPIRY_INTERVAL)
     }
 
     fn housekeeping(&mut self) {
+        self.go_on_acting();
         if self.unsynced_since.is_some_and(|since| since.elapsed() >= OUTCOMES_UNSYNCED_MAX) {
             self.write_outcomes(true);
         }
@@ -165,7 +174,7 @@ impl<D: Disk + Clone, T: Send + 'static> Writer<D, T> {
             Job::Compact { segment, jobs } => self.compact(segment, jobs),
             Job::Copy { copies, reply } => group.copies = Some((copies, reply)),
             Job::EndCompaction { segment, all } => self.end_compaction(segment, all),
-            Job::Dead(action) => self.act(action),
+            Job::Dead(action) => self.acting.push_back(Acting::new(action)),
             Job::Stop => group.stop = true,
         }
     }

@@ -1,18 +1,40 @@
 //! Mails that become dead letters, and dead letters that a person acts on.
 
+use std::collections::VecDeque;
 use std::io;
 
 use tracing::error;
 
 use crate::spool::LOG_TARGET;
+use crate::spool::dead::Exhumed;
 use crate::spool::disk::Disk;
 use crate::spool::entry::{Head, Outcome, Subject};
-use crate::spool::segment::{Histories, Loaded, SegmentId, load};
-use crate::spool::selector::Selector;
+use crate::spool::segment::{Histories, Loaded, Location, SegmentId, load};
 use crate::spool::store::Entry;
 
 use super::Writer;
 use super::job::{Burial, DeadAction, Said, Spooled, Wish};
+
+/// What a person wants of dead letters, as far as it was not done yet.
+pub(super) struct Acting {
+    action: DeadAction,
+    /// Segments to be looked through, once it is its turn.
+    left: Option<VecDeque<SegmentId>>,
+    /// Dead letters that it was done to.
+    count: u64,
+}
+
+/// Dead letters that are mails again, and why others are not.
+struct Revived {
+    released: Vec<(Location, Head)>,
+    result: Result<(), String>,
+}
+
+impl Acting {
+    pub(super) fn new(action: DeadAction) -> Self {
+        Self { action, left: None, count: 0 }
+    }
+}
 
 impl<D: Disk + Clone, T: Send + 'static> Writer<D, T> {
     pub(super) fn bury(&mut self, burials: Vec<Burial>) {
@@ -81,55 +103,70 @@ impl<D: Disk + Clone, T: Send + 'static> Writer<D, T> {
         Ok((head, entry))
     }
 
-    pub(super) fn act(&mut self, action: DeadAction) {
-        let DeadAction { selector, wish, reply } = action;
-        let now_ms = self.clock.now_ms();
-        let mut count = 0;
-        let mut result = Ok(());
-        for segment in self.dead.segments() {
-            result = result.and_then(|()| self.act_on(segment, &selector, wish, now_ms, &mut count));
+    /// Does what a person wants to the dead letters of one segment, if there is something to do: mail is taken between
+    /// one and the next.
+    pub(super) fn go_on_acting(&mut self) {
+        let Some(mut acting) = self.acting.pop_front() else { return };
+        let segment = acting.left.get_or_insert_with(|| self.dead.segments().into()).pop_front();
+        let result = segment.map_or(Ok(()), |segment| self.act_on(segment, &mut acting));
+        match result {
+            Ok(()) if acting.left.as_ref().is_some_and(|left| !left.is_empty()) => {
+                self.acting.push_front(acting);
+            }
+            result => {
+                let _ = acting.action.reply.send(result.map(|()| acting.count));
+            }
         }
-        let _ = reply.send(result.map(|()| count));
     }
 
-    fn act_on(
-        &mut self,
-        segment: SegmentId,
-        selector: &Selector,
-        wish: Wish,
-        now_ms: u64,
-        count: &mut u64,
-    ) -> Result<(), String> {
+    fn act_on(&mut self, segment: SegmentId, acting: &mut Acting) -> Result<(), String> {
         let text = |error: io::Error| error.to_string();
+        let now_ms = self.clock.now_ms();
+        let DeadAction { selector, wish, .. } = &acting.action;
         let mut chosen = Vec::new();
         self.dead.select(segment, selector, now_ms, |exhumed| chosen.push(exhumed)).map_err(text)?;
-        let mut released = Vec::with_capacity(chosen.len());
-        let mut spooled = Vec::new();
-        let mut result = Ok(());
-        for exhumed in chosen {
-            if wish == Wish::Retry {
-                let mut head = exhumed.head.clone();
-                head.death = None;
-                head.replayed_at_ms = Some(now_ms);
-                for target in &mut head.destinations {
-                    let last = std::mem::take(&mut target.progress);
-                    target.history.extend((!last.is_none()).then_some(last));
-                }
-                let entry = Entry::new(&head, exhumed.content).map_err(text)?;
-                match self.store.append(std::slice::from_ref(&entry)).remove(0) {
-                    Ok(at) => spooled.push(Spooled::copy(at, &entry, head)),
-                    Err(error) => {
-                        result = Err(error.to_string());
-                        break;
-                    }
-                }
+        let Revived { released, result } = match wish {
+            Wish::Retry => self.revive(chosen, now_ms).map_err(text)?,
+            Wish::Discard => {
+                let released = chosen.into_iter().map(|exhumed| (exhumed.at, exhumed.head)).collect();
+                Revived { released, result: Ok(()) }
             }
-            released.push((exhumed.at, exhumed.head));
+        };
+        acting.count += released.len() as u64;
+        let outcome = if *wish == Wish::Retry { Outcome::Moved } else { Outcome::Discarded };
+        self.dead.release(&released, &outcome).map_err(text)?;
+        result
+    }
+
+    /// Takes dead letters over as mails.
+    fn revive(&mut self, chosen: Vec<Exhumed>, now_ms: u64) -> io::Result<Revived> {
+        let (mut entries, mut heads, mut from) = (Vec::new(), Vec::new(), Vec::new());
+        for exhumed in chosen {
+            let mut head = exhumed.head.clone();
+            head.death = None;
+            head.replayed_at_ms = Some(now_ms);
+            for target in &mut head.destinations {
+                let last = std::mem::take(&mut target.progress);
+                target.history.extend((!last.is_none()).then_some(last));
+            }
+            entries.push(Entry::new(&head, exhumed.content)?);
+            heads.push(head);
+            from.push((exhumed.at, exhumed.head));
         }
-        *count += released.len() as u64;
-        let outcome = if wish == Wish::Retry { Outcome::Moved } else { Outcome::Discarded };
-        let noted = self.dead.release(&released, &outcome).map_err(text);
-        self.say(Said::Spooled(spooled));
-        result.and(noted)
+        let (mut spooled, mut released, mut result) = (Vec::new(), Vec::new(), Ok(()));
+        let written = self.store.append(&entries);
+        for (((entry, head), from), at) in entries.iter().zip(heads).zip(from).zip(written) {
+            match at {
+                Ok(at) => {
+                    spooled.push(Spooled::copy(at, entry, head));
+                    released.push(from);
+                }
+                Err(error) => result = result.and(Err(error.to_string())),
+            }
+        }
+        if !spooled.is_empty() {
+            self.say(Said::Spooled(spooled));
+        }
+        Ok(Revived { released, result })
     }
 }
