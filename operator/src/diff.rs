@@ -24,15 +24,22 @@ fn changed_at(path: &str, field: &str, sent: &Value, live: Option<&Value>) -> Op
         return (!is_blank(sent)).then(|| path.to_owned());
     };
     match (sent, live) {
-        (Value::Object(sent), Value::Object(live)) => sent.iter().find_map(|(name, value)| {
-            // Below `limits` and `requests` names are those of resources.
-            let is_quantity = matches!(field, "limits" | "requests")
-                || matches!(&**name, "averageValue" | "divisor" | "sizeLimit");
-            if is_quantity && same_quantity(value, live.get(name)) {
-                return None;
-            }
-            changed_at(&format!("{path}.{name}"), name, value, live.get(name))
-        }),
+        (Value::Object(sent), Value::Object(live)) => sent
+            .iter()
+            .find_map(|(name, value)| {
+                // Below `limits` and `requests` names are those of resources.
+                let is_quantity = matches!(field, "limits" | "requests")
+                    || matches!(&**name, "averageValue" | "divisor" | "sizeLimit");
+                if is_quantity && same_quantity(value, live.get(name)) {
+                    return None;
+                }
+                changed_at(&format!("{path}.{name}"), name, value, live.get(name))
+            })
+            .or_else(|| {
+                let added = |(name, value): &(&String, &Value)| !sent.contains_key(*name) && !is_blank(value);
+                let (name, _) = live.iter().filter(|_| is_whole(field)).find(added)?;
+                Some(format!("{path}.{name}"))
+            }),
         (Value::Array(sent), Value::Array(live)) => match merge_keys(field) {
             Some(keys) => sent.iter().find_map(|item| {
                 let matching = live.iter().find(|candidate| same_keys(keys, item, candidate));
@@ -75,6 +82,12 @@ fn is_blank(value: &Value) -> bool {
         Value::Array(items) => items.is_empty(),
         Value::Object(fields) => fields.values().all(is_blank),
     }
+}
+
+/// Whether an object belongs as a whole to who writes it, which the API calls atomic: what somebody has added is ours to
+/// take out, as a label that no pod has leaves a Service without pods.
+fn is_whole(field: &str) -> bool {
+    matches!(field, "matchLabels" | "nodeSelector" | "podSelector" | "selector")
 }
 
 /// By which fields the API merges the items of a list, of those lists that the operator sends. Of several
@@ -237,6 +250,19 @@ mod tests {
             with("/ingress/1", json!({"from": [{"podSelector": {}}]})),
             Some(".ingress[1].from"),
         );
+    }
+
+    #[test]
+    fn what_is_added_to_a_selector_is_a_change() {
+        for field in ["matchLabels", "nodeSelector", "podSelector", "selector"] {
+            let selector = |labels: Value| json!({"spec": {field: labels}});
+            let sent = selector(json!({"a": "1"}));
+            check(sent.clone(), selector(json!({"a": "1", "empty": []})), None);
+            let path = format!(".spec.{field}.version");
+            check(sent, selector(json!({"a": "1", "version": "2"})), Some(&path));
+        }
+        let labels = |labels: Value| json!({"metadata": {"labels": labels}});
+        check(labels(json!({"a": "1"})), labels(json!({"a": "1", "b": "2"})), None);
     }
 
     #[test]

@@ -37,6 +37,15 @@ async fn a_deleted_service_and_edited_probes_come_back() -> anyhow::Result<()> {
         })
         .await?;
 
+        let before = env.get("Service", "inbox").await?;
+        env.patch("Service", "inbox", json!({"spec": {"selector": {"version": "2"}}})).await?;
+        wait_for("the selector as it was", REPAIR_LIMIT, || async {
+            let now = env.get("Service", "inbox").await?;
+            ensure!(now["spec"]["selector"] == before["spec"]["selector"], "{}", now["spec"]["selector"]);
+            Ok(())
+        })
+        .await?;
+
         // A label of somebody else is nobody's business.
         env.patch("Deployment", "inbox", json!({"metadata": {"labels": {"team": "support"}}})).await?;
         env.wait_ready("inbox").await?;
