@@ -329,7 +329,7 @@ impl Applier {
         let before = caches.mark(kind, namespace, name);
         let target = Target { api: self.api(kind, namespace), kind, namespace, name };
         let params = DeleteParams {
-            preconditions: Some(Preconditions { uid: live.uid(), resource_version: None }),
+            preconditions: Some(preconditions(kind, &live)),
             propagation_policy: Some(propagation),
             ..DeleteParams::default()
         };
@@ -419,6 +419,13 @@ impl Target<'_> {
     }
 }
 
+/// What has to hold for an object to be deleted: it is the very one that was looked at. A claim has to be as it was, too:
+/// one that had no volume then may have one by now, with mail on it.
+fn preconditions(kind: Kind, live: &DynamicObject) -> Preconditions {
+    let resource_version = live.resource_version().filter(|_| kind == Kind::Claim);
+    Preconditions { uid: live.uid(), resource_version }
+}
+
 /// Whether the API server refuses the object itself, so that another try would not help: 422 for one that is
 /// invalid, 400 for one that it cannot even read.
 fn is_refusal(status: &kube::core::Status) -> bool {
@@ -495,4 +502,21 @@ fn refused(target: &Target<'_>, message: &str) -> Problem {
              it is made anew"
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_is_deleted_as_it_was_looked_at() {
+        let metadata = json!({"uid": "u", "resourceVersion": "7"});
+        let live: DynamicObject = serde_json::from_value(json!({"metadata": metadata})).unwrap();
+        let of = |kind| {
+            let Preconditions { uid, resource_version } = preconditions(kind, &live);
+            (uid.unwrap(), resource_version)
+        };
+        assert_eq!(of(Kind::Claim), ("u".to_owned(), Some("7".to_owned())));
+        assert_eq!(of(Kind::Service), ("u".to_owned(), None));
+    }
 }
