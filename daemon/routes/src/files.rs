@@ -204,8 +204,14 @@ pub fn read_part(file: &str, bytes: &[u8]) -> Result<Vec<Entry>, FilesError> {
     Ok(parse::<Part>(file, bytes)?.routes)
 }
 
-/// Writes routes as the files of a generation: the index, and the content of each part. Routes are
-/// given to parts by their name, so that a change of one route changes one part.
+/// The part that a route is in, by its name, so that a change of one route changes one part.
+#[must_use]
+pub fn part_of(name: &str, parts: usize) -> usize {
+    let digest: [u8; 32] = Sha256::digest(name).into();
+    usize::from(u16::from_le_bytes([digest[0], digest[1]])) % parts.max(1)
+}
+
+/// Writes routes as the files of a generation: the index, and the content of each part.
 ///
 /// # Errors
 /// What is too large, when so many parts do not hold the routes.
@@ -214,8 +220,7 @@ pub fn write(routes: &[Entry], parts: usize) -> Result<(Index, Vec<Vec<u8>>), To
     sorted.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     let mut contents: Vec<Part> = vec![Part::default(); parts.max(1)];
     for route in sorted {
-        let digest: [u8; 32] = Sha256::digest(&route.name).into();
-        let number = usize::from(u16::from_le_bytes([digest[0], digest[1]])) % contents.len();
+        let number = part_of(&route.name, contents.len());
         contents[number].routes.push(route.clone());
     }
     let mut files = Vec::with_capacity(contents.len());

@@ -1,7 +1,7 @@
 //! Gives a gateway's pods the table of its routes.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use super::attach::Gateway;
 use super::caches::{GuardedRoute, RouteCaches, namespace_of};
 use super::maps::Maps;
 use super::status::is_told;
-use super::table::{Evaluation, Programming, evaluate, files};
+use super::table::{Evaluation, Files, Programming, evaluate, files};
 use super::tables::Tables;
 use super::webhook::{Known, MapFound, SecretFound, ServiceFound};
 use crate::apply::{Applier, Outcome, Removal, sent};
@@ -100,9 +100,8 @@ impl Programmer {
         let routes = Some(evaluation.accepted());
         let written = Writer { programmer: self, resource, caches, applier, gateway: &gateway, now };
         let (programming, programmed) = match written.write(&evaluation).await {
-            Written::Table => (Programming::Done, Programmed { routes, ..Programmed::default() }),
-            Written::TooLarge(error) => {
-                (Programming::TooLarge(error), Programmed { routes, ..Programmed::default() })
+            Written::Table(left_out) => {
+                (Programming::Done(left_out), Programmed { routes, ..Programmed::default() })
             }
             Written::Problem(problem) => {
                 let programming = Programming::Failed(problem.message.clone());
@@ -113,7 +112,7 @@ impl Programmer {
                 (programming, Programmed { routes, failure: Some(error), ..Programmed::default() })
             }
         };
-        evaluation.program(&programming);
+        evaluation.program(&programming, |route| self.tables.verdict(&gateway, route));
         self.publish(&gateway, evaluation, &named).await;
         programmed
     }
@@ -221,9 +220,8 @@ impl Known for View<'_> {
 
 /// What came of a table.
 enum Written {
-    /// It is what the pods have, or will have in a moment.
-    Table,
-    TooLarge(mail_laser_routes::files::TooLarge),
+    /// It is what the pods have, or will have in a moment, but for the routes of these names.
+    Table(BTreeSet<String>),
     Problem(Problem),
     Failed(RequestError),
 }
@@ -242,12 +240,10 @@ impl Writer<'_> {
     async fn write(&self, evaluation: &Evaluation) -> Written {
         let parts_max = routes::parts_max(&self.resource.spec);
         if parts_max == 0 {
-            return self.remove_from(0).await;
+            let removed = self.remove_from(0).await;
+            return removed.map_or_else(Written::Failed, |()| Written::Table(BTreeSet::new()));
         }
-        let (index, parts) = match files(&evaluation.entries, parts_max) {
-            Ok(files) => files,
-            Err(error) => return Written::TooLarge(error),
-        };
+        let Files { index, parts, left_out } = files(&evaluation.entries, parts_max);
         let before = self.index();
         let (number, mut secrets) = (parts.len(), 0);
         for secret in routes::build(self.resource, &index, parts) {
@@ -265,7 +261,7 @@ impl Writer<'_> {
             pods.extend(self.caches.drain_pods(namespace, name));
             self.programmer.tell(pods, &index.generation).await;
         }
-        self.remove_from(number).await
+        self.remove_from(number).await.map_or_else(Written::Failed, |()| Written::Table(left_out))
     }
 
     /// The version of the object that is there then.
@@ -291,7 +287,7 @@ impl Writer<'_> {
     }
 
     /// Deletes the parts from this number on, which belong to no generation any more.
-    async fn remove_from(&self, number: usize) -> Written {
+    async fn remove_from(&self, number: usize) -> Result<(), RequestError> {
         let (namespace, name) = self.gateway;
         let labelled = self.caches.labelled(Kind::Secret, namespace, name);
         for secret in
@@ -303,12 +299,8 @@ impl Writer<'_> {
                 uid: None,
                 propagation: PropagationPolicy::Background,
             };
-            if let Err(error) =
-                self.applier.delete(self.caches, &removal, &self.resource.owner, namespace).await
-            {
-                return Written::Failed(error);
-            }
+            self.applier.delete(self.caches, &removal, &self.resource.owner, namespace).await?;
         }
-        Written::Table
+        Ok(())
     }
 }

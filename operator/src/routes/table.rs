@@ -1,11 +1,11 @@
 //! What comes of all routes of a gateway: what the pods are given, and what each route is told. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::fmt::Write;
 
 use mail_laser_crds::MailRoute;
 use mail_laser_crds::route_conditions::RouteReason;
-use mail_laser_routes::files::{self, Entry, Index, TooLarge};
+use mail_laser_routes::files::{self, Entry, Index, PART_BYTES_MAX, TooLarge};
 
 use super::attach::{Attachment, Gateway, Labels, Obstacle, Why, attach};
 use super::webhook::{Known, Resolved, Unresolved, resolve};
@@ -55,17 +55,26 @@ pub struct Verdict {
 pub struct Evaluation {
     /// For each route.
     pub verdicts: BTreeMap<Key, Verdict>,
-    /// What the pods are given.
+    /// What the pods are given, of the older routes first.
     pub entries: Vec<Entry>,
+}
+
+/// The files of a generation.
+#[derive(Debug)]
+pub struct Files {
+    /// Which parts make it.
+    pub index: Index,
+    /// The parts.
+    pub parts: Vec<Vec<u8>>,
+    /// The routes that have no room in theirs.
+    pub left_out: BTreeSet<String>,
 }
 
 /// How it went to give the pods what they are to have.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Programming {
-    /// They have it.
-    Done,
-    /// It is too large.
-    TooLarge(TooLarge),
+    /// They have it, but for those that had no room.
+    Done(BTreeSet<String>),
     /// It could not be written.
     Failed(String),
 }
@@ -76,34 +85,39 @@ impl Evaluation {
         self.entries.len()
     }
 
-    /// What each route is told of the pods.
-    pub fn program(&mut self, programming: &Programming) {
-        for verdict in self.verdicts.values_mut() {
-            verdict.programmed = programmed(verdict, programming);
+    /// What each route is told of the pods; `before` gives what it was told last.
+    pub fn program(&mut self, programming: &Programming, before: impl Fn(&Key) -> Option<Verdict>) {
+        for (key, verdict) in &mut self.verdicts {
+            // A request that failed takes nothing from the pods that they have.
+            let same = |before: &Verdict| {
+                let about = |it: &Verdict| (it.generation, it.accepted.clone(), it.resolved.clone());
+                matches!(programming, Programming::Failed(_)) && about(before) == about(verdict)
+            };
+            let told = before(key).filter(same).map(|before| before.programmed);
+            verdict.programmed = told.unwrap_or_else(|| programmed(key, verdict, programming));
         }
     }
 }
 
-fn programmed(verdict: &Verdict, programming: &Programming) -> Claim {
+fn programmed((namespace, name): &Key, verdict: &Verdict, programming: &Programming) -> Claim {
     if !verdict.accepted.holds {
-        return Claim::new(false, verdict.accepted.reason, "the gateway's pods do not have the route");
+        return not_accepted(&verdict.accepted);
     }
     match programming {
-        Programming::Done if verdict.resolved.holds => {
+        Programming::Done(left_out) if left_out.contains(&format!("{namespace}/{name}")) => Claim::new(
+            false,
+            RouteReason::TooManyRoutes,
+            "the part of the gateway's table that the route is in is full, and this namespace has most of it: no mail is \
+             taken for the route. Remove routes, make what they refer to smaller (a bundle of certificates, above \
+             all), or attach some to another gateway",
+        ),
+        Programming::Done(_) if verdict.resolved.holds => {
             Claim::new(true, RouteReason::Programmed, "the gateway's pods are given the route")
         }
-        Programming::Done => Claim::new(
+        Programming::Done(_) => Claim::new(
             false,
             RouteReason::Deferred,
             "mail for the recipients is answered with 451 until the webhook can be used: see ResolvedRefs",
-        ),
-        Programming::TooLarge(error) => Claim::new(
-            false,
-            RouteReason::TooManyRoutes,
-            format!(
-                "the gateway's table is full ({error}), and stays as it was: remove routes, or attach some to another \
-                 gateway"
-            ),
         ),
         Programming::Failed(why) => Claim::new(
             false,
@@ -111,6 +125,10 @@ fn programmed(verdict: &Verdict, programming: &Programming) -> Claim {
             format!("the gateway's table could not be written, which is tried again: {why}"),
         ),
     }
+}
+
+fn not_accepted(accepted: &Claim) -> Claim {
+    Claim::new(false, accepted.reason, "the gateway's pods do not have the route")
 }
 
 /// What comes of these routes at a gateway; `labels` gives those of a namespace.
@@ -121,7 +139,9 @@ pub fn evaluate(
     known: &impl Known,
 ) -> Evaluation {
     let mut evaluation = Evaluation::default();
-    for (route, attachment) in routes.iter().zip(attach(gateway, routes, labels)) {
+    let mut routes = routes.to_vec();
+    routes.sort_by_key(|route| route.metadata.creation_timestamp.as_ref().map(|created| created.0));
+    for (route, attachment) in routes.iter().zip(attach(gateway, &routes, labels)) {
         let resolved = resolve(route, attachment.allow_private, known);
         let (namespace, name) = key(*route);
         let mut verdict = Verdict {
@@ -139,7 +159,7 @@ pub fn evaluate(
             };
             evaluation.entries.push(entry);
         } else {
-            verdict.programmed = programmed(&verdict, &Programming::Done);
+            verdict.programmed = not_accepted(&verdict.accepted);
         }
         evaluation.verdicts.insert((namespace, name), verdict);
     }
@@ -196,23 +216,104 @@ fn claim(resolved: &Result<Resolved, Unresolved>) -> Claim {
     }
 }
 
-/// The files of a generation, in as few parts as are worth it and no more than there may be.
-///
-/// # Errors
-/// What is too large, when so many parts do not hold the routes.
-pub fn files(entries: &[Entry], parts_max: usize) -> Result<(Index, Vec<Vec<u8>>), TooLarge> {
-    let in_one = files::write(entries, 1);
-    match in_one {
-        Ok(files) if parts_max == 1 || files.1[0].len() <= ONE_PART_BYTES_MAX => Ok(files),
-        Err(error) if parts_max == 1 => Err(error),
-        _ => files::write(entries, parts_max),
+/// The files of a generation, in as few parts as are worth it and no more than there may be. Where a part is too small for
+/// its routes, the namespace that has most of it goes without its youngest: nobody else is in the way of nobody.
+pub fn files(entries: &[Entry], parts_max: usize) -> Files {
+    if let Ok((index, parts)) = files::write(entries, 1)
+        && (parts_max == 1 || parts[0].len() <= ONE_PART_BYTES_MAX)
+    {
+        return Files { index, parts, left_out: BTreeSet::new() };
     }
+    let mut entries = entries.to_vec();
+    let mut left_out = BTreeSet::new();
+    loop {
+        match files::write(&entries, parts_max) {
+            Ok((index, parts)) => return Files { index, parts, left_out },
+            Err(TooLarge { part, bytes }) => {
+                left_out.extend(leave_out(&mut entries, bytes - PART_BYTES_MAX, |entry| {
+                    files::part_of(&entry.name, parts_max) == part
+                }));
+            }
+        }
+    }
+}
+
+/// What a namespace has of a part.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Held<'e> {
+    bytes: usize,
+    namespace: &'e str,
+    /// Its routes that have a webhook, by number, and all of them; the youngest last.
+    with_webhook: Vec<usize>,
+    all: Vec<usize>,
+}
+
+/// Takes so many octets, at least, from the routes that `is_of_part` chooses; returns the names of those that it took them
+/// from. A route keeps its recipients where that is enough: their mail is not for others.
+fn leave_out(
+    entries: &mut Vec<Entry>,
+    mut bytes: usize,
+    is_of_part: impl Fn(&Entry) -> bool,
+) -> BTreeSet<String> {
+    let mut held: BTreeMap<&str, Held<'_>> = BTreeMap::new();
+    for (number, entry) in entries.iter().enumerate().filter(|(_, entry)| is_of_part(entry)) {
+        let namespace = namespace(entry);
+        let held = held.entry(namespace).or_insert_with(|| Held {
+            bytes: 0,
+            namespace,
+            with_webhook: Vec::new(),
+            all: Vec::new(),
+        });
+        held.bytes += size(entry);
+        held.all.push(number);
+        held.with_webhook.extend(entry.webhook.as_ref().map(|_| number));
+    }
+    let mut most: BinaryHeap<Held<'_>> = held.into_values().collect();
+    let (mut without, mut gone) = (BTreeSet::new(), BTreeSet::new());
+    while bytes > 0
+        && let Some(mut held) = most.pop()
+    {
+        let Some(number) = held.with_webhook.pop().or_else(|| held.all.pop()) else { continue };
+        let Some(entry) = entries.get(number) else { continue };
+        let kept = size(&Entry { webhook: None, ..entry.clone() });
+        let taken = if without.insert(number) && entry.webhook.is_some() {
+            size(entry) - kept
+        } else {
+            gone.insert(number);
+            kept
+        };
+        bytes = bytes.saturating_sub(taken);
+        held.bytes = held.bytes.saturating_sub(taken);
+        most.push(held);
+    }
+    drop(most);
+    let left_out = without.iter().filter_map(|number| Some(entries.get(*number)?.name.clone())).collect();
+    let mut number = 0..;
+    entries.retain_mut(|entry| {
+        let number = number.next().unwrap_or(usize::MAX);
+        if without.contains(&number) {
+            entry.webhook = None;
+        }
+        !gone.contains(&number)
+    });
+    left_out
+}
+
+fn namespace(entry: &Entry) -> &str {
+    entry.name.split_once('/').map_or("", |(namespace, _)| namespace)
+}
+
+/// Octets of a route in its part, with the comma.
+fn size(entry: &Entry) -> usize {
+    serde_json::to_vec(entry).map_or(0, |json| json.len() + 1)
 }
 
 #[cfg(test)]
 mod tests {
     use mail_laser_crds::MailLaserSpec;
     use serde_json::json;
+
+    use mail_laser_routes::files::{Webhook, part_of, read_routes};
 
     use super::super::webhook::{MapFound, SecretFound, ServiceFound};
     use super::*;
@@ -269,7 +370,7 @@ mod tests {
         assert_eq!(evaluation.accepted(), 3);
         assert_eq!(summary(&evaluation, "a"), [(true, Accepted), (true, ResolvedRefs), (false, Pending)]);
         assert_eq!(summary(&evaluation, "c"), [(false, Conflict), (true, ResolvedRefs), (false, Conflict)]);
-        evaluation.program(&Programming::Done);
+        evaluation.program(&Programming::Done(BTreeSet::new()), |_| None);
         assert_eq!(summary(&evaluation, "a")[2], (true, Programmed));
         assert_eq!(
             summary(&evaluation, "b"),
@@ -288,8 +389,19 @@ mod tests {
         assert_eq!((b.generation, b.host.as_deref()), (3, Some("api.example.com")));
         // What has no destination for now keeps its recipients: their mail is not for others.
         assert!(evaluation.entries[2].webhook.is_none() && evaluation.entries[2].name == "mail/d");
-        evaluation.program(&Programming::Failed("forbidden".to_owned()));
+        // A request that fails takes nothing from those that have been told, and have not changed.
+        let before = evaluation.clone();
+        let failed = Programming::Failed("forbidden".to_owned());
+        evaluation.program(&failed, |key| before.verdicts.get(key).cloned());
+        assert_eq!(evaluation.verdicts, before.verdicts);
+        evaluation.program(&failed, |key| {
+            before.verdicts.get(key).map(|verdict| Verdict { generation: 2, ..verdict.clone() })
+        });
         assert_eq!(summary(&evaluation, "a")[2], (false, Pending));
+        assert_eq!(summary(&evaluation, "c")[2], (false, Conflict));
+        evaluation.program(&Programming::Done(["mail/b".to_owned()].into()), |_| None);
+        assert_eq!(summary(&evaluation, "a")[2], (true, Programmed));
+        assert_eq!(summary(&evaluation, "b")[2], (false, TooManyRoutes));
     }
 
     #[test]
@@ -319,10 +431,60 @@ mod tests {
                 .collect()
         };
         let few = evaluated(&routes(20)).entries;
-        assert_eq!(files(&few, 32).unwrap().1.len(), 1);
+        assert_eq!(files(&few, 32).parts.len(), 1);
         let many = evaluated(&routes(1_000)).entries;
-        assert_eq!(files(&many, 32).unwrap().1.len(), 32);
-        assert_eq!(files(&many, 1).unwrap().1.len(), 1);
-        assert!(files(&evaluated(&routes(5_000)).entries, 1).is_err());
+        assert_eq!(files(&many, 32).parts.len(), 32);
+        assert_eq!(files(&many, 1).parts.len(), 1);
+        assert!(files(&many, 1).left_out.is_empty());
+    }
+
+    /// Routes of a namespace, the older first.
+    fn entries(namespace: &str, count: usize, bytes: usize) -> Vec<Entry> {
+        let entry = |n: usize| Entry {
+            name: format!("{namespace}/{n:04}"),
+            recipients: vec![format!("{n}@{namespace}.example.com").parse().unwrap()],
+            webhook: Some(Webhook {
+                ca_bundle: Some("x".repeat(bytes)),
+                ..Webhook::at("https://x.example/")
+            }),
+        };
+        (0..count).map(entry).collect()
+    }
+
+    fn read(files: &Files) -> BTreeMap<String, Entry> {
+        let routes = read_routes(&files.index, |number| files.parts.get(number).cloned()).unwrap();
+        routes.into_iter().map(|entry| (entry.name.clone(), entry)).collect()
+    }
+
+    #[test]
+    fn who_fills_a_part_is_the_one_that_goes_without() {
+        let team = entries("team", 200, 100);
+        let greedy = entries("greedy", 40, 90_000);
+        for parts_max in [1, 4] {
+            let files = files(&[&greedy[..], &team].concat(), parts_max);
+            let in_force = read(&files);
+            assert_eq!(in_force.len(), 240, "all keep their recipients");
+            assert!(team.iter().all(|entry| in_force[&entry.name] == *entry));
+            let (with, without): (Vec<&Entry>, Vec<&Entry>) =
+                greedy.iter().partition(|entry| in_force[&entry.name].webhook.is_some());
+            assert!(with.len() >= 5 * parts_max, "{}", with.len());
+            assert_eq!(without.len(), files.left_out.len());
+            let part = |entry: &Entry| part_of(&entry.name, parts_max);
+            let older = |without: &&Entry| {
+                with.iter().all(|with| part(with) != part(without) || with.name < without.name)
+            };
+            assert!(without.iter().all(older), "the youngest of a part go first");
+        }
+    }
+
+    #[test]
+    fn routes_that_do_not_fit_even_without_their_webhooks_go() {
+        let mut all = entries("team", 20_000, 0);
+        let files = files(&all, 1);
+        let in_force = read(&files);
+        assert!(in_force.len() < all.len() && in_force.values().all(|entry| entry.webhook.is_none()));
+        all.truncate(in_force.len());
+        assert!(all.iter().all(|entry| in_force.contains_key(&entry.name)), "the oldest are left");
+        assert_eq!(files.left_out.len(), 20_000);
     }
 }
