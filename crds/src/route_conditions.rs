@@ -65,7 +65,7 @@ pub enum RouteReason {
     Programmed,
     /// They will have it in a moment.
     Pending,
-    /// The gateway's table is full; what was in force stays.
+    /// The route's part of the gateway's table is full, and its namespace has most of it.
     TooManyRoutes,
     /// The gateway answers `451` for the recipients until the references are resolved.
     Deferred,

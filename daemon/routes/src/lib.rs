@@ -9,6 +9,7 @@ pub mod files;
 pub mod grant;
 pub mod pattern;
 pub mod reach;
+pub mod roots;
 pub mod table;
 
 #[cfg(test)]

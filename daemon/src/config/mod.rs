@@ -16,9 +16,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use ipnet::IpNet;
-use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use secrecy::SecretString;
 use tracing::warn;
 
@@ -268,14 +266,6 @@ impl Config {
         let effective = parse::effective(&config, &reader);
         Ok(Checked { config, warnings, effective })
     }
-}
-
-/// All certificates, if there are any and all can be roots: that they decode as PEM says little.
-pub(crate) fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
-    let roots: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().ok()?;
-    let mut store = RootCertStore::empty();
-    let usable = roots.iter().all(|root| store.add(root.clone()).is_ok());
-    (usable && !roots.is_empty()).then_some(roots)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 use mail_laser_routes::reach::Reach;
+use mail_laser_routes::roots::certificates;
 use rustls::pki_types::CertificateDer;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -17,7 +18,7 @@ use crate::tls::{PairFiles, Pem};
 use super::problem::Problem;
 use super::reader::Reader;
 use super::url::WebhookUrl;
-use super::{Config, DeliveryConfig, SpoolConfig, TlsConfig, WebhookConfig, certificates, variables};
+use super::{Config, DeliveryConfig, SpoolConfig, TlsConfig, WebhookConfig, variables};
 
 /// Octets that a spool needs besides its largest mail: what is known of the mail, what becomes of it,
 /// and a segment that is not full.

@@ -10,9 +10,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use mail_laser_routes::files::Webhook;
 use secrecy::SecretString;
 
+use crate::config::WebhookConfig;
 use crate::config::url::{WebhookUrl, WebhookUrlError};
-use crate::config::{WebhookConfig, certificates};
 use mail_laser_routes::reach::Reach;
+use mail_laser_routes::roots::certificates;
 
 /// Headers that are the daemon's, or the connection's.
 const RESERVED: [HeaderName; 8] =

@@ -11,7 +11,7 @@ use kube::{Resource, ResourceExt};
 use mail_laser_crds::{CONTROLLER_NAME, MailRoute, MailRouteSpec, ParentRef};
 
 use super::attach::Labels;
-use super::webhook::{SecretFound, ServiceFound};
+use super::webhook::{SECRET_BYTES_MAX, SecretFound, ServiceFound};
 use crate::caches::Guarded;
 use crate::index::Term;
 use crate::intake::Filled;
@@ -64,6 +64,7 @@ impl RouteCaches {
     /// A Secret that a route may refer to; `exists` says whether there is any of the name.
     pub fn secret(&self, namespace: &str, name: &str, exists: bool) -> SecretFound {
         match self.secrets.get(namespace, name) {
+            Some(secret) if secret.data.is_none() => SecretFound::TooLarge,
             Some(secret) => {
                 let data = secret.data.iter().flatten();
                 let values: BTreeMap<_, _> =
@@ -145,8 +146,12 @@ pub(crate) fn trim_namespace(namespace: &mut PartialObjectMeta<Namespace>) {
     };
 }
 
-/// What is asked of a Secret is its values.
+/// What is asked of a Secret is its values, unless there are too many: then it has none.
 pub(crate) fn trim_secret(secret: &mut Secret) {
+    let data = secret.data.take().unwrap_or_default();
+    let bytes: usize = data.iter().map(|(key, value)| key.len() + value.0.len()).sum();
+    secret.data = Some(data).filter(|_| bytes <= SECRET_BYTES_MAX);
+    secret.string_data = None;
     secret.metadata = ObjectMeta {
         name: secret.metadata.name.take(),
         namespace: secret.metadata.namespace.take(),
@@ -157,6 +162,7 @@ pub(crate) fn trim_secret(secret: &mut Secret) {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::ByteString;
     use serde_json::json;
 
     use super::*;
@@ -195,6 +201,21 @@ mod tests {
         assert_eq!(terms(&route), expected.map(|(namespace, kind, name)| Term::new(namespace, kind, name)));
         let gateways: Vec<_> = gateways(&route).iter().map(ToString::to_string).collect();
         assert_eq!(gateways.len(), 3);
+    }
+
+    /// Anybody may make Secrets of the type, as many as a quota lets.
+    #[test]
+    fn a_secret_that_is_too_large_is_not_kept() {
+        let trimmed = |value: Option<usize>| {
+            let data =
+                value.map(|bytes| [("key".to_owned(), ByteString(vec![7; bytes]))].into_iter().collect());
+            let mut secret = Secret { data, ..Secret::default() };
+            trim_secret(&mut secret);
+            secret.data.map(|data| data.values().map(|value| value.0.len()).sum::<usize>())
+        };
+        assert_eq!(trimmed(None), Some(0));
+        assert_eq!(trimmed(Some(60_000)), Some(60_000));
+        assert_eq!(trimmed(Some(SECRET_BYTES_MAX)), None);
     }
 
     #[test]

@@ -12,13 +12,21 @@ use mail_laser_crds::route_conditions::RouteReason;
 use mail_laser_crds::{MailRoute, RouteWebhook, SecretKeySelector, ServiceRef, WEBHOOK_SECRET_TYPE};
 use mail_laser_routes::files::Webhook;
 use mail_laser_routes::reach::Reach;
+use mail_laser_routes::roots::certificates;
 use url::{Host, Url};
 
 use crate::evaluate::host;
 use crate::validate::service_url;
 
-/// What marks a certificate in PEM.
-const PEM_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
+/// Octets of a URL, a token or a secret to sign with: more than servers of HTTP take in a header.
+const TEXT_BYTES_MAX: usize = 16 * 1024;
+
+/// Octets of a bundle of certificates: all public authorities together are some 220 KB.
+const BUNDLE_BYTES_MAX: usize = 256 * 1024;
+
+/// Octets of a Secret's values. Each that has the type is kept in memory, whoever made it; a bundle that is larger is
+/// public, and can be in a ConfigMap.
+pub const SECRET_BYTES_MAX: usize = 64 * 1024;
 
 /// The values of a Secret or a ConfigMap by key.
 pub type Values = BTreeMap<String, Vec<u8>>;
@@ -30,6 +38,8 @@ pub enum SecretFound {
     Missing,
     /// There is one of another type, whose content is nobody's business.
     WrongType,
+    /// Its values are more than [`SECRET_BYTES_MAX`].
+    TooLarge,
     /// Its values.
     Values(Arc<Values>),
 }
@@ -223,6 +233,10 @@ impl<K: Known> Reader<'_, K> {
                      --type={WEBHOOK_SECRET_TYPE}`), or correct the field"
                 ),
             )),
+            SecretFound::TooLarge => Err(invalid(format!(
+                "Secret {name} in namespace {namespace}, which spec.webhook.{field} refers to, holds more than \
+                 {SECRET_BYTES_MAX} octets: split it, or have a bundle of certificates in a ConfigMap"
+            ))),
         }
     }
 
@@ -242,9 +256,10 @@ impl<K: Known> Reader<'_, K> {
 
     fn text(&self, key: &SecretKeySelector, field: &str) -> Result<String, Unresolved> {
         let text = String::from_utf8(self.value(key, field)?).ok().filter(|text| !text.trim().is_empty());
-        text.ok_or_else(|| {
+        text.filter(|text| text.len() <= TEXT_BYTES_MAX).ok_or_else(|| {
             invalid(format!(
-                "key {} of Secret {}, which spec.webhook.{field} refers to, is empty or no text: correct it",
+                "key {} of Secret {}, which spec.webhook.{field} refers to, is empty, no text, or longer than \
+                 {TEXT_BYTES_MAX} octets: correct it",
                 key.key, key.name
             ))
         })
@@ -268,10 +283,19 @@ impl<K: Known> Reader<'_, K> {
             (None, Some(key)) => self.of_map(&key.name, &key.key)?,
             (None, None) => return Ok(None),
         };
-        let pem = String::from_utf8(bytes).ok().filter(|text| text.contains(PEM_CERTIFICATE));
+        if bytes.len() > BUNDLE_BYTES_MAX {
+            return Err(invalid(format!(
+                "what spec.webhook.caBundleFrom refers to is longer than {BUNDLE_BYTES_MAX} octets: leave out what the \
+                 webhook does not need"
+            )));
+        }
+        // As the daemon reads it: what that refuses must not be told to be in force.
+        let pem = certificates(&bytes).and_then(|_| String::from_utf8(bytes).ok());
         pem.map(Some).ok_or_else(|| {
             invalid(
-                "what spec.webhook.caBundleFrom refers to holds no certificate in PEM: correct it".to_owned(),
+                "what spec.webhook.caBundleFrom refers to holds no certificates in PEM, or one that cannot be a root \
+                 of trust: correct it"
+                    .to_owned(),
             )
         })
     }
@@ -300,10 +324,18 @@ impl<K: Known> Reader<'_, K> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use mail_laser_crds::MailRouteSpec;
     use serde_json::{Value, json};
 
     use super::*;
+
+    /// A certificate in PEM.
+    static PEM: LazyLock<String> = LazyLock::new(|| {
+        let names = vec!["api.example.com".to_owned()];
+        rcgen::generate_simple_self_signed(names).unwrap().cert.pem()
+    });
 
     /// What there is in the namespace `b`.
     struct World;
@@ -320,12 +352,21 @@ mod tests {
                         ("two words", "a b"),
                         ("empty", " "),
                         ("sign", "key"),
-                        ("ca", "-----BEGIN CERTIFICATE-----"),
+                        ("long", &"x".repeat(TEXT_BYTES_MAX + 1)),
+                        ("cut", &PEM[..PEM.len() / 2]),
+                        (
+                            "odd",
+                            &format!(
+                                "{}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+                                *PEM
+                            ),
+                        ),
                     ]
                     .map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec()))
                     .into(),
                 )),
                 ("b", "pull") => SecretFound::WrongType,
+                ("b", "huge") => SecretFound::TooLarge,
                 _ => SecretFound::Missing,
             }
         }
@@ -333,8 +374,13 @@ mod tests {
         fn config_map(&self, namespace: &str, name: &str) -> MapFound {
             match (namespace, name) {
                 ("b", "roots") => MapFound::Values(Arc::new(
-                    [("ca.crt".to_owned(), PEM_CERTIFICATE.as_bytes().to_vec()), ("no".to_owned(), vec![1])]
-                        .into(),
+                    [
+                        ("ca.crt", PEM.as_bytes().to_vec()),
+                        ("no", vec![1]),
+                        ("long", PEM.repeat(BUNDLE_BYTES_MAX / PEM.len() + 1).into_bytes()),
+                    ]
+                    .map(|(key, value)| (key.to_owned(), value))
+                    .into(),
                 )),
                 ("b", "slow") => MapFound::Unread("timed out".to_owned()),
                 _ => MapFound::Missing,
@@ -379,7 +425,7 @@ mod tests {
         let Resolved { host, webhook } = resolved(url, false).unwrap();
         assert_eq!(host.as_deref(), Some("api.example.com"));
         assert_eq!(webhook.bearer_token.as_deref(), Some("t0ken"));
-        assert_eq!(webhook.ca_bundle.as_deref(), Some(PEM_CERTIFICATE));
+        assert_eq!(webhook.ca_bundle.as_ref(), Some(&*PEM));
         assert_eq!(webhook.signing_secrets, ["key"]);
         assert_eq!((webhook.timeout_seconds, webhook.concurrency), (30, 64));
         assert!(!webhook.allow_http && !webhook.allow_private);
@@ -406,6 +452,14 @@ mod tests {
             (json!({"urlFrom": key("pull", "url")}), WrongSecretType),
             (json!({"urlFrom": key("hook", "plain")}), InvalidWebhook),
             (json!({"urlFrom": key("hook", "empty")}), InvalidWebhook),
+            (json!({"url": url, "bearerTokenFrom": key("hook", "long")}), InvalidWebhook),
+            (json!({"url": url, "bearerTokenFrom": key("huge", "any")}), InvalidWebhook),
+            (json!({"url": url, "caBundleFrom": key("hook", "cut")}), InvalidWebhook),
+            (json!({"url": url, "caBundleFrom": key("hook", "odd")}), InvalidWebhook),
+            (
+                json!({"url": url, "caBundleFrom": {"configMapKeyRef": {"name": "roots", "key": "long"}}}),
+                InvalidWebhook,
+            ),
             (json!({"url": "http://api.example.com/"}), InvalidWebhook),
             (json!({}), InvalidWebhook),
             (json!({"url": "https://10.0.0.7/"}), InvalidWebhook),
