@@ -88,6 +88,12 @@ stringData:
         )
     }
 
+    /// The certificate in PEM.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        self.certificate.pem()
+    }
+
     /// The certificate, as a server shows it.
     #[must_use]
     pub fn certificate(&self) -> &[u8] {

@@ -1,5 +1,6 @@
 //! Routes: many teams at one gateway.
 
+mod greedy;
 mod neighbours;
 mod rotation;
 mod scale;
