@@ -25,7 +25,8 @@ pub struct NetworkPolicy {
     pub metrics_from: Vec<NetworkPolicyPeer>,
     /// What the pods may connect to, on every port, beside the DNS: where the webhook is. By default for `serviceRef`
     /// all pods of the namespace; for a `url` with a name of the cluster all pods; for any other everything on its
-    /// port; and everything for one that a Secret or ConfigMap holds, and where routes of other namespaces are allowed.
+    /// port; and everything for one that a Secret or ConfigMap holds, and where routes of other namespaces are allowed, or
+    /// there are some of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = peers_rule("to"))]

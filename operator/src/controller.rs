@@ -397,11 +397,13 @@ async fn bring_about(resource: &ValidatedMailLaser, context: &Context) -> Findin
         }
     };
     let (name, dashboard) = (resource.name.as_str(), dashboard::name(&resource.name));
+    let routes = context.caches.routes();
+    let has_routes = routes.has_own(&resource.namespace, name);
     let wanted = [
         (Kind::ServiceAccount, name, Some(sent(Kind::ServiceAccount, &service_account::build(resource)))),
         (Kind::Service, name, Some(sent(Kind::Service, &service::build(resource)))),
         optional(Kind::PodDisruptionBudget, name, pod_disruption_budget::build(resource)),
-        optional(Kind::NetworkPolicy, name, network_policy::build(resource)),
+        optional(Kind::NetworkPolicy, name, network_policy::build(resource, has_routes)),
         optional(Kind::HorizontalPodAutoscaler, name, autoscaler::build(resource)),
         optional(Kind::ConfigMap, &dashboard, dashboard::build(resource)),
         optional(Kind::PodMonitor, name, monitoring::pod_monitor(resource)),
@@ -411,10 +413,15 @@ async fn bring_about(resource: &ValidatedMailLaser, context: &Context) -> Findin
     let mut problems = references.problems.clone();
     let mut failure = None;
     let mut identity_is_ours = false;
-    // What the cluster has no kind for waits until it has.
-    for (kind, name, object) in
-        wanted.into_iter().filter(|(kind, ..)| context.caches.has(*kind, &resource.namespace))
-    {
+    // What the cluster has no kind for waits until it has, and a policy stays as it is until all routes are known.
+    let are_known = routes.are_complete(&resource.namespace);
+    let is_left = |kind: Kind| {
+        !context.caches.has(kind, &resource.namespace)
+            || (kind == Kind::NetworkPolicy
+                && !are_known
+                && context.applier.live(&context.caches, kind, &resource.namespace, name).is_some())
+    };
+    for (kind, name, object) in wanted.into_iter().filter(|(kind, ..)| !is_left(*kind)) {
         match put(kind, name, object, resource, context).await {
             Ok(Some(Outcome::InPlace(_))) if kind == Kind::ServiceAccount => identity_is_ours = true,
             Ok(Some(Outcome::Problem(problem))) => problems.push(problem),

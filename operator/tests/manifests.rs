@@ -34,7 +34,7 @@ fn a_resource_with_everything() {
     insta::assert_yaml_snapshot!("everything_autoscaler", autoscaler::build(&resource));
     insta::assert_yaml_snapshot!("everything_pod_monitor", monitoring::pod_monitor(&resource));
     insta::assert_yaml_snapshot!("everything_prometheus_rule", monitoring::prometheus_rule(&resource));
-    insta::assert_yaml_snapshot!("everything_network_policy", network_policy::build(&resource));
+    insta::assert_yaml_snapshot!("everything_network_policy", network_policy::build(&resource, false));
 }
 
 #[test]

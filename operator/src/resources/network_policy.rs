@@ -19,8 +19,8 @@ use crate::validate::{Destination, ValidatedMailLaser};
 /// The DNS: 53, and 5353 on the pods that OpenShift runs it on. The cache of a node is no pod, so it is any address.
 const DNS: [(&str, i32); 4] = [("UDP", 53), ("TCP", 53), ("UDP", 5353), ("TCP", 5353)];
 
-/// The NetworkPolicy of a resource, if it asks for one.
-pub fn build(resource: &ValidatedMailLaser) -> Option<NetworkPolicy> {
+/// The NetworkPolicy of a resource, if it asks for one; `has_routes` says whether routes of its own namespace name it.
+pub fn build(resource: &ValidatedMailLaser, has_routes: bool) -> Option<NetworkPolicy> {
     let policy = resource.spec.network_policy.as_ref().filter(|policy| policy.enabled)?;
     let tcp = |ports: &[i32]| Some(ports.iter().map(|number| port("TCP", *number)).collect());
     let incoming = |ports: &[i32], from: &[NetworkPolicyPeer]| NetworkPolicyIngressRule {
@@ -32,7 +32,7 @@ pub fn build(resource: &ValidatedMailLaser) -> Option<NetworkPolicy> {
         to: None,
     };
     let webhook = if policy.to.is_empty() {
-        webhook(resource)
+        webhook(resource, has_routes)
     } else {
         NetworkPolicyEgressRule { ports: None, to: Some(policy.to.clone()) }
     };
@@ -65,11 +65,13 @@ fn port(protocol: &str, number: i32) -> NetworkPolicyPort {
 }
 
 /// The way to the webhook, as far as its address is known here.
-fn webhook(resource: &ValidatedMailLaser) -> NetworkPolicyEgressRule {
+fn webhook(resource: &ValidatedMailLaser, has_routes: bool) -> NetworkPolicyEgressRule {
     let everything = NetworkPolicyEgressRule::default();
-    if parts_max(&resource.spec) > 1 {
-        // Routes of other namespaces lead wherever these want.
-        return everything;
+    // Routes lead wherever their owners want.
+    match parts_max(&resource.spec) {
+        0 => {}
+        1 if !has_routes => {}
+        _ => return everything,
     }
     let pods = |peer| NetworkPolicyEgressRule { ports: None, to: Some(vec![peer]) };
     let entry = resource.spec.env.iter().find(|entry| entry.name == WEBHOOK_URL);
@@ -117,11 +119,15 @@ mod tests {
     use crate::validate::validate;
 
     fn policy(spec: &str) -> Value {
+        policy_with(spec, false)
+    }
+
+    fn policy_with(spec: &str, has_routes: bool) -> Value {
         let spec = serde_yaml_ng::from_str(&format!("targetEmails: [a@example.com]\n{spec}")).unwrap();
         let mut resource = MailLaser::new("zebra", spec);
         resource.metadata.namespace = Some("savanna".to_owned());
         resource.metadata.uid = Some("1".to_owned());
-        serde_json::to_value(build(&validate(&resource, "i").unwrap())).unwrap()
+        serde_json::to_value(build(&validate(&resource, "i").unwrap(), has_routes)).unwrap()
     }
 
     /// The way to the webhook.
@@ -164,6 +170,22 @@ mod tests {
         ] {
             assert_eq!(out(webhook), expected, "{webhook}");
         }
+    }
+
+    #[test]
+    fn where_routes_lead_is_everywhere() {
+        let spec = "webhook: {url: https://example.com/}\nnetworkPolicy: {enabled: true}\n";
+        let none = "allowedRoutes: []\n";
+        let all = "allowedRoutes: [{namespaces: {from: All}, domains: [example.com]}]\n";
+        for (more, has_routes, is_everywhere) in
+            [("", false, false), ("", true, true), (none, true, false), (all, false, true)]
+        {
+            let egress = policy_with(&format!("{spec}{more}"), has_routes)["spec"]["egress"][1].take();
+            assert_eq!(egress == json!({}), is_everywhere, "{more:?} {has_routes}");
+        }
+        let to =
+            "webhook: {url: https://example.com/}\nnetworkPolicy: {enabled: true, to: [{podSelector: {}}]}\n";
+        assert_eq!(policy_with(to, true)["spec"]["egress"][1], json!({"to": [{"podSelector": {}}]}));
     }
 
     #[test]

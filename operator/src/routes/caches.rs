@@ -50,6 +50,12 @@ impl RouteCaches {
         self.routes.having(&Term::new(namespace, PARENT, gateway))
     }
 
+    /// Whether routes of its own namespace name a gateway, or are still told of it.
+    pub fn has_own(&self, namespace: &str, gateway: &str) -> bool {
+        let is_own = |route: &Arc<GuardedRoute>| route.meta().namespace.as_deref() == Some(namespace);
+        self.of(namespace, gateway).iter().any(is_own)
+    }
+
     /// The labels of a namespace.
     pub fn labels(&self, namespace: &str) -> Labels {
         match &self.namespaces {

@@ -44,6 +44,27 @@ async fn a_network_policy_comes_is_repaired_and_goes() -> anyhow::Result<()> {
         env.delete("NetworkPolicy", "inbox").await?;
         is_as_before().await?;
 
+        // Where routes lead is up to their owners.
+        let route = json!({
+            "apiVersion": "mail-laser.dev/v1alpha1",
+            "kind": "MailRoute",
+            "metadata": {"name": "elsewhere"},
+            "spec": {
+                "parentRefs": [{"name": "inbox"}],
+                "recipients": ["elsewhere@example.com"],
+                "webhook": {"url": "https://api.example.com:8443/"},
+            },
+        });
+        env.apply(&route.to_string()).await?;
+        wait_for("the way to everywhere", REPAIR_LIMIT, || async {
+            let egress = &env.get("NetworkPolicy", "inbox").await?["spec"]["egress"][1];
+            ensure!(*egress == json!({}), "{egress}");
+            Ok(())
+        })
+        .await?;
+        env.delete("MailRoute", "elsewhere").await?;
+        is_as_before().await?;
+
         let narrower = json!({"from": [{"podSelector": {}}], "metricsFrom": [{"namespaceSelector": {}}]});
         env.patch("MailLaser", "inbox", json!({"spec": {"networkPolicy": narrower}})).await?;
         wait_for("the other peers", REPAIR_LIMIT, || async {
