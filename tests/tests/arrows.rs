@@ -92,6 +92,7 @@ const RULES: &[Rule] = &[
     clientless("operator/src/quantity"),
     clientless("operator/src/routes/attach"),
     clientless("operator/src/routes/webhook"),
+    clientless("operator/src/routes/files"),
     clientless("operator/src/routes/table"),
     clientless("operator/src/routes/status"),
     clientless("operator/src/spool"),

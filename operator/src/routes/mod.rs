@@ -2,11 +2,12 @@
 //!
 //! The reconciliation of a gateway evaluates all its routes and writes the table ([`program`]); what came of it wakes
 //! the reconciliations of the routes, which write their statuses ([`controller`]). Decisions are pure: [`attach`],
-//! [`webhook`], [`table`], [`status`].
+//! [`webhook`], [`table`], [`files`], [`status`].
 
 pub mod attach;
 pub mod caches;
 pub mod controller;
+pub mod files;
 mod maps;
 pub(crate) mod program;
 pub mod status;

@@ -16,9 +16,10 @@ use tokio::sync::mpsc;
 
 use super::attach::Gateway;
 use super::caches::{GuardedRoute, RouteCaches, namespace_of};
+use super::files::{Files, files};
 use super::maps::Maps;
 use super::status::is_told;
-use super::table::{Evaluation, Files, Programming, evaluate, files};
+use super::table::{Evaluation, Programming, evaluate};
 use super::tables::Tables;
 use super::webhook::{Known, MapFound, SecretFound, ServiceFound};
 use crate::apply::{Applier, Outcome, Removal, sent};

@@ -1,11 +1,11 @@
 //! What comes of all routes of a gateway: what the pods are given, and what each route is told. Pure.
 
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use mail_laser_crds::MailRoute;
 use mail_laser_crds::route_conditions::RouteReason;
-use mail_laser_routes::files::{self, Entry, Index, PART_BYTES_MAX, TooLarge};
+use mail_laser_routes::files::Entry;
 
 use super::attach::{Attachment, Gateway, Labels, Obstacle, Why, attach};
 use super::webhook::{Known, Resolved, Unresolved, resolve};
@@ -13,9 +13,6 @@ use crate::key::{Key, key};
 
 /// How many of its obstacles a route is told; the rest is a number.
 const OBSTACLES_TOLD: usize = 5;
-
-/// Octets of routes that one part holds. Each change writes a part anew: this much costs next to nothing.
-const ONE_PART_BYTES_MAX: usize = 64 * 1024;
 
 /// A condition without its type and times.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,17 +54,6 @@ pub struct Evaluation {
     pub verdicts: BTreeMap<Key, Verdict>,
     /// What the pods are given, of the older routes first.
     pub entries: Vec<Entry>,
-}
-
-/// The files of a generation.
-#[derive(Debug)]
-pub struct Files {
-    /// Which parts make it.
-    pub index: Index,
-    /// The parts.
-    pub parts: Vec<Vec<u8>>,
-    /// The routes that have no room in theirs.
-    pub left_out: BTreeSet<String>,
 }
 
 /// How it went to give the pods what they are to have.
@@ -140,7 +126,10 @@ pub fn evaluate(
 ) -> Evaluation {
     let mut evaluation = Evaluation::default();
     let mut routes = routes.to_vec();
-    routes.sort_by_key(|route| route.metadata.creation_timestamp.as_ref().map(|created| created.0));
+    routes.sort_by_cached_key(|route| {
+        // Of two of the same second it is always the same one.
+        (route.metadata.creation_timestamp.as_ref().map(|created| created.0), key(*route))
+    });
     for (route, attachment) in routes.iter().zip(attach(gateway, &routes, labels)) {
         let resolved = resolve(route, attachment.allow_private, known);
         let (namespace, name) = key(*route);
@@ -216,104 +205,10 @@ fn claim(resolved: &Result<Resolved, Unresolved>) -> Claim {
     }
 }
 
-/// The files of a generation, in as few parts as are worth it and no more than there may be. Where a part is too small for
-/// its routes, the namespace that has most of it goes without its youngest: nobody else is in the way of nobody.
-pub fn files(entries: &[Entry], parts_max: usize) -> Files {
-    if let Ok((index, parts)) = files::write(entries, 1)
-        && (parts_max == 1 || parts[0].len() <= ONE_PART_BYTES_MAX)
-    {
-        return Files { index, parts, left_out: BTreeSet::new() };
-    }
-    let mut entries = entries.to_vec();
-    let mut left_out = BTreeSet::new();
-    loop {
-        match files::write(&entries, parts_max) {
-            Ok((index, parts)) => return Files { index, parts, left_out },
-            Err(TooLarge { part, bytes }) => {
-                left_out.extend(leave_out(&mut entries, bytes - PART_BYTES_MAX, |entry| {
-                    files::part_of(&entry.name, parts_max) == part
-                }));
-            }
-        }
-    }
-}
-
-/// What a namespace has of a part.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Held<'e> {
-    bytes: usize,
-    namespace: &'e str,
-    /// Its routes that have a webhook, by number, and all of them; the youngest last.
-    with_webhook: Vec<usize>,
-    all: Vec<usize>,
-}
-
-/// Takes so many octets, at least, from the routes that `is_of_part` chooses; returns the names of those that it took them
-/// from. A route keeps its recipients where that is enough: their mail is not for others.
-fn leave_out(
-    entries: &mut Vec<Entry>,
-    mut bytes: usize,
-    is_of_part: impl Fn(&Entry) -> bool,
-) -> BTreeSet<String> {
-    let mut held: BTreeMap<&str, Held<'_>> = BTreeMap::new();
-    for (number, entry) in entries.iter().enumerate().filter(|(_, entry)| is_of_part(entry)) {
-        let namespace = namespace(entry);
-        let held = held.entry(namespace).or_insert_with(|| Held {
-            bytes: 0,
-            namespace,
-            with_webhook: Vec::new(),
-            all: Vec::new(),
-        });
-        held.bytes += size(entry);
-        held.all.push(number);
-        held.with_webhook.extend(entry.webhook.as_ref().map(|_| number));
-    }
-    let mut most: BinaryHeap<Held<'_>> = held.into_values().collect();
-    let (mut without, mut gone) = (BTreeSet::new(), BTreeSet::new());
-    while bytes > 0
-        && let Some(mut held) = most.pop()
-    {
-        let Some(number) = held.with_webhook.pop().or_else(|| held.all.pop()) else { continue };
-        let Some(entry) = entries.get(number) else { continue };
-        let kept = size(&Entry { webhook: None, ..entry.clone() });
-        let taken = if without.insert(number) && entry.webhook.is_some() {
-            size(entry) - kept
-        } else {
-            gone.insert(number);
-            kept
-        };
-        bytes = bytes.saturating_sub(taken);
-        held.bytes = held.bytes.saturating_sub(taken);
-        most.push(held);
-    }
-    drop(most);
-    let left_out = without.iter().filter_map(|number| Some(entries.get(*number)?.name.clone())).collect();
-    let mut number = 0..;
-    entries.retain_mut(|entry| {
-        let number = number.next().unwrap_or(usize::MAX);
-        if without.contains(&number) {
-            entry.webhook = None;
-        }
-        !gone.contains(&number)
-    });
-    left_out
-}
-
-fn namespace(entry: &Entry) -> &str {
-    entry.name.split_once('/').map_or("", |(namespace, _)| namespace)
-}
-
-/// Octets of a route in its part, with the comma.
-fn size(entry: &Entry) -> usize {
-    serde_json::to_vec(entry).map_or(0, |json| json.len() + 1)
-}
-
 #[cfg(test)]
 mod tests {
     use mail_laser_crds::MailLaserSpec;
     use serde_json::json;
-
-    use mail_laser_routes::files::{Webhook, part_of, read_routes};
 
     use super::super::webhook::{MapFound, SecretFound, ServiceFound};
     use super::*;
@@ -415,76 +310,5 @@ mod tests {
             accepted.message.contains("*4@") && accepted.message.ends_with("; and 3 more"),
             "{accepted:?}"
         );
-    }
-
-    #[test]
-    fn a_table_has_as_few_parts_as_are_worth_it() {
-        let routes = |count: usize| -> Vec<MailRoute> {
-            (0..count)
-                .map(|n| {
-                    route(
-                        &format!("r{n}"),
-                        &[&*format!("a{n}@example.com")],
-                        &json!({"url": "https://x.example/"}),
-                    )
-                })
-                .collect()
-        };
-        let few = evaluated(&routes(20)).entries;
-        assert_eq!(files(&few, 32).parts.len(), 1);
-        let many = evaluated(&routes(1_000)).entries;
-        assert_eq!(files(&many, 32).parts.len(), 32);
-        assert_eq!(files(&many, 1).parts.len(), 1);
-        assert!(files(&many, 1).left_out.is_empty());
-    }
-
-    /// Routes of a namespace, the older first.
-    fn entries(namespace: &str, count: usize, bytes: usize) -> Vec<Entry> {
-        let entry = |n: usize| Entry {
-            name: format!("{namespace}/{n:04}"),
-            recipients: vec![format!("{n}@{namespace}.example.com").parse().unwrap()],
-            webhook: Some(Webhook {
-                ca_bundle: Some("x".repeat(bytes)),
-                ..Webhook::at("https://x.example/")
-            }),
-        };
-        (0..count).map(entry).collect()
-    }
-
-    fn read(files: &Files) -> BTreeMap<String, Entry> {
-        let routes = read_routes(&files.index, |number| files.parts.get(number).cloned()).unwrap();
-        routes.into_iter().map(|entry| (entry.name.clone(), entry)).collect()
-    }
-
-    #[test]
-    fn who_fills_a_part_is_the_one_that_goes_without() {
-        let team = entries("team", 200, 100);
-        let greedy = entries("greedy", 40, 90_000);
-        for parts_max in [1, 4] {
-            let files = files(&[&greedy[..], &team].concat(), parts_max);
-            let in_force = read(&files);
-            assert_eq!(in_force.len(), 240, "all keep their recipients");
-            assert!(team.iter().all(|entry| in_force[&entry.name] == *entry));
-            let (with, without): (Vec<&Entry>, Vec<&Entry>) =
-                greedy.iter().partition(|entry| in_force[&entry.name].webhook.is_some());
-            assert!(with.len() >= 5 * parts_max, "{}", with.len());
-            assert_eq!(without.len(), files.left_out.len());
-            let part = |entry: &Entry| part_of(&entry.name, parts_max);
-            let older = |without: &&Entry| {
-                with.iter().all(|with| part(with) != part(without) || with.name < without.name)
-            };
-            assert!(without.iter().all(older), "the youngest of a part go first");
-        }
-    }
-
-    #[test]
-    fn routes_that_do_not_fit_even_without_their_webhooks_go() {
-        let mut all = entries("team", 20_000, 0);
-        let files = files(&all, 1);
-        let in_force = read(&files);
-        assert!(in_force.len() < all.len() && in_force.values().all(|entry| entry.webhook.is_none()));
-        all.truncate(in_force.len());
-        assert!(all.iter().all(|entry| in_force.contains_key(&entry.name)), "the oldest are left");
-        assert_eq!(files.left_out.len(), 20_000);
     }
 }
