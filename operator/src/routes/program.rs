@@ -55,7 +55,7 @@ pub(crate) struct Programmed {
     pub(crate) problems: Vec<Problem>,
     /// A request that failed.
     pub(crate) failure: Option<RequestError>,
-    /// When there is more to write.
+    /// When there is more to write, or to tell.
     pub(crate) again: Option<Duration>,
 }
 
@@ -113,6 +113,8 @@ impl Programmer {
                 (programming, Programmed { routes, failure: Some(error), ..Programmed::default() })
             }
         };
+        let programmed =
+            Programmed { again: self.tables.tell_again_in(&gateway, Instant::now()), ..programmed };
         evaluation.program(&programming, |route| self.tables.verdict(&gateway, route));
         self.publish(&gateway, evaluation, &named).await;
         programmed
@@ -160,8 +162,8 @@ impl Programmer {
 
     /// Has the kubelets look at once at what pods mount: they look when something of the pod changes, and otherwise once
     /// a minute.
-    async fn tell(&self, pods: Vec<Arc<Pod>>, generation: &str) {
-        let patch = json!({"metadata": {"annotations": {ROUTES_GENERATION: generation}}});
+    async fn tell(&self, pods: Vec<Arc<Pod>>, annotation: &str) {
+        let patch = json!({"metadata": {"annotations": {ROUTES_GENERATION: annotation}}});
         let (patch, params) = (
             Patch::Merge(patch),
             PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() },
@@ -255,14 +257,23 @@ impl Writer<'_> {
             }
         }
         self.programmer.tables.wrote(self.gateway, &index.generation, secrets, self.now);
+        let tables = &self.programmer.tables;
         // Pods are born with what there is then.
         if before.is_some_and(|before| Some(before) != self.index()) {
-            let (namespace, name) = self.gateway;
-            let mut pods = self.caches.pods(namespace, name);
-            pods.extend(self.caches.drain_pods(namespace, name));
-            self.programmer.tell(pods, &index.generation).await;
+            self.tell(&index.generation).await;
+            tables.told(self.gateway, Instant::now());
+        } else if tables.is_to_tell_again(self.gateway, self.now) {
+            self.tell(&format!("{}/again", index.generation)).await;
         }
         self.remove_from(number).await.map_or_else(Written::Failed, |()| Written::Table(left_out))
+    }
+
+    /// Tells all pods of the gateway, by another annotation than the one before.
+    async fn tell(&self, annotation: &str) {
+        let (namespace, name) = self.gateway;
+        let mut pods = self.caches.pods(namespace, name);
+        pods.extend(self.caches.drain_pods(namespace, name));
+        self.programmer.tell(pods, annotation).await;
     }
 
     /// The version of the object that is there then.

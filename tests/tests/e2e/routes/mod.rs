@@ -104,11 +104,7 @@ async fn recipient(smtp: SocketAddr, address: &str) -> anyhow::Result<u16> {
 
 /// Waits until the gateway says this of a recipient.
 async fn answers(smtp: SocketAddr, address: &str, code: u16) -> anyhow::Result<()> {
-    answers_within(LIMIT, smtp, address, code).await
-}
-
-async fn answers_within(limit: Duration, smtp: SocketAddr, address: &str, code: u16) -> anyhow::Result<()> {
-    wait_for(&format!("{code} for {address}"), limit, || async {
+    wait_for(&format!("{code} for {address}"), LIMIT, || async {
         let found = recipient(smtp, address).await?;
         ensure!(found == code, "{found}");
         Ok(())
