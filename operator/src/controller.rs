@@ -379,11 +379,13 @@ async fn reconcile_readable(guarded: Arc<Guarded>, context: Arc<Context>) -> Res
         )
     });
     let is_awaited = report(resource, &findings, context).await?;
-    match findings.failure {
-        Some(failure) => Err(failure),
-        None if findings.again.is_some() => Ok(Action::requeue(findings.again.unwrap_or_default())),
-        None if in_the_way || is_awaited => Ok(Action::requeue(backoff::look_again(backoff::random()))),
-        None => Ok(Action::requeue(backoff::resync(backoff::random()))),
+    match (findings.failure, findings.again) {
+        (Some(failure), _) => Err(failure),
+        (None, Some(again)) => Ok(Action::requeue(again)),
+        (None, None) if in_the_way || is_awaited => {
+            Ok(Action::requeue(backoff::look_again(backoff::random())))
+        }
+        (None, None) => Ok(Action::requeue(backoff::resync(backoff::random()))),
     }
 }
 

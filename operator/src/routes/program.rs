@@ -18,7 +18,7 @@ use super::attach::Gateway;
 use super::caches::{GuardedRoute, RouteCaches, namespace_of};
 use super::files::{Files, files};
 use super::maps::Maps;
-use super::status::is_told;
+use super::status::{is_told, programmed_generation};
 use super::table::{Evaluation, Programming, evaluate};
 use super::tables::Tables;
 use super::webhook::{Known, MapFound, SecretFound, ServiceFound};
@@ -115,7 +115,15 @@ impl Programmer {
         };
         let programmed =
             Programmed { again: self.tables.tell_again_in(&gateway, Instant::now()), ..programmed };
-        evaluation.program(&programming, |route| self.tables.verdict(&gateway, route));
+        let had: HashMap<Key, i64> = match programming {
+            Programming::Done(_) => HashMap::new(),
+            Programming::Failed(_) => attached
+                .iter()
+                .filter_map(|route| Some((key(*route), programmed_generation(route, &gateway)?)))
+                .collect(),
+        };
+        let before = |route: &Key| self.tables.verdict(&gateway, route);
+        evaluation.program(&programming, before, |route| had.get(route).copied());
         self.publish(&gateway, evaluation, &named).await;
         programmed
     }

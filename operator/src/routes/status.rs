@@ -58,14 +58,9 @@ pub fn status(route: &MailRoute, answers: &[(ParentRef, Answer)], now: Timestamp
 }
 
 /// Whether the status of a route says what a gateway has to say to it; nothing, where it is not one of the route's.
-pub fn is_told(route: &MailRoute, (namespace, name): &Key, verdict: Option<&Verdict>) -> bool {
-    let Some(status) = &route.status else { return verdict.is_none() };
-    let mut of_gateway = status.parents.iter().filter(|it| {
-        let parent = &it.parent_ref;
-        it.controller_name == CONTROLLER_NAME
-            && (namespace_of(parent, route), &parent.name) == (namespace.as_str(), name)
-    });
-    let Some(verdict) = verdict else { return of_gateway.next().is_none() };
+pub fn is_told(route: &MailRoute, gateway: &Key, verdict: Option<&Verdict>) -> bool {
+    let told = of_gateway(route, gateway);
+    let Some(verdict) = verdict else { return told.is_none() };
     let is_true = |holds| if holds { "True" } else { "False" };
     let claims = [&verdict.accepted, &verdict.resolved, &verdict.programmed];
     let says = |parent: &RouteParentStatus| {
@@ -78,7 +73,22 @@ pub fn is_told(route: &MailRoute, (namespace, name): &Key, verdict: Option<&Verd
             })
         })
     };
-    of_gateway.next().is_some_and(says)
+    told.is_some_and(says)
+}
+
+/// The generation of the route that a gateway's pods have, by its status.
+pub fn programmed_generation(route: &MailRoute, gateway: &Key) -> Option<i64> {
+    let condition = find(of_gateway(route, gateway)?, RouteConditionType::Programmed)?;
+    condition.observed_generation.filter(|_| condition.status == "True")
+}
+
+/// What the status of a route says of a gateway.
+fn of_gateway<'r>(route: &'r MailRoute, (namespace, name): &Key) -> Option<&'r RouteParentStatus> {
+    route.status.as_ref()?.parents.iter().find(|it| {
+        let parent = &it.parent_ref;
+        it.controller_name == CONTROLLER_NAME
+            && (namespace_of(parent, route), &parent.name) == (namespace.as_str(), name)
+    })
 }
 
 /// A condition of a parent.
@@ -133,6 +143,19 @@ mod tests {
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn the_status_tells_which_generation_the_pods_have() {
+        let told = |answer| {
+            let status = status(&route(&json!({})), &[(parent("edge"), answer)], at(100));
+            let gateway = |name: &str| ("b".to_owned(), name.to_owned());
+            let route = route(&json!(status));
+            [gateway("edge"), gateway("other")].map(|gateway| programmed_generation(&route, &gateway))
+        };
+        assert_eq!(told(verdict()), [Some(2), None]);
+        assert_eq!(told(Answer::NoParent), [None, None]);
+        assert_eq!(told(Answer::Unknown), [None, None]);
     }
 
     #[test]

@@ -71,17 +71,30 @@ impl Evaluation {
         self.entries.len()
     }
 
-    /// What each route is told of the pods; `before` gives what it was told last.
-    pub fn program(&mut self, programming: &Programming, before: impl Fn(&Key) -> Option<Verdict>) {
-        for (key, verdict) in &mut self.verdicts {
+    /// What each route is told of the pods; `before` gives what it was told last, and `status` the generation that the
+    /// pods have by its status.
+    pub fn program(
+        &mut self,
+        programming: &Programming,
+        before: impl Fn(&Key) -> Option<Verdict>,
+        status: impl Fn(&Key) -> Option<i64>,
+    ) {
+        let has_failed = matches!(programming, Programming::Failed(_));
+        self.verdicts.retain(|key, verdict| {
+            let before = before(key);
+            // What the status says from before this process stays until more is known.
+            if has_failed && before.is_none() && status(key) == Some(verdict.generation) {
+                return false;
+            }
             // A request that failed takes nothing from the pods that they have.
             let same = |before: &Verdict| {
                 let about = |it: &Verdict| (it.generation, it.accepted.clone(), it.resolved.clone());
-                matches!(programming, Programming::Failed(_)) && about(before) == about(verdict)
+                has_failed && about(before) == about(verdict)
             };
-            let told = before(key).filter(same).map(|before| before.programmed);
+            let told = before.filter(same).map(|before| before.programmed);
             verdict.programmed = told.unwrap_or_else(|| programmed(key, verdict, programming));
-        }
+            true
+        });
     }
 }
 
@@ -265,7 +278,7 @@ mod tests {
         assert_eq!(evaluation.accepted(), 3);
         assert_eq!(summary(&evaluation, "a"), [(true, Accepted), (true, ResolvedRefs), (false, Pending)]);
         assert_eq!(summary(&evaluation, "c"), [(false, Conflict), (true, ResolvedRefs), (false, Conflict)]);
-        evaluation.program(&Programming::Done(BTreeSet::new()), |_| None);
+        evaluation.program(&Programming::Done(BTreeSet::new()), |_| None, |_| None);
         assert_eq!(summary(&evaluation, "a")[2], (true, Programmed));
         assert_eq!(
             summary(&evaluation, "b"),
@@ -287,16 +300,21 @@ mod tests {
         // A request that fails takes nothing from those that have been told, and have not changed.
         let before = evaluation.clone();
         let failed = Programming::Failed("forbidden".to_owned());
-        evaluation.program(&failed, |key| before.verdicts.get(key).cloned());
+        evaluation.program(&failed, |key| before.verdicts.get(key).cloned(), |_| Some(3));
         assert_eq!(evaluation.verdicts, before.verdicts);
-        evaluation.program(&failed, |key| {
-            before.verdicts.get(key).map(|verdict| Verdict { generation: 2, ..verdict.clone() })
-        });
+        let older = |verdict: &Verdict| Verdict { generation: 2, ..verdict.clone() };
+        evaluation.program(&failed, |key| before.verdicts.get(key).map(older), |_| Some(2));
         assert_eq!(summary(&evaluation, "a")[2], (false, Pending));
         assert_eq!(summary(&evaluation, "c")[2], (false, Conflict));
-        evaluation.program(&Programming::Done(["mail/b".to_owned()].into()), |_| None);
+        evaluation.program(&Programming::Done(["mail/b".to_owned()].into()), |_| None, |_| Some(3));
         assert_eq!(summary(&evaluation, "a")[2], (true, Programmed));
         assert_eq!(summary(&evaluation, "b")[2], (false, TooManyRoutes));
+        // Nor from those that were told before the operator was restarted; others learn of it.
+        let generations = |(_, name): &Key| [("a", 3), ("b", 2)].into_iter().find(|(it, _)| it == name);
+        evaluation.program(&failed, |_| None, |key| generations(key).map(|(_, generation)| generation));
+        assert!(!evaluation.verdicts.contains_key(&("mail".to_owned(), "a".to_owned())));
+        assert_eq!(summary(&evaluation, "b")[2], (false, Pending));
+        assert_eq!(summary(&evaluation, "d")[2], (false, Pending));
     }
 
     #[test]
