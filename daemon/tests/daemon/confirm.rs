@@ -69,7 +69,7 @@ fn temporary_failures_are_retried_and_permanent_ones_are_not() {
     assert_eq!(webhook.received().len(), 3);
     assert_eq!(send(&daemon, "never").0, 554);
     assert_eq!(webhook.received().len(), 4);
-    assert_eq!(daemon.logged("mail refused by the webhook for good").len(), 1);
+    assert_eq!(daemon.wait_for_log("mail refused by the webhook for good", 1).len(), 1);
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn an_open_circuit_defers_at_once_and_refusals_for_good_do_not_open_it() {
         (451, "451 4.3.0 The webhook has failed too often lately, try again later\r\n".to_owned())
     );
     assert_eq!(webhook.received().len(), 5, "without an attempt");
-    assert_eq!(daemon.logged("mail deferred: the circuit is open")[0]["level"], "WARN");
+    assert_eq!(daemon.wait_for_log("mail deferred: the circuit is open", 1)[0]["level"], "WARN");
     status.store(200, Ordering::Relaxed);
     eventually("the circuit closes", || (send(&daemon, "probe").0 == 250).then_some(()));
 }

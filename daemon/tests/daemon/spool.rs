@@ -132,7 +132,7 @@ fn retry_after_is_the_time_of_the_next_delivery() {
     let waited = received[1].at - received[0].at;
     assert!(waited >= std::time::Duration::from_secs(1), "{waited:?}");
     assert_eq!(received[0].json, received[1].json);
-    assert_eq!(daemon.logged("mail deferred").len(), 1);
+    assert_eq!(daemon.wait_for_log("mail deferred", 1).len(), 1);
 }
 
 #[test]

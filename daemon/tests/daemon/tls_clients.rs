@@ -126,7 +126,7 @@ fn swaks_agrees() {
         let output = swaks(port, "other-ca.crt");
         assert!(!output.status.success(), "{}", text(&output));
     }
-    assert_eq!(secured.daemon.logged("mail accepted").len(), 2);
+    assert_eq!(secured.daemon.wait_for_log("mail accepted", 2).len(), 2);
 }
 
 #[test]
@@ -154,5 +154,5 @@ fn lettre_agrees() {
         assert!(send(port, "other-ca.crt", HOST).is_err(), "another authority");
         assert!(send(port, "ca.crt", "mx.example.net").is_err(), "another name");
     }
-    assert_eq!(secured.daemon.logged("mail accepted").len(), 2);
+    assert_eq!(secured.daemon.wait_for_log("mail accepted", 2).len(), 2);
 }
