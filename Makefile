@@ -38,11 +38,12 @@ cluster-up: ## start the test cluster; prints its kubeconfig's path
 cluster-down: ## stop the test cluster
 	@$(cluster) down
 
-lint: ## format and clippy, warnings are errors
+lint: ## format, clippy and links between doc comments, warnings are errors
 	cargo fmt --all --check
 	cargo fmt --manifest-path daemon/fuzz/Cargo.toml --check
 	cargo clippy --workspace --locked --all-targets -- --deny warnings
 	cargo clippy --workspace --locked --test e2e --test rights --test upgrade -- --deny warnings
+	RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --locked --no-deps --document-private-items
 
 unit: ## all tests that need no cluster
 	cargo test --workspace --locked

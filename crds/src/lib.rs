@@ -17,7 +17,7 @@
 //!
 //! There is no client and no async code here. Doc comments of the fields become the descriptions that
 //! `kubectl explain` prints; defaults, bounds and rules become the schema that the API server enforces.
-//! [`crd`] is the only way to the manifest: what `deploy/crd` holds, what the tests apply, and what the
+//! [`crds`] is the only way to the manifest: what `deploy/crd` holds, what the tests apply, and what the
 //! operator was written against are the same.
 
 // `KubeSchema` makes a private copy of each public type, with its visibility.

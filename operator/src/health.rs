@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::caches::lists::Lists;
 use crate::clock::SinceBoot;
-use crate::lists::Lists;
 
 /// A turn of the election takes some seconds at most: a request and a wait, each bounded.
 const ELECTION_TURN_MAX: Duration = Duration::from_secs(30);

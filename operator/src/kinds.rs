@@ -85,7 +85,7 @@ impl Kind {
     }
 
     /// Whether somebody may put something into one that no apply of ours can be beside: then the whole of it is written,
-    /// see [`crate::replacement`].
+    /// see [`crate::apply::replacement`].
     pub fn has_fields_that_exclude_others(self) -> bool {
         matches!(self, Self::Deployment | Self::StatefulSet | Self::Service | Self::PodDisruptionBudget)
     }

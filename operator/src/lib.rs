@@ -1,10 +1,10 @@
 //! Reconciles `MailLaser` resources into everything that the daemon needs in a cluster.
 //!
-//! [`run`] is the operator. Several may run, of which one leads: [`lease`] decides which, [`election`] asks for it,
-//! and [`fence`] keeps the others from writing. The leader watches resources, what they own and what they refer to,
-//! and for each resource that something happened to does what [`controller`] describes. Decisions are pure functions
-//! of API types: [`scope`], [`validate`], [`resources`], [`spool`], [`diff`], [`ownership`], [`workload`], [`status`],
-//! [`events`]. Only [`caches`], [`dereference`], [`apply`], [`workloads`] and [`controller`] have to do with a client.
+//! [`run`] is the operator. Several may run, of which [`leader`] lets one lead. It watches resources, what they own and
+//! what they refer to, and for each resource that something happened to does what [`controller`] describes. Decisions are
+//! pure functions of API types: [`scope`], [`validate`], [`resources`], [`spool`], [`status`], [`events`], and much of
+//! [`apply`] and [`references`]. Only [`caches`], [`references::dereference`], [`apply`], [`workloads`], [`routes::program`]
+//! and the controllers have to do with a client.
 
 mod admin;
 pub mod apply;
@@ -13,40 +13,23 @@ pub mod caches;
 pub mod clock;
 pub mod controller;
 pub mod definition;
-pub mod dereference;
-pub mod diff;
-pub mod election;
 pub mod error;
-pub mod evaluate;
 pub mod events;
-pub mod fence;
 pub mod health;
-mod index;
-mod intake;
 pub mod key;
 pub mod kinds;
-pub mod lease;
-pub mod lists;
-mod managed_fields;
-mod memory;
+pub mod leader;
 mod metrics;
-mod optional;
-pub mod ownership;
-pub mod packed;
 pub mod problem;
 mod quantity;
 pub mod references;
-mod replacement;
 pub mod resources;
-mod rights;
 pub mod routes;
 pub mod scope;
 pub mod spool;
 pub mod status;
 pub mod validate;
-pub mod workload;
 mod workloads;
-mod written;
 
 use std::net::{Ipv6Addr, TcpListener as StdTcpListener};
 use std::sync::Arc;
@@ -63,13 +46,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::caches::lists::Lists;
 use crate::caches::{Caches, Watches};
 use crate::controller::Context;
-use crate::election::{Election, Terms};
 use crate::error::{RunError, chain};
-use crate::fence::Fence;
 use crate::health::{Health, QUEUE_LOOK};
-use crate::lists::Lists;
+use crate::leader::election::{Election, Terms};
+use crate::leader::fence::Fence;
 use crate::metrics::Metrics;
 use crate::scope::Scope;
 
@@ -121,7 +104,7 @@ pub async fn run(cluster: kube::Config, config: Config, shutdown: CancellationTo
     let client = Client::try_from(cluster.clone()).map_err(RunError::Client)?;
     let lease_namespace = lease_namespace.unwrap_or_else(|| cluster.default_namespace.clone());
     servers.spawn(definition::check(client.clone()).map(Ok));
-    servers.spawn(rights::try_them(client.clone(), scope.clone(), health.clone()).map(Ok));
+    servers.spawn(leader::rights::try_them(client.clone(), scope.clone(), health.clone()).map(Ok));
     let (election, mut terms) = Election::new(client, &lease_namespace, health.clone(), metrics.clone());
     let resign = CancellationToken::new();
     let election = tokio::spawn(election.run(resign.clone()));
@@ -172,7 +155,7 @@ impl Leader {
 
     /// Runs the controller until `shutdown`. All that it started ends when this is dropped.
     async fn lead(&self, fence: Fence, shutdown: &CancellationToken) -> Result<(), RunError> {
-        let client = fence::client(&self.cluster, fence).map_err(RunError::Client)?;
+        let client = leader::fence::client(&self.cluster, fence).map_err(RunError::Client)?;
         let (caches, watches) = Caches::start(&client, &self.scope);
         let Watches { resources, routes, tasks: mut watches, wake_ups } = watches;
         let controller = health::Controller::new(caches.lists().clone(), clock::now());

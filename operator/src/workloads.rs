@@ -10,21 +10,21 @@ use kube::api::{DynamicObject, PropagationPolicy};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::apply::ownership::{Ownership, ownership};
 use crate::apply::{Applier, Outcome, Removal, sent};
 use crate::caches::Caches;
 use crate::error::RequestError;
-use crate::evaluate::Dereferenced;
 use crate::kinds::Kind;
-use crate::ownership::{Ownership, ownership};
 use crate::problem::Problem;
+use crate::references::evaluate::Dereferenced;
 use crate::resources::claim::{self, Ordinal};
 use crate::resources::environment::Disk;
 use crate::resources::{deployment, drain, pod, stateful_set};
 use crate::spool::plan::{self, Step, plan};
 use crate::spool::report::{Notes, notes};
 use crate::spool::world::{self, World};
+use crate::status::workload::observe_drain;
 use crate::validate::{Spool, ValidatedMailLaser};
-use crate::workload::observe_drain;
 
 /// The size of a claim that is never made: of a StatefulSet that is to have no pods, where nothing tells of what
 /// size its claims were.

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use mail_laser_operator::lease::{Candidate, Draft, REQUEST_TIMEOUT, Record, Step, Stored};
+use mail_laser_operator::leader::lease::{Candidate, Draft, REQUEST_TIMEOUT, Record, Step, Stored};
 use proptest::prelude::*;
 
 /// All times of the simulation are milliseconds; this is how finely it looks.

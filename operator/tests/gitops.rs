@@ -15,8 +15,8 @@ use mail_laser_operator::problem::Problem;
 use mail_laser_operator::routes::status::{Answer, status as status_of_route};
 use mail_laser_operator::routes::table::{Claim, Verdict};
 use mail_laser_operator::spool::report::Notes;
+use mail_laser_operator::status::workload::{Counts, Observation, Workload};
 use mail_laser_operator::status::{HostInForce, Situation, status};
-use mail_laser_operator::workload::{Counts, Observation, Workload};
 use serde_json::{Value, json};
 
 const FILE: &str = "../tests/gitops/statuses.json";

@@ -8,7 +8,7 @@ mod common;
 use common::{environment, read, rendered, rendered_spool, validated};
 use k8s_openapi::api::core::v1::{PodTemplateSpec, VolumeProjection};
 use mail_laser_crds::{DeliveryMode, EnvVar, MailLaser, TlsMode};
-use mail_laser_operator::evaluate::Dereferenced;
+use mail_laser_operator::references::evaluate::Dereferenced;
 use mail_laser_operator::resources::{
     autoscaler, deployment, environment as variables, labels, monitoring, network_policy, pod,
     pod_disruption_budget, service, service_account, stateful_set,

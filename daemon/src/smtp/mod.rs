@@ -12,7 +12,7 @@
 //! a session ends that session alone.
 //!
 //! # Shape
-//! [`line`], [`data`], [`command`], [`reply`] and [`protocol`] are pure; `session` moves bytes
+//! [`mod@line`], [`data`], [`command`], [`reply`] and [`protocol`] are pure; `session` moves bytes
 //! between them and a socket, and `listener` makes sessions of connections.
 
 pub mod command;

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::pod::{self, Role};
 use super::{REVISION_HISTORY_LIMIT, labels};
-use crate::evaluate::Dereferenced;
+use crate::references::evaluate::Dereferenced;
 use crate::validate::ValidatedMailLaser;
 
 /// The default of Kubernetes. What has no deadline there has the same one here.

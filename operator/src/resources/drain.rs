@@ -14,7 +14,7 @@ use super::claim::{self, Ordinal};
 use super::environment::Disk;
 use super::labels;
 use super::pod::{self, CONTAINER, Role};
-use crate::evaluate::Dereferenced;
+use crate::references::evaluate::Dereferenced;
 use crate::validate::ValidatedMailLaser;
 
 /// How the daemon ends when nothing but dead letters is left.

@@ -1,7 +1,7 @@
 //! The pods that run the daemon: one template for all workloads, which differ in where mail is kept.
 //!
 //! What the API server would fill in is sent, too: then a change of it by hand is mended as well, and a
-//! created object has no field that the operator owns without sending it (see [`crate::managed_fields`]).
+//! created object has no field that the operator owns without sending it (see [`crate::apply::managed_fields`]).
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::environment::Disk;
 use super::{environment, labels, opaque_ports, probes, sidecar, some, spread, volumes};
-use crate::evaluate::Dereferenced;
+use crate::references::evaluate::Dereferenced;
 use crate::validate::ValidatedMailLaser;
 
 /// Where the image has the daemon.

@@ -12,8 +12,8 @@ use super::claim::{self, Ordinal};
 use super::environment::Disk;
 use super::pod::{self, Role};
 use super::{REVISION_HISTORY_LIMIT, labels};
-use crate::diff;
-use crate::evaluate::Dereferenced;
+use crate::apply::diff;
+use crate::references::evaluate::Dereferenced;
 use crate::validate::ValidatedMailLaser;
 
 /// The fields that cannot change: with others the StatefulSet has to be made anew, around its pods.

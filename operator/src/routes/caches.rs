@@ -13,9 +13,9 @@ use mail_laser_crds::{CONTROLLER_NAME, MailRoute, MailRouteSpec, ParentRef};
 use super::attach::Labels;
 use super::webhook::{SECRET_BYTES_MAX, SecretFound, ServiceFound};
 use crate::caches::Guarded;
-use crate::index::Term;
-use crate::intake::Filled;
-use crate::lists::Lists;
+use crate::caches::index::Term;
+use crate::caches::intake::Filled;
+use crate::caches::lists::Lists;
 use crate::references::{Holder, SERVICE};
 
 /// A `MailRoute` that may be unreadable: one bad object must not stop the watch of the others.

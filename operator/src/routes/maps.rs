@@ -7,11 +7,11 @@ use kube::{Api, Client};
 
 use super::webhook::{MapFound, Values};
 use crate::caches::Caches;
-use crate::dereference::values;
 use crate::error::{RequestError, Verb};
 use crate::key::Key;
-use crate::memory::Memory;
 use crate::references::Holder;
+use crate::references::dereference::values;
+use crate::references::memory::Memory;
 
 /// The content of maps, by version. Public certificates, each bounded by what a ConfigMap may have.
 #[derive(Default)]

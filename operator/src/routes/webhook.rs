@@ -15,7 +15,7 @@ use mail_laser_routes::reach::Reach;
 use mail_laser_routes::roots::certificates;
 use url::{Host, Url};
 
-use crate::evaluate::host;
+use crate::references::evaluate::host;
 use crate::validate::service_url;
 
 /// Octets of a URL, a token or a secret to sign with: more than servers of HTTP take in a header.

@@ -6,7 +6,7 @@ use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{EnvVar, PodTemplateSpec};
 use mail_laser_crds::MailLaser;
-use mail_laser_operator::evaluate::Dereferenced;
+use mail_laser_operator::references::evaluate::Dereferenced;
 use mail_laser_operator::resources::claim;
 use mail_laser_operator::resources::environment::Disk;
 use mail_laser_operator::resources::{deployment, drain, stateful_set};

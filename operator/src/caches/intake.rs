@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kube::runtime::reflector::{Lookup, ObjectRef, Store, store::Writer};
 use kube::runtime::watcher::Event;
 
-use crate::index::{Index, Term};
+use super::index::{Index, Term};
 use crate::scope::Place;
 
 /// Namespace and name; a store holds one kind.

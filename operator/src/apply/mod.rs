@@ -1,8 +1,13 @@
 //! Writes owned objects: the only place that changes anything but status.
 //!
-//! An absent object is created. One that is there is written only if [`crate::diff`] finds a reason, by
+//! An absent object is created. One that is there is written only if [`diff`] finds a reason, by
 //! server-side apply. One that is someone else's is never touched. A Service is never deleted, because its address
 //! may be an MX record; a claim only when nothing is left in it.
+
+pub mod diff;
+pub(crate) mod managed_fields;
+pub mod ownership;
+pub(crate) mod replacement;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -17,16 +22,15 @@ use mail_laser_crds::conditions::Reason;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use self::ownership::{Ownership, ownership};
+use self::replacement::replacement;
 use crate::caches::{Caches, Mark};
 use crate::error::{RequestError, Verb, is_namespace_terminating};
 use crate::kinds::Kind;
 use crate::metrics::Metrics;
-use crate::ownership::{Ownership, ownership};
 use crate::problem::Problem;
-use crate::replacement::replacement;
 use crate::resources::claim;
 use crate::resources::labels::{INSTANCE, MANAGER};
-use crate::{diff, managed_fields};
 
 /// How often a write that depends on the version of an object is tried: the cluster's own controllers write
 /// to new objects all the time, a few times each.
@@ -209,7 +213,7 @@ impl Applier {
         }
     }
 
-    /// See [`crate::managed_fields`]. What is cached has the operator's sets alone, so the object is read.
+    /// See [`managed_fields`]. What is cached has the operator's sets alone, so the object is read.
     async fn migrate(
         &self,
         target: &Target<'_>,
@@ -242,7 +246,7 @@ impl Applier {
         }
     }
 
-    /// See [`crate::replacement`].
+    /// See [`replacement()`].
     async fn replace(
         &self,
         target: &Target<'_>,

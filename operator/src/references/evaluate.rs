@@ -6,8 +6,8 @@ use std::sync::Arc;
 use mail_laser_crds::conditions::Reason;
 use sha2::{Digest, Sha256};
 
+use super::{Holder, Purpose, Reference};
 use crate::problem::Problem;
-use crate::references::{Holder, Purpose, Reference};
 use crate::resources::environment::WEBHOOK_URL;
 use crate::validate::{Destination, ValidatedMailLaser};
 
@@ -204,8 +204,8 @@ fn webhook_host<'a>(
 mod tests {
     use mail_laser_crds::MailLaser;
 
+    use super::super::keys;
     use super::*;
-    use crate::references::keys;
     use crate::validate::validate;
 
     fn resource(spec: &str) -> ValidatedMailLaser {

@@ -1,4 +1,4 @@
-//! Asks for the Lease and keeps it, as [`crate::lease`] says, in a task of its own: what the controllers are up to
+//! Asks for the Lease and keeps it, as [`super::lease`] says, in a task of its own: what the controllers are up to
 //! does not delay a renewal.
 
 use std::time::Duration;
@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::fence::Fence;
+use super::lease::{Candidate, Draft, REQUEST_TIMEOUT, Record, Step, Stored};
 use crate::clock;
 use crate::error::chain;
-use crate::fence::Fence;
 use crate::health::Health;
-use crate::lease::{Candidate, Draft, REQUEST_TIMEOUT, Record, Step, Stored};
 use crate::metrics::Metrics;
 use crate::resources::labels::MANAGER;
 

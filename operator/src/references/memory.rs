@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::Holder;
 use crate::caches::Caches;
-use crate::references::Holder;
 
 /// An object by kind, namespace and name.
 pub(crate) type Object = (Holder, String, String);

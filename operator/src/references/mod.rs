@@ -1,5 +1,9 @@
 //! What a resource refers to: Secrets, ConfigMaps and Services of its own namespace.
 
+pub mod dereference;
+pub mod evaluate;
+pub(crate) mod memory;
+
 use std::collections::BTreeSet;
 
 use mail_laser_crds::{EnvVar, MailLaserSpec, PodTemplate, Volume};

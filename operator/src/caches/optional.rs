@@ -15,12 +15,14 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
 use tokio::sync::mpsc;
 
+use super::Guarded;
+use super::concerned::owner;
+use super::forwarder::resources_in;
+use super::lists::Lists;
+use super::packed::Packed;
 use crate::backoff;
-use crate::caches::{Guarded, owner, resources_in};
 use crate::error::chain;
 use crate::kinds::Kind;
-use crate::lists::Lists;
-use crate::packed::Packed;
 use crate::scope::Place;
 
 /// How long a definition that was installed may go unnoticed. A list of kinds costs an API server next to nothing.

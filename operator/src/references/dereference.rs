@@ -12,12 +12,12 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
 use mail_laser_crds::conditions::Reason;
 
+use super::evaluate::{Content, Dereferenced, Found, evaluate};
+use super::memory::Memory;
+use super::{Holder, Reference, keys, service};
 use crate::caches::Caches;
 use crate::error::{RequestError, Verb};
-use crate::evaluate::{Content, Dereferenced, Found, evaluate};
-use crate::memory::Memory;
 use crate::problem::Problem;
-use crate::references::{Holder, Reference, keys, service};
 use crate::validate::ValidatedMailLaser;
 
 /// Reads references, remembering by version what it read.
