@@ -1,42 +1,35 @@
 //! One connection: moves bytes between its stream and the protocol machine.
 
-use std::future::poll_fn;
-use std::io;
-use std::mem::MaybeUninit;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Poll, ready};
-use std::time::{Duration, SystemTime};
+mod deliver;
+mod receive;
+mod stream;
 
-use bytes::{Buf, BytesMut};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
 use futures::FutureExt;
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use crate::address::Address;
-use crate::delivery::{Answer, Delivery, Incoming};
+use self::receive::{Received, Until};
+use self::stream::read;
+use super::content::Content;
+use super::limits::{DRAIN_PATIENCE, HANDSHAKE_TIME_MAX, MAIL_TIME_MAX, READ_BYTES};
+use super::line::{LineReader, Next};
+use super::protocol::{Action, Protocol, Settings};
+use super::reply::Reply;
+use crate::delivery::Delivery;
 use crate::memory::MemoryBudget;
-use crate::message::Mail;
-use crate::message::id::MailId;
-use crate::metrics::{MessageOutcome, Metrics};
+use crate::metrics::Metrics;
 use crate::routes::live::Routes;
 use crate::routes::{Lookup, Route};
-
-use super::content::{Collected, Content, Overflow, Whole};
-use super::data::{ChunkDecoder, DataDecoder, Progress};
-use super::limits::{
-    CONTENT_READ_BYTES, DRAIN_PATIENCE, HANDSHAKE_TIME_MAX, MAIL_TIME_MAX, READ_BYTES, RECEIVED_MAX,
-    is_too_slow,
-};
-use super::line::{LineReader, Next};
-use super::protocol::{Action, Protocol, Settings, Transaction};
-use super::reply::Reply;
-use super::trace;
 use crate::tls;
 
 /// How long, and how many bytes, a client that is sent away may still talk. Closing at once would
@@ -266,144 +259,6 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
         }
     }
 
-    /// Reads content of the mail that is coming in.
-    async fn receive(&mut self, until: Until) -> io::Result<Received> {
-        let mut content = match self.content.take() {
-            Some(content) => content,
-            None => {
-                // A reservation of nothing always succeeds; the content grows it.
-                let memory = self.context.memory.try_reserve(0).ok_or(io::ErrorKind::OutOfMemory)?;
-                Content::new(
-                    memory,
-                    self.context.settings.message_bytes_max,
-                    self.context.delivery.holds_senders(),
-                    self.context.delivery.spill(),
-                )
-            }
-        };
-        let received = match until {
-            Until::Dot => {
-                let mut decoder = DataDecoder::default();
-                self.take(|input| decoder.push(input, |part| content.push(part))).await?
-            }
-            Until::Octets(octets) => {
-                let mut decoder = ChunkDecoder::new(octets);
-                self.take(|input| decoder.push(input, |part| content.push(part))).await?
-            }
-        };
-        self.content = Some(content);
-        Ok(received)
-    }
-
-    async fn discard(&mut self, octets: u64) -> io::Result<Received> {
-        let mut decoder = ChunkDecoder::new(octets);
-        self.take(|input| decoder.push(input, |_| {})).await
-    }
-
-    /// Reads until `take` has all that it wants, or the client is too slow.
-    async fn take(&mut self, mut take: impl FnMut(&[u8]) -> Progress) -> io::Result<Received> {
-        self.flush().await?;
-        let (started, mut bytes) = (Instant::now(), 0);
-        loop {
-            match take(&self.input) {
-                Progress::End(end) => {
-                    self.input.advance(end);
-                    return Ok(Received::All);
-                }
-                Progress::NeedMore => self.input.clear(),
-            }
-            match timeout(self.context.idle_timeout, self.read::<CONTENT_READ_BYTES>()).await {
-                Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(Ok(read)) => bytes += read as u64,
-                Ok(Err(error)) => return Err(error),
-                Err(_elapsed) => return Ok(Received::TooSlow),
-            }
-            if is_too_slow(bytes, started.elapsed()) {
-                return Ok(Received::TooSlow);
-            }
-        }
-    }
-
-    async fn deliver(&mut self, transaction: Transaction<Arc<Route>>) -> Reply {
-        let received_at = SystemTime::now();
-        let content = self.content.take().map_or(Err(Overflow::Memory), Content::finish);
-        let id = match &content {
-            Ok(Collected { digest: Some(digest), .. }) => transaction.derived_id(digest),
-            _ => MailId::generate(received_at),
-        };
-        let destinations = by_destination(transaction.recipients);
-        // Seldom shown, and it takes time in which the mail is not on its way.
-        let is_shown = self.context.delivery.outlives_process()
-            || destinations.iter().any(|(route, _)| route.shows("received"));
-        let trace = is_shown.then(|| {
-            trace::received(&trace::Received {
-                client: self.protocol.client(),
-                peer: self.peer.ip(),
-                hostname: &self.context.settings.hostname,
-                with: self.protocol.with(transaction.parameters.smtputf8),
-                cipher: self.cipher.as_deref(),
-                id: id.as_str(),
-                at: received_at,
-            })
-        });
-        let recipients: usize = destinations.iter().map(|(_, recipients)| recipients.len()).sum();
-        let size = content.as_ref().ok().map(|collected| collected.content.len());
-        let content = match content {
-            Err(overflow) => Err(self.refusal(&overflow)),
-            Ok(Collected { hops, .. }) if hops > RECEIVED_MAX => {
-                Err(Reply::new(554, "5.4.6", "Mail loop: too many Received headers"))
-            }
-            Ok(Collected { content, .. }) => Ok(content),
-        };
-        let reply = match content {
-            Ok(content) => {
-                let (content, memory, spilled) = match content {
-                    Whole::InMemory(content, memory) => (content, memory, None),
-                    Whole::OnDisk(spilled, memory) => (Vec::new(), memory, Some(spilled)),
-                };
-                let reverse_path = transaction.reverse_path;
-                let mail = Mail { id, received_at, reverse_path, trace, content };
-                self.hand_over(Incoming { mail, destinations, memory, spilled }).await
-            }
-            Err(reply) => {
-                let outcome =
-                    if reply.code() < 500 { MessageOutcome::Deferred } else { MessageOutcome::Rejected };
-                destinations.iter().for_each(|(route, _)| route.destination.metrics().message(outcome));
-                reply
-            }
-        };
-        if reply.is_error() {
-            info!(%id, size, recipients, code = reply.code(), "mail refused");
-        } else {
-            info!(%id, size, recipients, tls = self.cipher, "mail accepted");
-        }
-        reply
-    }
-
-    /// Gives a mail to delivery. A client that is held and hangs up meanwhile has not heard the
-    /// answer, whatever it is.
-    async fn hand_over(&mut self, incoming: Incoming) -> Reply {
-        let delivery = Arc::clone(&self.context.delivery);
-        let accept = delivery.accept(incoming);
-        if !delivery.holds_senders() {
-            return reply_to(&accept.await);
-        }
-        let gone = hangs_up(&mut self.stream, &mut self.input);
-        tokio::select! {
-            biased;
-            answer = accept => reply_to(&answer),
-            () = gone => Reply::new(451, "4.4.2", "You hung up before the mail was confirmed"),
-        }
-    }
-
-    fn refusal(&self, overflow: &Overflow) -> Reply {
-        match overflow {
-            Overflow::TooLarge => self.protocol.too_large(),
-            Overflow::Memory => reply_to(&Answer::OutOfMemory),
-            Overflow::Disk(error) => reply_to(&Answer::from(error.clone())),
-        }
-    }
-
     /// Sends what is queued, then waits for the client.
     async fn wait(&mut self) -> io::Result<Wait> {
         self.flush().await?;
@@ -472,85 +327,6 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
         })
         .await
         .unwrap_or(Ok(()))
-    }
-}
-
-/// Reads up to `ROOM` bytes. The room for them is there only while there are any: sessions that
-/// wait are many, and what each of them holds adds up.
-async fn read<const ROOM: usize>(
-    stream: &mut (impl AsyncRead + Unpin),
-    input: &mut BytesMut,
-) -> io::Result<usize> {
-    poll_fn(|task| {
-        let mut room = [MaybeUninit::uninit(); ROOM];
-        let mut room = ReadBuf::uninit(&mut room);
-        ready!(Pin::new(&mut *stream).poll_read(task, &mut room))?;
-        input.extend_from_slice(room.filled());
-        Poll::Ready(Ok(room.filled().len()))
-    })
-    .await
-}
-
-/// Waits until a client that has said nothing more closes its side.
-///
-/// One that did say more, such as QUIT, may have closed its side and listen all the same.
-async fn hangs_up(stream: &mut (impl AsyncRead + Unpin), input: &mut BytesMut) {
-    while input.is_empty() {
-        match read::<READ_BYTES>(stream, input).await {
-            Ok(1..) => {}
-            Ok(0) | Err(_) => return,
-        }
-    }
-    std::future::pending::<()>().await;
-}
-
-/// Where content ends.
-enum Until {
-    Dot,
-    Octets(u64),
-}
-
-/// What became of content.
-enum Received {
-    All,
-    TooSlow,
-}
-
-/// Recipients by where their mail goes, both in the order of `RCPT`. A route that was changed in between is one
-/// destination all the same, as it is now: its requests have one name.
-fn by_destination(recipients: Vec<(Address, Arc<Route>)>) -> Vec<(Arc<Route>, Vec<Address>)> {
-    let mut destinations: Vec<(Arc<Route>, Vec<Address>)> = Vec::new();
-    for (address, route) in recipients {
-        let name = route.destination.route();
-        match destinations.iter_mut().find(|(known, _)| known.destination.route() == name) {
-            Some((known, addresses)) => {
-                *known = route;
-                addresses.push(address);
-            }
-            None => destinations.push((route, vec![address])),
-        }
-    }
-    destinations
-}
-
-fn reply_to(answer: &Answer) -> Reply {
-    match answer {
-        Answer::Accepted(id) => Reply::new(250, "2.0.0", format!("Ok, accepted as {id}")),
-        Answer::QueueFull => Reply::new(451, "4.3.2", "Too many mails wait, try again later"),
-        Answer::SpoolFull => Reply::new(452, "4.3.1", "The spool is full, try again later"),
-        Answer::SpoolFailed(_) => {
-            Reply::new(451, "4.3.0", "The mail could not be written to disk, try again later")
-        }
-        Answer::OutOfMemory => Reply::new(451, "4.3.2", "No memory for this mail now, try again later"),
-        Answer::RequestTooLarge => Reply::new(552, "5.3.4", "Mail is too large for the webhook's request"),
-        Answer::CircuitOpen => {
-            Reply::new(451, "4.3.0", "The webhook has failed too often lately, try again later")
-        }
-        Answer::Deferred(why) => Reply::new(451, "4.3.0", format!("Not delivered now: {why}")),
-        Answer::Refused(why) => Reply::new(554, "5.3.0", format!("Not delivered: {why}")),
-        Answer::AttachmentTooLarge(limit) => {
-            Reply::new(552, "5.3.4", format!("An attachment is larger than the limit of {limit} bytes"))
-        }
     }
 }
 

@@ -5,7 +5,9 @@ use http::HeaderMap;
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
+use super::deliver::by_destination;
 use super::*;
+use crate::address::Address;
 use crate::config::WebhookConfig;
 use crate::config::url::WebhookUrl;
 use crate::delivery::forward::Forward;
