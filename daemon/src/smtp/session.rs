@@ -199,6 +199,10 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
     /// Does what the protocol machine says; returns how the conversation ends, once it does.
     async fn obey(&mut self, mut action: Action<Arc<Route>>) -> io::Result<Option<End>> {
         loop {
+            // What was given up, refused or delivered is no part of the next mail.
+            if !self.protocol.in_transaction() {
+                self.content = None;
+            }
             action = match action {
                 Action::Reply(reply) => {
                     self.queue(&reply);
@@ -253,9 +257,6 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
                     self.protocol.on_message(reply)
                 }
             };
-            if !self.protocol.in_transaction() {
-                self.content = None;
-            }
         }
     }
 

@@ -1,5 +1,10 @@
 //! CHUNKING and BINARYMIME: RFC 3030, over a socket.
 
+use std::cell::RefCell;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
 use crate::harness::{Daemon, Webhook};
 
 #[test]
@@ -163,4 +168,94 @@ fn a_mail_of_chunks_can_be_given_up() {
     client.send("BDAT 3 LAST\r\n\r\nz");
     assert_eq!(client.reply().0, 250);
     assert_eq!(webhook.wait_for(1)[0].json["body"], "z");
+}
+
+/// The next mail is another one, whoever it is for and however it comes.
+#[test]
+fn nothing_of_a_mail_that_was_given_up_gets_into_the_next() {
+    let webhook = Webhook::start();
+    let daemon = Daemon::start(&webhook, &[]);
+    let mut client = daemon.client();
+    let give_ups = ["RSET", "EHLO client.example.com", "HELO client.example.com"];
+    for give_up in give_ups {
+        client.envelope("support@example.com");
+        client.send("BDAT 19\r\nSubject: other\r\n\r\nx");
+        assert_eq!(client.reply().0, 250);
+        assert_eq!(client.ask(give_up).0, 250);
+        assert_eq!(client.mail("support@example.com", "\r\nz\r\n").0, 250);
+    }
+    for request in webhook.wait_for(give_ups.len()) {
+        assert_eq!((&request.json["subject"], &request.json["body"]), (&"".into(), &"z\r\n".into()));
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    GiveUp(&'static str),
+    Chunk(String),
+    Last(String),
+    Data(String),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let text = || "\r\n[a-z]{1,8}\r\n";
+    prop_oneof![
+        prop::sample::select(vec!["RSET", "EHLO client.example.com"]).prop_map(Step::GiveUp),
+        text().prop_map(Step::Chunk),
+        text().prop_map(Step::Last),
+        text().prop_map(Step::Data),
+    ]
+}
+
+/// Whatever a client does, a mail is what came since its MAIL.
+#[test]
+fn a_mail_is_what_came_since_it_began() {
+    let webhook = Webhook::start();
+    let daemon = Daemon::start(&webhook, &[]);
+    let expected = RefCell::new(Vec::new());
+    let mut runner = TestRunner::new(Config::with_cases(100));
+    let cases = prop::collection::vec(step(), 1..12);
+    let outcome = runner.run(&cases, |steps| {
+        let mut client = daemon.client();
+        let mut begun: Option<String> = None;
+        for step in steps {
+            if begun.is_none() && !matches!(step, Step::GiveUp(_)) {
+                client.envelope("support@example.com");
+            }
+            match step {
+                Step::GiveUp(command) => {
+                    prop_assert_eq!(client.ask(command).0, 250);
+                    begun = None;
+                }
+                Step::Chunk(text) => {
+                    client.send(&format!("BDAT {}\r\n{text}", text.len()));
+                    prop_assert_eq!(client.reply().0, 250);
+                    begun.get_or_insert_default().push_str(&text);
+                }
+                Step::Last(text) => {
+                    client.send(&format!("BDAT {} LAST\r\n{text}", text.len()));
+                    prop_assert_eq!(client.reply().0, 250);
+                    expected.borrow_mut().push(begun.take().unwrap_or_default() + &text);
+                }
+                Step::Data(_) if begun.is_some() => prop_assert_eq!(client.ask("DATA").0, 503),
+                Step::Data(text) => {
+                    prop_assert_eq!(client.ask("DATA").0, 354);
+                    client.send(&format!("{text}.\r\n"));
+                    prop_assert_eq!(client.reply().0, 250);
+                    expected.borrow_mut().push(text);
+                }
+            }
+        }
+        Ok(())
+    });
+    outcome.unwrap();
+    let mut expected = expected.into_inner();
+    let mut received: Vec<String> = webhook
+        .wait_for(expected.len())
+        .iter()
+        .map(|request| format!("\r\n{}", request.json["body"].as_str().unwrap()))
+        .collect();
+    received.sort();
+    expected.sort();
+    assert_eq!(received, expected);
 }
