@@ -70,8 +70,13 @@ pub(super) async fn work<T: Send + 'static>(
     workers: &Arc<Semaphore>,
     job: impl FnOnce() -> Result<T, Answer> + Send + 'static,
 ) -> Result<T, Answer> {
-    let Ok(_worker) = workers.acquire().await else {
+    let Ok(worker) = Arc::clone(workers).acquire_owned().await else {
         return Err(Answer::OutOfMemory);
+    };
+    // The job goes on when nobody waits for it any more, as when a sender has hung up.
+    let job = move || {
+        let _worker = worker;
+        job()
     };
     tokio::task::spawn_blocking(job).await.unwrap_or_else(|error| {
         error!(%error, "mail was not turned into a request");
@@ -168,5 +173,28 @@ impl io::Write for Json {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A sender that hangs up gives nobody leave to begin another job.
+    #[tokio::test]
+    async fn a_job_that_nobody_waits_for_is_still_one_of_those_at_the_same_time() {
+        let workers = Arc::new(Semaphore::new(1));
+        let (end, is_ended) = mpsc::channel::<()>();
+        let job = work(&workers, move || {
+            let _ = is_ended.recv();
+            Ok(())
+        });
+        assert!(tokio::time::timeout(Duration::from_millis(10), job).await.is_err());
+        assert_eq!(workers.available_permits(), 0);
+        end.send(()).unwrap();
+        let _free = workers.acquire().await.unwrap();
     }
 }
