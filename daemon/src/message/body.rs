@@ -107,7 +107,7 @@ pub fn text<'b>(bytes: impl Into<Cow<'b, [u8]>>, charset: Option<&str>) -> Strin
         }
     }
     let Ok(text) = std::str::from_utf8(&bytes) else {
-        return charset::decode_latin1(&bytes).into_owned();
+        return windows_1252(&bytes).into_owned();
     };
     let unmarked = text.trim_start_matches('\u{feff}');
     if unmarked.len() < text.len() || matches!(bytes, Cow::Borrowed(_)) {
@@ -115,6 +115,15 @@ pub fn text<'b>(bytes: impl Into<Cow<'b, [u8]>>, charset: Option<&str>) -> Strin
     }
     // What was decoded is not copied once more: a mail can be large.
     String::from_utf8(bytes.into_owned()).unwrap_or_default()
+}
+
+/// Text in windows-1252, in which every byte is a character.
+pub(super) fn windows_1252(bytes: &[u8]) -> Cow<'_, str> {
+    let charset = Charset::for_label(b"windows-1252");
+    charset.map_or_else(
+        || String::from_utf8_lossy(bytes),
+        |charset| charset.decode_without_bom_handling(bytes).0,
+    )
 }
 
 fn charset_of(label: &str) -> Option<Charset> {
@@ -156,6 +165,7 @@ mod tests {
     fn text_is_utf8_whatever_the_mail_declares() {
         assert_eq!(text(b"gr\xfc\xdfe", Some("iso-8859-1")), "gr\u{fc}\u{df}e");
         assert_eq!(text(b"gr\xfc\xdfe", Some("no-such-charset")), "gr\u{fc}\u{df}e");
+        assert_eq!(text(b"It\x92s 5\x80, \x93ok\x94", None), "It\u{2019}s 5\u{20ac}, \u{201c}ok\u{201d}");
         assert_eq!(text(b"gr\xfc\xdfe", None), "gr\u{fc}\u{df}e");
         assert_eq!(text("gr\u{fc}\u{df}e".as_bytes(), Some("us-ascii")), "gr\u{fc}\u{df}e");
         assert_eq!(text(b"a\xff\xfe", Some("utf-8")), "a\u{fffd}\u{fffd}");

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use mailparse::MailHeader;
 
+use super::body::windows_1252;
 use super::words;
 
 /// Octets of one header that are decoded; of a longer one this much is kept as it is. No real
@@ -63,7 +64,7 @@ impl<'a> Header<'a> {
             Ok(text) => Cow::Borrowed(text),
             // A character that was cut off makes no other charset of the rest.
             Err(error) if cut && error.error_len().is_none() => String::from_utf8_lossy(value),
-            Err(_) => charset::decode_latin1(value),
+            Err(_) => windows_1252(value),
         };
         if !text.contains('\n') {
             return text;
@@ -224,8 +225,9 @@ mod tests {
 
     #[test]
     fn bytes_outside_of_ascii_are_utf8_or_else_windows_1252() {
-        let (headers, _) = Headers::split(b"A: gr\xc3\xbc\xc3\x9fe\r\nB: gr\xfc\xdfe\r\n\r\n");
+        let (headers, _) =
+            Headers::split(b"A: 5\xe2\x82\xac gr\xc3\xbc\xc3\x9fe\r\nB: 5\x80 gr\xfc\xdfe\r\n\r\n");
         assert_eq!(headers.decoded("A"), headers.decoded("B"));
-        assert_eq!(headers.decoded("A").as_deref(), Some("gr\u{fc}\u{df}e"));
+        assert_eq!(headers.decoded("A").as_deref(), Some("5\u{20ac} gr\u{fc}\u{df}e"));
     }
 }
