@@ -45,12 +45,16 @@ impl Address {
     /// # Errors
     /// [`AddressError`] names the part that is wrong.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
+        Self::bounded(text, LOCAL_PART_BYTES_MAX)
+    }
+
+    fn bounded(text: &str, local_part_bytes_max: usize) -> Result<Self, AddressError> {
         let at = text.rfind('@').ok_or(AddressError::NotAMailbox)?;
         let (local_part, domain) = (&text[..at], &text[at + 1..]);
         if local_part.is_empty() || domain.is_empty() {
             return Err(AddressError::NotAMailbox);
         }
-        if local_part.len() > LOCAL_PART_BYTES_MAX || domain.len() > DOMAIN_BYTES_MAX {
+        if local_part.len() > local_part_bytes_max || domain.len() > DOMAIN_BYTES_MAX {
             return Err(AddressError::TooLong);
         }
         let mailbox = canonical_local_part(local_part).ok_or(AddressError::LocalPart)?;
@@ -114,6 +118,16 @@ pub enum ReversePath {
 }
 
 impl ReversePath {
+    /// Parses a reverse-path without its angle brackets. Its local part may be longer than that of a recipient, as where
+    /// forwarders keep the original address in theirs: it is only looked at, and RFC 5321 section 4.5.3.1 asks for no
+    /// limit where there need not be one.
+    ///
+    /// # Errors
+    /// [`AddressError`] names the part that is wrong.
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        if text.is_empty() { Ok(Self::Null) } else { Address::bounded(text, usize::MAX).map(Self::Mailbox) }
+    }
+
     /// The address, or the empty string for the null reverse-path.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -206,6 +220,14 @@ mod tests {
         ] {
             assert_eq!(Address::parse(text).unwrap().as_str(), text);
         }
+    }
+
+    #[test]
+    fn a_reverse_path_may_have_a_long_local_part() {
+        let text = format!("{}@example.com", "a".repeat(200));
+        assert_eq!(ReversePath::parse(&text).unwrap().as_str(), text);
+        assert_eq!(ReversePath::parse(""), Ok(ReversePath::Null));
+        assert_eq!(ReversePath::parse("a"), Err(AddressError::NotAMailbox));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::address::{self, Address, AddressError, ReversePath};
 use super::reply::Reply;
 
 /// Octets of a path, punctuation included: RFC 5321 section 4.5.3.1.3.
-const PATH_BYTES_MAX: usize = 256;
+pub const PATH_BYTES_MAX: usize = 256;
 
 /// A command that this server carries out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,10 +198,13 @@ fn hello(argument: &str, syntax: &'static str) -> Result<String, CommandError> {
 fn mail(argument: &str) -> Result<Command, CommandError> {
     const SYNTAX: CommandError = CommandError::Syntax("MAIL FROM:<address>");
     let (path, parameters) = path_and_parameters(argument, "FROM:").ok_or(SYNTAX)?;
-    let reverse_path = if path.is_empty() {
-        ReversePath::Null
-    } else {
-        ReversePath::Mailbox(Address::parse(without_route(path)?).map_err(CommandError::ReversePath)?)
+    let reverse_path = match path {
+        "" => ReversePath::Null,
+        path => match without_route(path)? {
+            // A source route leads to a mailbox.
+            "" => return Err(CommandError::ReversePath(AddressError::NotAMailbox)),
+            mailbox => ReversePath::parse(mailbox).map_err(CommandError::ReversePath)?,
+        },
     };
     let mut known = MailParameters::default();
     for parameter in parameters.split_ascii_whitespace() {

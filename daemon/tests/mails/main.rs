@@ -32,10 +32,7 @@ fn payload(content: &[u8]) -> Vec<u8> {
 
 fn payload_of(content: &[u8], envelope: &Envelope<'_>) -> Vec<u8> {
     let Envelope { sender, recipients, received_at } = *envelope;
-    let reverse_path = match sender {
-        "" => ReversePath::Null,
-        sender => ReversePath::Mailbox(Address::parse(sender).unwrap()),
-    };
+    let reverse_path = ReversePath::parse(sender).unwrap();
     let id = MailId::new(received_at, [7; 10]);
     let mail = Mail { id, received_at, reverse_path, trace: None, content: content.to_vec() };
     let prefixes = ["x-".to_owned()];

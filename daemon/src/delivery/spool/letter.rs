@@ -38,14 +38,10 @@ pub(super) fn mail_of(head: Head, content: Vec<u8>, destination: u16) -> Option<
     let target = head.destinations.get(usize::from(destination))?;
     let recipients = target.recipients.iter().map(|recipient| Address::parse_recipient(recipient).ok());
     let recipients = recipients.collect::<Option<Vec<Address>>>()?;
-    let reverse_path = match head.reverse_path.as_str() {
-        "" => ReversePath::Null,
-        mailbox => ReversePath::Mailbox(Address::parse(mailbox).ok()?),
-    };
     let mail = Mail {
         id: MailId::parse(&head.id)?,
         received_at: UNIX_EPOCH + Duration::from_millis(head.received_at_ms),
-        reverse_path,
+        reverse_path: ReversePath::parse(&head.reverse_path).ok()?,
         trace: Some(head.trace),
         content,
     };
@@ -68,7 +64,8 @@ mod tests {
 
     #[test]
     fn what_was_written_comes_back() {
-        for reverse_path in ["", "a@example.org", "\"a b\"@example.org", "d\u{f6}rte@example.org"] {
+        let long = format!("SRS0={}@example.org", "a".repeat(200));
+        for reverse_path in ["", "a@example.org", "\"a b\"@example.org", "d\u{f6}rte@example.org", &long] {
             let recipients = ["x@example.com", "postmaster", "\"y z\"@example.com"];
             let (mail, parsed) = mail_of(head(reverse_path, &recipients), b"content".to_vec(), 1).unwrap();
             assert_eq!(mail.id, MailId::new(UNIX_EPOCH, [7; 10]));
