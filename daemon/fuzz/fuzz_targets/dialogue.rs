@@ -81,7 +81,8 @@ impl Session {
         }
         // The reply that closes is not followed by another error.
         let counted = codes.len() - usize::from(self.closed);
-        let errors = codes[..counted].iter().filter(|code| **code >= 400 && **code != 550).count();
+        let errors =
+            codes[..counted].iter().filter(|code| **code >= 400 && ![452, 550].contains(*code)).count();
         let per_mail = usize::try_from(ERRORS_MAX).unwrap() - 1;
         assert!(errors <= per_mail * (self.mails.len() + 1) + self.mails.len(), "{errors} errors");
         assert!(codes.iter().filter(|code| **code == 550).count() < 3, "unknown recipients are not counted");
@@ -131,32 +132,34 @@ impl Player {
             return None;
         };
         input.advance(end);
-        let too_large = self.content.len() > MESSAGE_BYTES_MAX;
         Some(match receiving {
             Receiving::Data(_) => self.protocol.on_content_end(),
-            Receiving::Chunk(_) => self.protocol.on_chunk_end(too_large.then(|| self.protocol.too_large())),
+            Receiving::Chunk(_) => self.protocol.on_chunk_end(self.content.len() <= MESSAGE_BYTES_MAX),
             Receiving::Discard(_, reply) => Action::Reply(reply),
         })
     }
 
     fn obey(&mut self, mut action: Action<()>, input: &mut BytesMut) {
         loop {
+            if !self.protocol.in_transaction() {
+                self.content.clear();
+            }
             action = match action {
                 Action::Reply(reply) => {
                     reply.write_to(&mut self.session.output);
-                    break;
+                    return;
                 }
                 Action::Close(reply) => {
                     reply.write_to(&mut self.session.output);
                     self.session.closed = true;
-                    break;
+                    return;
                 }
                 Action::StartTls(reply) => {
                     // The handshake would follow; what came in the clear is forgotten.
                     reply.write_to(&mut self.session.output);
                     self.session.closed = true;
                     input.clear();
-                    break;
+                    return;
                 }
                 Action::LookUp(address) => {
                     let known = is_known(&address).then_some(());
@@ -186,9 +189,6 @@ impl Player {
                     self.protocol.on_message(reply)
                 }
             };
-        }
-        if !self.protocol.in_transaction() {
-            self.content.clear();
         }
     }
 }

@@ -100,9 +100,9 @@ impl Content {
         }
     }
 
-    /// Why what was collected so far is not kept.
-    pub(super) fn overflow(&self) -> Option<&Overflow> {
-        self.kept.as_ref().err()
+    /// Whether what was collected so far is kept.
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept.is_ok()
     }
 
     /// The content, or why it was not kept.
@@ -196,10 +196,10 @@ mod tests {
         let collected = large.finish().unwrap();
         assert_eq!((collected.content.len(), collected.hops), (5_000_028, 2));
         let full = content(2_000_000, 10_000_000);
-        assert_eq!(full.overflow(), Some(&Overflow::Disk(AppendError::Full)));
+        assert_eq!(full.kept.as_ref().err(), Some(&Overflow::Disk(AppendError::Full)));
         drop((collected, full));
         assert_eq!((files(), budget.used_bytes()), (0, 0), "what is not taken leaves nothing behind");
-        assert_eq!(content(5_000_000, 4_000_000).overflow(), Some(&Overflow::TooLarge));
+        assert_eq!(content(5_000_000, 4_000_000).kept.err(), Some(Overflow::TooLarge));
         assert!(content(5_000_000, 10_000_000).finish().is_ok(), "there is room again");
     }
 }

@@ -208,7 +208,7 @@ impl<D> Protocol<D> {
         };
         if !transaction.recipients.iter().any(|(known, _)| known.key() == address.key()) {
             if transaction.recipients.len() >= RECIPIENTS_MAX {
-                return self.within_limits(Action::Reply(Reply::new(452, "4.5.3", "Too many recipients")));
+                return self.on_too_many("Too many recipients");
             }
             transaction.recipients.push((address, destination));
         }
@@ -235,24 +235,18 @@ impl<D> Protocol<D> {
         }
     }
 
-    /// Ends the chunk that [`Action::ReceiveChunk`] asked for. A `refusal` ends the mail: what is
-    /// still to come of it has no transaction any more.
-    pub fn on_chunk_end(&mut self, refusal: Option<Reply>) -> Action<D> {
-        match std::mem::replace(&mut self.state, State::Ready) {
-            State::Chunking { transaction, last: true, .. } => {
-                self.state = State::Delivering;
-                Action::Deliver(transaction)
+    /// Ends the chunk that [`Action::ReceiveChunk`] asked for. Content that is not taken ends the mail
+    /// like its last chunk: what is still to come of it has no transaction any more.
+    pub fn on_chunk_end(&mut self, is_taken: bool) -> Action<D> {
+        match std::mem::replace(&mut self.state, State::Delivering) {
+            State::Chunking { transaction, last, .. } if last || !is_taken => Action::Deliver(transaction),
+            State::Chunking { transaction, octets, last } => {
+                self.state = State::Chunking { transaction, octets, last };
+                let reply = Reply::new(250, "2.0.0", format!("{octets} octets received"));
+                // The size limit bounds how many chunks bring something, and nothing else those
+                // that bring nothing.
+                if octets == 0 { self.within_limits(Action::Reply(reply)) } else { Action::Reply(reply) }
             }
-            State::Chunking { transaction, octets, last: false } => match refusal {
-                Some(refusal) => self.within_limits(Action::Reply(refusal)),
-                None => {
-                    self.state = State::Chunking { transaction, octets, last: false };
-                    let reply = Reply::new(250, "2.0.0", format!("{octets} octets received"));
-                    // The size limit bounds how many chunks bring something, and nothing else those
-                    // that bring nothing.
-                    if octets == 0 { self.within_limits(Action::Reply(reply)) } else { Action::Reply(reply) }
-                }
-            },
             state => {
                 self.state = state;
                 Action::Reply(bad_sequence("send BDAT first"))
@@ -437,6 +431,12 @@ impl<D> Protocol<D> {
         self.within_limits(Action::Reply(Reply::new(UNKNOWN_RECIPIENT, "5.1.1", "No such recipient here")))
     }
 
+    /// RFC 5321 section 4.5.3.1.10: the client sends the mail to those that were accepted, and to the others later. That
+    /// is no error of it, however many they are.
+    fn on_too_many(&mut self, what: &'static str) -> Action<D> {
+        self.count(Action::Reply(Reply::new(452, "4.5.3", what)), false)
+    }
+
     fn abandon(&mut self) {
         if self.in_transaction() {
             self.state = State::Ready;
@@ -448,9 +448,14 @@ impl<D> Protocol<D> {
         let (Action::Reply(reply) | Action::Discard(_, reply)) = &action else {
             return action;
         };
-        self.commands += 1;
         // Unknown recipients have a limit of their own.
-        self.errors += u32::from(reply.is_error() && reply.code() != UNKNOWN_RECIPIENT);
+        let is_error = reply.is_error() && reply.code() != UNKNOWN_RECIPIENT;
+        self.count(action, is_error)
+    }
+
+    fn count(&mut self, action: Action<D>, is_error: bool) -> Action<D> {
+        self.commands += 1;
+        self.errors += u32::from(is_error);
         if self.errors >= ERRORS_MAX {
             return Action::Close(Reply::new(421, "4.7.0", "Too many errors"));
         }

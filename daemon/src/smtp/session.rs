@@ -238,9 +238,8 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
                 }
                 Action::ReceiveChunk(octets) => match self.receive(Until::Octets(octets)).await? {
                     Received::All => {
-                        let refusal =
-                            self.content.as_ref().and_then(Content::overflow).map(|o| self.refusal(o));
-                        self.protocol.on_chunk_end(refusal)
+                        let is_taken = self.content.as_ref().is_some_and(Content::is_kept);
+                        self.protocol.on_chunk_end(is_taken)
                     }
                     Received::TooSlow => Action::Close(Protocol::<Arc<Route>>::timed_out()),
                 },
@@ -306,7 +305,12 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
     /// A client that does not read its replies is as idle as one that says nothing.
     async fn flush(&mut self) -> io::Result<()> {
         if !self.output.is_empty() {
-            timeout(self.context.idle_timeout, self.stream.write_all(&self.output)).await??;
+            let written = async {
+                self.stream.write_all(&self.output).await?;
+                // TLS may hold back what the socket had no room for.
+                self.stream.flush().await
+            };
+            timeout(self.context.idle_timeout, written).await??;
             self.output.clear();
         }
         Ok(())

@@ -15,6 +15,7 @@ fn play(protocol: &mut Protocol<&'static str>, lines: &[&str]) -> String {
     let mut codes = Vec::new();
     for line in lines {
         let mut action = protocol.on_line(line.as_bytes());
+        let mut is_taken = true;
         loop {
             action = match action {
                 Action::LookUp(address) => {
@@ -26,8 +27,8 @@ fn play(protocol: &mut Protocol<&'static str>, lines: &[&str]) -> String {
                     protocol.on_content_end()
                 }
                 Action::ReceiveChunk(octets) => {
-                    let refusal = (octets > 1_000).then(|| protocol.too_large());
-                    protocol.on_chunk_end(refusal)
+                    is_taken = octets <= 1_000;
+                    protocol.on_chunk_end(is_taken)
                 }
                 Action::Discard(octets, reply) => {
                     codes.push(format!("{}-{octets}", reply.code()));
@@ -35,7 +36,8 @@ fn play(protocol: &mut Protocol<&'static str>, lines: &[&str]) -> String {
                 }
                 Action::Deliver(transaction) => {
                     assert!(!transaction.recipients.is_empty());
-                    protocol.on_message(Reply::new(250, "2.0.0", "Ok"))
+                    let taken = Reply::new(250, "2.0.0", "Ok");
+                    protocol.on_message(if is_taken { taken } else { protocol.too_large() })
                 }
                 Action::StartTls(reply) => {
                     codes.push(format!("{}tls", reply.code()));
@@ -170,7 +172,11 @@ fn too_many_recipients_errors_and_idle_commands_are_refused() {
     for number in 0..RECIPIENTS_MAX {
         assert_eq!(play(&mut many, &[&format!("RCPT TO:<u{number}@known.example>")]), "250");
     }
-    assert_eq!(play(&mut many, &["RCPT TO:<more@known.example>"]), "452");
+    let more = play(&mut many, &["RCPT TO:<more@known.example>"; 100]);
+    assert!(
+        more.split(' ').all(|code| code == "452"),
+        "the client sends it later, and what it has now: {more}"
+    );
     assert_eq!(play(&mut many, &["RCPT TO:<u1@known.example>"]), "250", "a known one costs nothing");
 
     let errors = play(&mut protocol(), &["NONSENSE"; 30]);

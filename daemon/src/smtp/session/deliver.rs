@@ -94,8 +94,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         }
     }
 
-    /// What is said of content that is not taken.
-    pub(super) fn refusal(&self, overflow: &Overflow) -> Reply {
+    fn refusal(&self, overflow: &Overflow) -> Reply {
         match overflow {
             Overflow::TooLarge => self.protocol.too_large(),
             Overflow::Memory => reply_to(&Answer::OutOfMemory),
