@@ -68,11 +68,14 @@ const CONTENT_RATE_MIN: u64 = 100;
 /// block alone, so that content without an end would hold its session for ever.
 pub const CONTENT_TIME_MAX: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// Whether `bytes` of content in `elapsed` are so few that the client only holds the session.
+/// Whether `bytes` of content in `elapsed` are so few that the client only holds the session. The longest wait for a block
+/// does not count: silence has a bound of its own, and a client that pauses once, to scan the mail or because packets were
+/// lost, would be sent away at every try.
 #[must_use]
-pub fn is_too_slow(bytes: u64, elapsed: Duration) -> bool {
+pub fn is_too_slow(bytes: u64, elapsed: Duration, longest_wait: Duration) -> bool {
+    let counted = elapsed.saturating_sub(longest_wait);
     elapsed > CONTENT_TIME_MAX
-        || elapsed > CONTENT_TIME_FREE && bytes < elapsed.as_secs().saturating_mul(CONTENT_RATE_MIN)
+        || counted > CONTENT_TIME_FREE && bytes < counted.as_secs().saturating_mul(CONTENT_RATE_MIN)
 }
 
 /// `Received` headers of a mail: with more it goes round in circles (RFC 5321 section 6.3 asks for
@@ -86,14 +89,14 @@ mod tests {
     #[test]
     fn only_content_that_trickles_is_too_slow() {
         let seconds = Duration::from_secs;
-        assert!(!is_too_slow(0, seconds(60)));
-        assert!(is_too_slow(6_099, seconds(61)));
-        assert!(!is_too_slow(6_100, seconds(61)));
+        assert!(!is_too_slow(0, seconds(70), seconds(10)));
+        assert!(is_too_slow(6_099, seconds(71), seconds(10)));
+        assert!(!is_too_slow(6_100, seconds(71), seconds(10)));
     }
 
     #[test]
     fn content_ends_some_time_however_fast_it_comes() {
-        assert!(!is_too_slow(u64::MAX, CONTENT_TIME_MAX));
-        assert!(is_too_slow(u64::MAX, CONTENT_TIME_MAX + Duration::from_secs(1)));
+        assert!(!is_too_slow(u64::MAX, CONTENT_TIME_MAX, Duration::ZERO));
+        assert!(is_too_slow(u64::MAX, CONTENT_TIME_MAX + Duration::from_secs(1), CONTENT_TIME_MAX));
     }
 }

@@ -1,6 +1,7 @@
 //! Content comes in: up to its end, its bound, or the end of patience.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -62,7 +63,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
     /// Reads until `take` has all that it wants, or the client is too slow.
     async fn take(&mut self, mut take: impl FnMut(&[u8]) -> Progress) -> io::Result<Received> {
         self.flush().await?;
-        let (started, mut bytes) = (Instant::now(), 0);
+        let (started, mut bytes, mut longest_wait) = (Instant::now(), 0, Duration::ZERO);
         loop {
             match take(&self.input) {
                 Progress::End(end) => {
@@ -71,15 +72,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                 }
                 Progress::NeedMore => self.input.clear(),
             }
+            if is_too_slow(bytes, started.elapsed(), longest_wait) {
+                return Ok(Received::TooSlow);
+            }
+            let waiting = Instant::now();
             match timeout(self.context.idle_timeout, self.read::<CONTENT_READ_BYTES>()).await {
                 Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(Ok(read)) => bytes += read as u64,
                 Ok(Err(error)) => return Err(error),
                 Err(_elapsed) => return Ok(Received::TooSlow),
             }
-            if is_too_slow(bytes, started.elapsed()) {
-                return Ok(Received::TooSlow);
-            }
+            longest_wait = longest_wait.max(waiting.elapsed());
         }
     }
 }
