@@ -13,7 +13,8 @@ const BOUNDS: Bounds = Bounds { lane: 4, total: 10, share: 2 };
 const LANES: u32 = 3;
 /// Mails of a segment.
 const SEGMENT_MAILS: u64 = 6;
-const LIFETIME_MS: u64 = 10_000_000;
+/// Few mails get as old.
+const LIFETIME_MS: u64 = 200_000;
 
 #[derive(Debug, Clone)]
 enum Action {
@@ -174,7 +175,11 @@ impl World {
                 // Mails go into a new segment.
                 self.written = 0;
             }
-            Action::Later(ms) => self.now_ms += ms,
+            Action::Later(ms) => {
+                self.now_ms += ms;
+                let expired = self.backlog.take_expired(self.now_ms);
+                self.bury(expired);
+            }
         }
         let on_disk: usize = self.disk.values().map(BTreeMap::len).sum();
         if self.backlog.is_known() {
@@ -240,6 +245,14 @@ impl World {
         }
     }
 
+    fn bury(&mut self, expired: Vec<Waiting<()>>) {
+        for waiting in expired {
+            assert!(self.backlog.is_expired(&waiting, self.now_ms), "{waiting:?} before its time");
+            self.backlog.set_aside(&waiting);
+            self.remove(&waiting);
+        }
+    }
+
     fn remove(&mut self, waiting: &Waiting<()>) {
         let segment = waiting.pair.mail.segment;
         let mails = self.disk.get_mut(&segment).unwrap();
@@ -269,7 +282,8 @@ impl World {
         if fails {
             self.backlog.scan_failed(self.now_ms);
         } else {
-            self.backlog.scanned(Scanned { waiting, bytes: SEGMENT_MAILS }, self.now_ms);
+            let found = self.backlog.scanned(Scanned { waiting, bytes: SEGMENT_MAILS }, self.now_ms);
+            self.bury(found.expired);
         }
         if self.backlog.is_finished(segment) && segment < self.newest {
             self.backlog.forget(segment);
@@ -378,4 +392,52 @@ proptest! {
         actions.iter().for_each(|action| world.act(action));
         world.drain();
     }
+}
+
+/// Two segments of which nothing is known, with a mail each: an old one that is not due for long, and one that is due.
+fn old_and_due() -> (Backlog<()>, [Waiting<()>; 2]) {
+    let mut backlog = Backlog::new([0, 1], LIFETIME_MS, Bounds { lane: 1, ..BOUNDS });
+    let lane = backlog.add_lane(3);
+    let now_ms = LIFETIME_MS + 1_000;
+    let old = Mail { name: 0, lane, since_ms: 0, due_ms: now_ms + 3_600_000, failures: 9 };
+    let due = Mail { name: 1, lane, since_ms: now_ms, due_ms: now_ms, failures: 0 };
+    (backlog, [as_waiting(0, 0, &old), as_waiting(1, 0, &due)])
+}
+
+fn scanned(backlog: &mut Backlog<()>, mail: &Waiting<()>) -> Vec<Waiting<()>> {
+    backlog.scan_begins(mail.pair.mail.segment);
+    let waiting = vec![mail.clone()];
+    backlog.scanned(Scanned { waiting, bytes: SEGMENT_MAILS }, LIFETIME_MS + 1_000).expired
+}
+
+#[test]
+fn what_has_expired_before_it_is_due_does_not_keep_others_from_being_read() {
+    let (mut backlog, [old, due]) = old_and_due();
+    let now_ms = LIFETIME_MS + 1_000;
+    let wants = |backlog: &Backlog<()>| backlog.wants(now_ms, |_| true);
+    assert_eq!(wants(&backlog), Some(0));
+    assert_eq!(scanned(&mut backlog, &old).len(), 1);
+    backlog.set_aside(&old);
+    assert_eq!(wants(&backlog), Some(1));
+    assert!(scanned(&mut backlog, &due).is_empty());
+    assert_eq!(wants(&backlog), None);
+}
+
+#[test]
+fn a_disk_that_fails_at_what_has_expired_does_not_keep_others_from_being_read() {
+    let (mut backlog, [old, due]) = old_and_due();
+    let now_ms = LIFETIME_MS + 1_000;
+    let wants = |backlog: &Backlog<()>, after_ms| backlog.wants(now_ms + after_ms, |_| true);
+    assert!(scanned(&mut backlog, &due).is_empty(), "it is in memory");
+    assert_eq!(scanned(&mut backlog, &old).len(), 1);
+    // It could not be made a dead letter, and there is no room for it in memory.
+    backlog.set_aside(&old);
+    backlog.leave_alone(0, now_ms);
+    backlog.wait(Waiting { due_ms: u64::MAX, ..old.clone() });
+    assert_eq!((wants(&backlog, 0), wants(&backlog, 59_999)), (None, None));
+    assert_eq!(wants(&backlog, 60_000), Some(0));
+    // It is known, and cannot be read any more.
+    backlog.scan_begins(0);
+    backlog.scan_failed(now_ms + 60_000);
+    assert_eq!((wants(&backlog, 60_000), wants(&backlog, 120_000)), (None, Some(0)));
 }

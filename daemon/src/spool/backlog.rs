@@ -29,8 +29,8 @@ impl Default for Bounds {
 /// that it is not read for each of them.
 const HORIZON_MS: u64 = 60_000;
 
-/// How long a segment that could not be read is left alone.
-const UNREADABLE_WAIT_MS: u64 = 60_000;
+/// How long a segment is left alone that could not be read, or with a mail that could not be made a dead letter.
+const DISK_FAILED_WAIT_MS: u64 = 60_000;
 
 /// The mails of a spool that wait.
 #[derive(Debug)]
@@ -69,8 +69,8 @@ impl Away {
 struct Shelf {
     /// Whether it is known what is in it.
     known: bool,
-    /// Until when it is left alone, because it could not be read, in milliseconds since 1970.
-    unreadable_until_ms: u64,
+    /// Until when it is left alone, because the disk failed, in milliseconds since 1970.
+    left_alone_until_ms: u64,
     /// Whether it was copied, though not all of it: another time would not do better.
     copied: bool,
     /// Pairs that wait or are under way.
@@ -112,6 +112,15 @@ pub struct Scanned<T> {
     pub waiting: Vec<Waiting<T>>,
     /// Octets of all its mails.
     pub bytes: u64,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Found<T> {
+    /// Those of which the disk says the truth: they have not changed meanwhile.
+    pub unchanged: Vec<Pair>,
+    /// Those that have waited for as long as they may, and are nowhere else: [`Backlog::set_aside`] comes next.
+    pub expired: Vec<Waiting<T>>,
 }
 
 impl<T> Backlog<T> {
@@ -377,12 +386,13 @@ impl<T> Backlog<T> {
         if self.scan.is_some() {
             return None;
         }
+        let is_wanted = |lane: LaneId, resting: &Resting| {
+            resting.since_ms.saturating_add(self.lifetime_ms) <= now_ms
+                || (resting.due_ms <= now_ms && self.has_room(lane, now_ms, &shut))
+        };
         let wanted = |shelf: &Shelf| {
-            (!shelf.known && shelf.unreadable_until_ms <= now_ms)
-                || shelf.resting.iter().any(|(lane, resting)| {
-                    resting.since_ms.saturating_add(self.lifetime_ms) <= now_ms
-                        || (resting.due_ms <= now_ms && self.has_room(*lane, now_ms, &shut))
-                })
+            shelf.left_alone_until_ms <= now_ms
+                && (!shelf.known || shelf.resting.iter().any(|(lane, resting)| is_wanted(*lane, resting)))
         };
         self.segments.iter().find(|(_, shelf)| wanted(shelf)).map(|(segment, _)| *segment)
     }
@@ -405,11 +415,11 @@ impl<T> Backlog<T> {
         self.scan = Some(Scan { segment, before, touched: HashSet::new() });
     }
 
-    /// A segment was read. Those that are due go into memory, as many as there is room for. Returns
-    /// the ones of `scanned` of which the disk says the truth: they have not changed meanwhile.
-    pub fn scanned(&mut self, scanned: Scanned<T>, now_ms: u64) -> Vec<Pair> {
-        let Some(Scan { segment, touched, .. }) = self.scan.take() else { return Vec::new() };
-        let Some(shelf) = self.segments.get_mut(&segment) else { return Vec::new() };
+    /// A segment was read. Those that are due go into memory, as many as there is room for.
+    pub fn scanned(&mut self, scanned: Scanned<T>, now_ms: u64) -> Found<T> {
+        let mut found = Found { unchanged: Vec::new(), expired: Vec::new() };
+        let Some(Scan { segment, touched, .. }) = self.scan.take() else { return found };
+        let Some(shelf) = self.segments.get_mut(&segment) else { return found };
         let first_look = !shelf.known;
         if first_look {
             shelf.known = true;
@@ -420,13 +430,17 @@ impl<T> Backlog<T> {
         let here = self.lanes.iter().flat_map(|lane| lane.of_segment(segment));
         let away = self.away.keys().copied().filter(|pair| pair.mail.segment == segment);
         let here: HashSet<Pair> = here.chain(away).collect();
-        let mut unchanged = Vec::new();
         for waiting in scanned.waiting {
             if touched.contains(&waiting.pair) {
                 continue;
             }
-            unchanged.push(waiting.pair);
+            found.unchanged.push(waiting.pair);
             if here.contains(&waiting.pair) {
+                continue;
+            }
+            // There may never be room for it, and it would be wanted again at once.
+            if self.is_expired(&waiting, now_ms) {
+                found.expired.push(waiting);
                 continue;
             }
             let soon = waiting.due_ms <= now_ms.saturating_add(HORIZON_MS);
@@ -437,16 +451,22 @@ impl<T> Backlog<T> {
             });
             rests.flatten().into_iter().for_each(|waiting| self.rest(&waiting));
         }
-        unchanged
+        found
+    }
+
+    /// A segment is left alone for a while, because the disk fails.
+    pub fn leave_alone(&mut self, segment: SegmentId, now_ms: u64) {
+        if let Some(shelf) = self.segments.get_mut(&segment) {
+            shelf.left_alone_until_ms = now_ms + DISK_FAILED_WAIT_MS;
+        }
     }
 
     /// A segment could not be read. What is known of it stays, and it is looked at again later.
     pub fn scan_failed(&mut self, now_ms: u64) {
         let Some(Scan { segment, before, .. }) = self.scan.take() else { return };
+        self.leave_alone(segment, now_ms);
         let Some(shelf) = self.segments.get_mut(&segment) else { return };
-        shelf.unreadable_until_ms = now_ms + UNREADABLE_WAIT_MS;
-        for (lane, mut resting) in before {
-            resting.due_ms = resting.due_ms.max(shelf.unreadable_until_ms);
+        for (lane, resting) in before {
             let other = shelf.resting.get(&lane).copied();
             shelf.resting.insert(lane, other.map_or(resting, |other| resting.and(other)));
         }

@@ -161,7 +161,8 @@ impl World {
             self.backlog.scan_begins(segment);
             let range = Location { segment, offset: 0 }..Location { segment: segment + 1, offset: 0 };
             let waiting = self.disk.range(range).map(|(at, mail)| self.waiting(*at, mail)).collect();
-            self.backlog.scanned(Scanned { waiting, bytes: SEGMENT_MAILS }, self.now_ms());
+            let found = self.backlog.scanned(Scanned { waiting, bytes: SEGMENT_MAILS }, self.now_ms());
+            assert!(found.expired.is_empty(), "{found:?}");
         }
         let loaded = self.backlog.lane(self.lane).unwrap().loaded();
         assert!(loaded <= 2 * BOUNDS.lane, "{loaded} mails are in memory");

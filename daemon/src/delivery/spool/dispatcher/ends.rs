@@ -26,6 +26,9 @@ const NO_MEMORY_WAIT: Duration = Duration::from_secs(1);
 /// the disk.
 const BAD_DISK_WAIT: Duration = Duration::from_secs(600);
 
+/// Why a mail that has waited for as long as it may is a dead letter.
+pub(super) const LATE: &str = "it could not be delivered in time";
+
 impl Dispatcher {
     pub(super) fn ended(&mut self, waiting: Waiting<Held>, id: Option<MailId>, end: End) {
         self.under_way -= 1;
@@ -97,7 +100,7 @@ impl Dispatcher {
         let waiting = Waiting { failures, due_ms, ..waiting };
         let progress = Progress { failures, due_ms: waiting.due_ms, at_ms: now_ms, reason };
         if self.backlog.is_expired(&waiting, waiting.due_ms) {
-            let why = format!("it could not be delivered in time; at last: {}", progress.reason);
+            let why = format!("{LATE}; at last: {}", progress.reason);
             self.bury(waiting, why, Some(progress));
             return;
         }
@@ -130,8 +133,9 @@ impl Dispatcher {
     pub(super) fn buried(&mut self, pair: Pair, buried: bool) {
         let Some(waiting) = self.burying.remove(&pair) else { return };
         if !buried {
-            let due_ms = self.clock.now_ms() + in_millis(BAD_DISK_WAIT);
-            self.backlog.wait(Waiting { due_ms, ..waiting });
+            let now_ms = self.clock.now_ms();
+            self.backlog.leave_alone(pair.mail.segment, now_ms);
+            self.backlog.wait(Waiting { due_ms: now_ms + in_millis(BAD_DISK_WAIT), ..waiting });
             return;
         }
         self.count(waiting.lane, MessageOutcome::DeadLettered);

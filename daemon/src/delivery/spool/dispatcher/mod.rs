@@ -32,6 +32,7 @@ use crate::spool::writer::{Job, Jobs, Said, Spooled};
 use crate::webhook::LOG_TARGET;
 
 use self::commands::Commanded;
+use self::ends::LATE;
 use self::lanes::Destined;
 use self::look::{Look, pairs};
 use super::courier::{Courier, End, InMemory};
@@ -307,7 +308,7 @@ impl Dispatcher {
             let pair = waiting.pair;
             if self.backlog.is_expired(&waiting, now_ms) {
                 self.backlog.back(lane, pair, None);
-                self.bury(waiting, "it could not be delivered in time".to_owned(), None);
+                self.bury(waiting, LATE.to_owned(), None);
                 continue;
             }
             let Some(route) = self.route(lane).cloned() else {
@@ -329,7 +330,7 @@ impl Dispatcher {
     fn tick(&mut self) {
         let now_ms = self.clock.now_ms();
         for waiting in self.backlog.take_expired(now_ms) {
-            self.bury(waiting, "it could not be delivered in time".to_owned(), None);
+            self.bury(waiting, LATE.to_owned(), None);
         }
         self.remove_lanes();
         self.touched.extend(self.by_name.values());

@@ -7,11 +7,12 @@ use tokio::time::Instant;
 use tracing::error;
 
 use crate::spool::LOG_TARGET as SPOOL_LOG;
-use crate::spool::backlog::Scanned;
+use crate::spool::backlog::{Found, Scanned};
 use crate::spool::lane::{Gate, LaneId, Pair, Waiting};
 use crate::spool::segment::{Extent, is_unwritten};
 use crate::spool::writer::Job;
 
+use super::ends::LATE;
 use super::look::Look;
 use super::{Dispatcher, Held, Own};
 
@@ -77,7 +78,11 @@ impl Dispatcher {
         };
         let waiting = look.waiting.into_iter().map(of_lane).collect();
         let chosen: Vec<Waiting<Held>> = look.chosen.into_iter().map(of_lane).collect();
-        let unchanged = self.backlog.scanned(Scanned { waiting, bytes: look.bytes }, now_ms);
+        let Found { unchanged, expired } =
+            self.backlog.scanned(Scanned { waiting, bytes: look.bytes }, now_ms);
+        for waiting in expired {
+            self.bury(waiting, LATE.to_owned(), None);
+        }
         self.touched.extend(lanes.iter().copied());
         if self.scans_for_command {
             let unchanged: HashSet<Pair> = unchanged.into_iter().collect();
