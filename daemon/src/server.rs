@@ -33,7 +33,7 @@ use crate::smtp::protocol::{Settings, TlsPolicy};
 use crate::smtp::session::Context;
 use crate::supervise::supervise;
 use crate::tls::{self, PairError, Tls};
-use crate::webhook::clients::Clients;
+use crate::webhook::connectors::Connectors;
 use crate::webhook::destination::Destination;
 use crate::{health, http};
 
@@ -257,10 +257,10 @@ pub async fn drain_spool(config: &Config, shutdown: CancellationToken) -> Result
 
 /// The routes to begin with, and what follows the directory of others.
 fn routes(config: &Config, metrics: &Arc<Metrics>) -> Result<(Arc<Routes>, Option<Follower>), Error> {
-    let clients = Arc::new(Clients::default());
+    let connectors = Arc::new(Connectors::default());
     let mut own = Vec::new();
     if let Some(webhook) = &config.webhook {
-        let destination = Destination::new(DEFAULT_ROUTE, webhook, &clients, metrics.route(DEFAULT_ROUTE))
+        let destination = Destination::new(DEFAULT_ROUTE, webhook, &connectors, metrics.route(DEFAULT_ROUTE))
             .map_err(Error::Webhook)?;
         let route = Arc::new(Route { destination, header_prefixes: config.header_prefixes.clone() });
         own.extend(
@@ -270,7 +270,7 @@ fn routes(config: &Config, metrics: &Arc<Metrics>) -> Result<(Arc<Routes>, Optio
     Ok(match &config.routes {
         None => (Arc::new(Routes::new(RouteTable::new(own, false))), None),
         Some(directory) => {
-            let follower = Follower::start(directory.clone(), own, clients, Arc::clone(metrics));
+            let follower = Follower::start(directory.clone(), own, connectors, Arc::clone(metrics));
             (Arc::clone(follower.routes()), Some(follower))
         }
     })

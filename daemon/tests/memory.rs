@@ -24,7 +24,7 @@ use mail_laser::routes::live::Routes;
 use mail_laser::routes::{Route, RouteTable};
 use mail_laser::smtp::protocol::{Settings, TlsPolicy};
 use mail_laser::smtp::session::{self, Context};
-use mail_laser::webhook::clients::Clients;
+use mail_laser::webhook::connectors::Connectors;
 use mail_laser::webhook::destination::Destination;
 use mail_laser_routes::reach::Reach;
 use peak_alloc::PeakAlloc;
@@ -202,7 +202,7 @@ fn context(webhook: SocketAddr) -> Context {
         reach: Reach::Anywhere,
     };
     let destination =
-        Destination::new("default", &webhook, &Clients::default(), metrics.route("default")).unwrap();
+        Destination::new("default", &webhook, &Connectors::default(), metrics.route("default")).unwrap();
     let route = Arc::new(Route { destination, header_prefixes: vec!["x-".to_owned()] });
     let known = [Address::parse("x@known.example").unwrap()];
     Context {

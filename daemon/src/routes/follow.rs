@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::metrics::Metrics;
-use crate::webhook::clients::Clients;
+use crate::webhook::connectors::Connectors;
 use crate::webhook::destination::Destination;
 
 use super::live::Routes;
@@ -66,7 +66,7 @@ pub struct Follower {
     /// What the environment says, which beats every route.
     own: Vec<(Pattern, Target)>,
     routes: Arc<Routes>,
-    clients: Arc<Clients>,
+    connectors: Arc<Connectors>,
     metrics: Arc<Metrics>,
     /// The routes in force, with what they were made from: one that has not changed keeps its circuit, its slots
     /// and its queue.
@@ -83,12 +83,12 @@ impl Follower {
     pub fn start(
         directory: PathBuf,
         own: Vec<(Pattern, Target)>,
-        clients: Arc<Clients>,
+        connectors: Arc<Connectors>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let routes = Arc::new(Routes::new(RouteTable::new(own.clone(), true)));
         let (known, seen, told) = (HashMap::new(), None, None);
-        let mut follower = Self { directory, own, routes, clients, metrics, known, seen, told };
+        let mut follower = Self { directory, own, routes, connectors, metrics, known, seen, told };
         let read = read(&follower.directory, None);
         follower.take(read);
         follower
@@ -142,7 +142,7 @@ impl Follower {
             }
         }
         self.metrics.routes(self.known.len(), self.told.is_some());
-        self.clients.sweep();
+        self.connectors.sweep();
     }
 
     fn put_in_force(&mut self, generation: Generation) {
@@ -181,11 +181,15 @@ impl Follower {
             known => known,
         };
         let made = entry::config(&webhook).map_err(|error| error.to_string()).and_then(|config| {
-            Destination::new(name, &config, &self.clients, self.metrics.route(name))
+            Destination::new(name, &config, &self.connectors, self.metrics.route(name))
                 .map_err(|error| error.to_string())
         });
         match made {
             Ok(destination) => {
+                let destination = match &known {
+                    Some((_, before)) => destination.in_place_of(&before.destination),
+                    None => destination,
+                };
                 let header_prefixes =
                     webhook.header_prefixes.iter().map(|prefix| prefix.to_ascii_lowercase()).collect();
                 Some((webhook, Arc::new(Route { destination, header_prefixes })))

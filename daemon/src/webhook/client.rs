@@ -12,7 +12,8 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::Error as SendError;
+use hyper_util::client::legacy::{self, Error as SendError};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use secrecy::ExposeSecret;
 use tokio::time::{Instant, sleep_until};
 
@@ -20,8 +21,8 @@ use crate::config::WebhookConfig;
 use crate::config::url::WebhookUrl;
 use crate::turn::after_others;
 
-use super::clients::{Clients, Http};
-use super::connector::TlsError;
+use super::connector::{Connector, TlsError};
+use super::connectors::Connectors;
 use super::outcome::{Outcome, Refusal};
 use super::problem;
 use super::signature::Signer;
@@ -33,6 +34,10 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// How long an answer's body is waited for: its delivery slot is not free before.
 const ANSWER_TIME_MAX: Duration = Duration::from_millis(500);
 
+/// How long an unused connection is kept: shorter than the idle time of common load balancers
+/// (60 s), so that a request seldom meets one that is just being closed.
+const IDLE_CONNECTION_TIME: Duration = Duration::from_secs(45);
+
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Posts to one webhook.
@@ -41,7 +46,10 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// environment would see mail that was meant for loopback.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: Arc<Http>,
+    /// The connections, which are this one's alone.
+    http: legacy::Client<Connector, Full<Bytes>>,
+    /// Held, so that others that trust and reach the same find it.
+    _connector: Arc<Connector>,
     url: WebhookUrl,
     /// The headers that all requests have.
     headers: HeaderMap,
@@ -63,9 +71,16 @@ impl Client {
     ///
     /// # Errors
     /// When TLS cannot be set up: no roots of trust, or roots that are none.
-    pub fn new(config: &WebhookConfig, clients: &Clients) -> Result<Self, TlsError> {
+    pub fn new(config: &WebhookConfig, connectors: &Connectors) -> Result<Self, TlsError> {
+        let connector = connectors.get(config)?;
+        let http = legacy::Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_CONNECTION_TIME)
+            .build((*connector).clone());
         Ok(Self {
-            http: clients.get(config)?,
+            http,
+            _connector: connector,
             url: config.url.clone(),
             headers: headers(config),
             signer: Signer::new(&config.signing_secrets),

@@ -18,8 +18,12 @@ pub(super) type Connector = HttpsConnector<HttpConnector<Resolver>>;
 /// side is there; routers on the way forget silent connections after some minutes.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(15);
 
-/// How long the other side may leave what was sent unconfirmed. Requests share a connection of HTTP/2: one
-/// that is dead must not take each of them to its time-out.
+/// How long connecting may take. The addresses of a name are tried one after the other, and share this time: one that is
+/// dead leaves time for the next before the request's own is over, which is 30 s by default.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How long the other side may leave what was sent unconfirmed. The requests of a destination share a connection
+/// of HTTP/2: one that is dead must not take each of them to its time-out.
 const UNCONFIRMED_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Why there can be no connections.
@@ -51,6 +55,7 @@ pub(super) fn connector(
     let mut tcp = HttpConnector::new_with_resolver(Resolver::new(reach));
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_TIME_MAX));
     tcp.set_keepalive(Some(KEEPALIVE_TIME));
     tcp.set_tcp_user_timeout(Some(UNCONFIRMED_TIME_MAX));
     let builder = HttpsConnectorBuilder::new().with_tls_config(tls);

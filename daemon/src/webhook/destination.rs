@@ -1,5 +1,6 @@
 //! One destination: its breaker, its delivery slots and its fast lane around the client.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,13 +16,13 @@ use super::LOG_TARGET;
 use super::TlsError;
 use super::breaker::{Admission, Breaker, CircuitState, Transition};
 use super::client::{Client, Request};
-use super::clients::Clients;
+use super::connectors::Connectors;
 use super::outcome::Outcome;
 use super::retry::{FastLane, Step, Terms};
 use super::share::Held;
 
 /// Where mail goes, with everything that is its own: nothing here is shared with another
-/// destination but connections.
+/// destination but what connections are made by.
 #[derive(Debug)]
 pub struct Destination {
     route: String,
@@ -34,6 +35,8 @@ pub struct Destination {
     held_bytes: Held,
     held_disk: Held,
     metrics: RouteMetrics,
+    /// Whether another has taken its place, and shows its state instead.
+    is_replaced: AtomicBool,
 }
 
 /// What became of one delivery.
@@ -62,12 +65,12 @@ impl Destination {
     pub fn new(
         route: &str,
         config: &WebhookConfig,
-        clients: &Clients,
+        connectors: &Connectors,
         metrics: RouteMetrics,
     ) -> Result<Self, TlsError> {
         let destination = Self {
             route: route.to_owned(),
-            client: Client::new(config, clients)?,
+            client: Client::new(config, connectors)?,
             fast_lane: FastLane::new(config.retries_max),
             breaker: Mutex::new(Breaker::new(config.breaker_threshold, config.breaker_reset)),
             slots: Arc::new(Semaphore::new(usize::try_from(config.concurrency.get()).unwrap_or(usize::MAX))),
@@ -76,10 +79,28 @@ impl Destination {
             held_bytes: Held::default(),
             held_disk: Held::default(),
             metrics,
+            is_replaced: AtomicBool::new(false),
         };
         // Another of this name may have shown something else.
         destination.show(&destination.breaker());
         Ok(destination)
+    }
+
+    /// Takes the place of another of its name: what the mails of that one hold counts for this one, which would get a
+    /// further share with each change otherwise.
+    #[must_use]
+    pub fn in_place_of(self, before: &Self) -> Self {
+        {
+            let _shows_nothing_now = before.breaker();
+            before.is_replaced.store(true, Ordering::Release);
+        }
+        self.show(&self.breaker());
+        Self {
+            held_places: before.held_places.clone(),
+            held_bytes: before.held_bytes.clone(),
+            held_disk: before.held_disk.clone(),
+            ..self
+        }
     }
 
     /// Its name in logs and metrics.
@@ -224,7 +245,9 @@ impl Destination {
     /// Shows the state while the breaker is locked, so that an older state never overwrites a newer.
     fn show(&self, breaker: &Breaker) -> CircuitState {
         let state = breaker.state();
-        self.metrics.circuit_state(state.as_number());
+        if !self.is_replaced.load(Ordering::Acquire) {
+            self.metrics.circuit_state(state.as_number());
+        }
         state
     }
 

@@ -5,8 +5,8 @@
 
 pub mod breaker;
 pub mod client;
-pub mod clients;
 mod connector;
+pub mod connectors;
 pub mod destination;
 pub mod outcome;
 pub mod payload;

@@ -1,6 +1,6 @@
 //! Routes of others: put into a directory, taken over without a restart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use mail_laser_routes::files::{Entry, INDEX, Webhook as Target, part_file, write};
@@ -230,9 +230,12 @@ fn the_environments_own_recipients_come_first() {
 fn a_webhook_that_hangs_leaves_a_share_to_others() {
     let directory = tempfile::tempdir().unwrap();
     let (hanging, fine) = (Webhook::of_others_behaving(|_| Behaviour::hang()), Webhook::of_others());
-    let routes = [route("a/hanging", "a@example.com", &hanging), route("b/fine", "b@example.com", &fine)];
-    put(directory.path(), &routes);
-    for bound in [("MAIL_LASER_QUEUE_MAX_MESSAGES", "20"), ("MAIL_LASER_MEMORY_MAX_BYTES", "4000000")] {
+    let mut routes = [route("a/hanging", "a@example.com", &hanging), route("b/fine", "b@example.com", &fine)];
+    for (bound, seconds) in
+        [(("MAIL_LASER_QUEUE_MAX_MESSAGES", "20"), 60), (("MAIL_LASER_MEMORY_MAX_BYTES", "4000000"), 80)]
+    {
+        target(&mut routes[0]).timeout_seconds = seconds;
+        put(directory.path(), &routes);
         let daemon = start(directory.path(), &[bound, ("MAIL_LASER_MAX_MESSAGE_SIZE", "200000")]);
         let large = format!("\r\n{}", format!("{}\r\n", "x".repeat(70)).repeat(1_000));
         let refused = eventually("the one that hangs has its share", || {
@@ -246,7 +249,37 @@ fn a_webhook_that_hangs_leaves_a_share_to_others() {
             // What waits on a busy machine is its own share.
             fine.wait_for(before + n + 1);
         }
+        // Who changes its route has no further share.
+        target(&mut routes[0]).timeout_seconds += 1;
+        put(directory.path(), &routes);
+        daemon.wait_for_log("routes taken over", 2);
+        assert_eq!(daemon.client().mail("a@example.com", &large).0, 451, "{bound:?}");
     }
+}
+
+/// What hangs, or has taken all streams of a connection, is in the way of its own requests alone.
+#[test]
+fn routes_to_one_host_have_connections_of_their_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let webhook = Webhook::of_others();
+    put(
+        directory.path(),
+        &[route("a/one", "a@example.com", &webhook), route("b/two", "b@example.com", &webhook)],
+    );
+    let daemon = start(directory.path(), &[]);
+    for (sent, to) in ["a@example.com", "b@example.com"].repeat(3).into_iter().enumerate() {
+        assert_eq!(daemon.client().mail(to, "\r\n").0, 250);
+        webhook.wait_for(sent + 1);
+        daemon.wait_for_log("mail delivered", sent + 1);
+    }
+    let connection = |route: usize| {
+        let received = webhook.received();
+        let of_route: BTreeSet<_> =
+            received.iter().skip(route).step_by(2).map(|it| it.from.unwrap()).collect();
+        assert_eq!(of_route.len(), 1, "a connection that is there is used again: {of_route:?}");
+        of_route
+    };
+    assert_ne!(connection(0), connection(1));
 }
 
 /// On disk, too: of what hangs no more is in memory, and what has to wait longer is there no longer.

@@ -14,7 +14,7 @@ use crate::delivery::forward::Forward;
 use crate::delivery::intake::Intake;
 use crate::routes::RouteTable;
 use crate::smtp::protocol::TlsPolicy;
-use crate::webhook::clients::Clients;
+use crate::webhook::connectors::Connectors;
 use crate::webhook::destination::Destination;
 use mail_laser_routes::reach::Reach;
 
@@ -44,7 +44,7 @@ fn route(name: &str) -> Arc<Route> {
         reach: Reach::Anywhere,
     };
     let destination =
-        Destination::new(name, &webhook, &Clients::default(), Metrics::default().route(name)).unwrap();
+        Destination::new(name, &webhook, &Connectors::default(), Metrics::default().route(name)).unwrap();
     Arc::new(Route { destination, header_prefixes: Vec::new() })
 }
 

@@ -3,10 +3,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, Response, StatusCode};
+use axum::{Extension, Router};
 use serde_json::Value;
 
 use super::eventually;
@@ -49,6 +49,8 @@ pub(crate) struct Received {
     pub(crate) json: Value,
     pub(crate) bytes: usize,
     pub(crate) at: Instant,
+    /// Where its connection came from; not known of one with TLS.
+    pub(crate) from: Option<SocketAddr>,
 }
 
 struct Shared {
@@ -86,6 +88,7 @@ impl Webhook {
 
     fn at(ip: IpAddr, behave: impl Fn(usize) -> Behaviour + Send + Sync + 'static) -> Self {
         Self::serving("http", ip, behave, |listener, router| async {
+            let router = router.into_make_service_with_connect_info::<SocketAddr>();
             axum::serve(listener, router).await.expect("serve");
         })
     }
@@ -154,6 +157,7 @@ fn own_address() -> IpAddr {
 
 async fn answer(
     State(shared): State<Arc<Shared>>,
+    from: Option<Extension<ConnectInfo<SocketAddr>>>,
     uri: axum::http::Uri,
     headers: HeaderMap,
     body: Bytes,
@@ -169,6 +173,7 @@ async fn answer(
             json: serde_json::from_slice(&body).expect("JSON"),
             bytes: body.len(),
             at: Instant::now(),
+            from: from.map(|Extension(ConnectInfo(from))| from),
         });
         (shared.behave)(received.len() - 1)
     };
