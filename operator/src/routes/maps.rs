@@ -19,27 +19,30 @@ pub(crate) struct Maps(Memory<Values>);
 
 impl Maps {
     /// A map as it is now; read where another version of it is there than the one that is known.
-    pub(crate) async fn find(&self, client: &Client, caches: &Caches, key: &Key) -> MapFound {
+    ///
+    /// # Errors
+    /// When the API server does not give it.
+    pub(crate) async fn find(
+        &self,
+        client: &Client,
+        caches: &Caches,
+        key: &Key,
+    ) -> Result<MapFound, RequestError> {
         let (namespace, name) = key;
         let object = (Holder::ConfigMap, namespace.clone(), name.clone());
         let Some(version) = caches.version(Holder::ConfigMap, namespace, name) else {
             self.0.forget(&object);
-            return MapFound::Missing;
+            return Ok(MapFound::Missing);
         };
         if let Some(values) = self.0.find(&object, &version) {
-            return MapFound::Values(values);
+            return Ok(MapFound::Values(values));
         }
-        let map = match Api::<ConfigMap>::namespaced(client.clone(), namespace).get_opt(name).await {
-            Ok(Some(map)) => map,
-            Ok(None) => return MapFound::Missing,
-            Err(error) => {
-                let error = RequestError::new(Verb::Get, Holder::ConfigMap.kind(), namespace, name, error);
-                return MapFound::Unread(error.problem().message);
-            }
-        };
+        let failed = |error| RequestError::new(Verb::Get, Holder::ConfigMap.kind(), namespace, name, error);
+        let found = Api::<ConfigMap>::namespaced(client.clone(), namespace).get_opt(name).await;
+        let Some(map) = found.map_err(failed)? else { return Ok(MapFound::Missing) };
         let version = map.metadata.resource_version.clone().unwrap_or_default();
         let values = Arc::new(values(map));
         self.0.remember(caches, object, version, &values);
-        MapFound::Values(values)
+        Ok(MapFound::Values(values))
     }
 }

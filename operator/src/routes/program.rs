@@ -92,7 +92,11 @@ impl Programmer {
         }
         let named = known.of(&gateway.0, &gateway.1);
         let attached: Vec<&MailRoute> = named.iter().filter_map(|route| attached(route, &gateway)).collect();
-        let maps = self.maps(&attached, caches).await;
+        let maps = match self.maps(&attached, caches).await {
+            Ok(maps) => maps,
+            // What is not known takes nothing from the pods that they have.
+            Err(error) => return Programmed { failure: Some(error), ..Programmed::default() },
+        };
         let view = View { caches, routes: known, maps };
         let begin = Instant::now();
         let of = Gateway::new(&gateway.0, &gateway.1, &resource.spec);
@@ -154,18 +158,22 @@ impl Programmer {
     }
 
     /// The ConfigMaps that routes refer to.
-    async fn maps(&self, routes: &[&MailRoute], caches: &Caches) -> HashMap<Key, MapFound> {
+    async fn maps(
+        &self,
+        routes: &[&MailRoute],
+        caches: &Caches,
+    ) -> Result<HashMap<Key, MapFound>, RequestError> {
         let mut maps = HashMap::new();
         for route in routes {
             let source = route.spec.webhook.ca_bundle_from.as_ref();
             let Some(map) = source.and_then(|source| source.config_map_key_ref.as_ref()) else { continue };
             let key = (route.namespace().unwrap_or_default(), map.name.clone());
             if let Entry::Vacant(entry) = maps.entry(key) {
-                let found = self.maps.find(&self.client, caches, entry.key()).await;
+                let found = self.maps.find(&self.client, caches, entry.key()).await?;
                 entry.insert(found);
             }
         }
-        maps
+        Ok(maps)
     }
 
     /// Has the kubelets look at once at what pods mount: they look when something of the pod changes, and otherwise once

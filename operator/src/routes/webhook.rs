@@ -49,8 +49,6 @@ pub enum SecretFound {
 pub enum MapFound {
     /// There is none.
     Missing,
-    /// The API server did not give it.
-    Unread(String),
     /// Its values.
     Values(Arc<Values>),
 }
@@ -314,10 +312,6 @@ impl<K: Known> Reader<'_, K> {
                 "ConfigMap {name}, which spec.webhook.caBundleFrom refers to, does not exist in namespace {namespace}: \
                  create it, or correct the field"
             ))),
-            MapFound::Unread(why) => Err(not_found(format!(
-                "ConfigMap {name}, which spec.webhook.caBundleFrom refers to, could not be read, which is tried again: \
-                 {why}"
-            ))),
         }
     }
 }
@@ -382,7 +376,6 @@ mod tests {
                     .map(|(key, value)| (key.to_owned(), value))
                     .into(),
                 )),
-                ("b", "slow") => MapFound::Unread("timed out".to_owned()),
                 _ => MapFound::Missing,
             }
         }
@@ -472,10 +465,7 @@ mod tests {
                 json!({"url": url, "caBundleFrom": {"configMapKeyRef": {"name": "none", "key": "x"}}}),
                 ConfigMapNotFound,
             ),
-            (
-                json!({"url": url, "caBundleFrom": {"configMapKeyRef": {"name": "slow", "key": "x"}}}),
-                ConfigMapNotFound,
-            ),
+            (ConfigMapNotFound,),
             (
                 json!({"url": url, "caBundleFrom": {"configMapKeyRef": {"name": "roots", "key": "x"}}}),
                 ConfigMapNotFound,
