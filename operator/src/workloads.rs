@@ -240,7 +240,10 @@ impl Workloads<'_> {
     }
 
     fn disk(&self, bytes: u64) -> Disk {
-        let lifetime_seconds = self.resource.spool.as_ref().map(|spool| spool.lifetime_seconds);
+        // What a resource without a spool says nothing of any more still holds for mails that it has.
+        let of_set = || stateful_set::lifetime_seconds(&self.own::<StatefulSet>(Kind::StatefulSet)?);
+        let lifetime_seconds =
+            self.resource.spool.as_ref().map(|spool| spool.lifetime_seconds).or_else(of_set);
         Disk { bytes, lifetime_seconds }
     }
 

@@ -94,6 +94,7 @@ fn spool_and_dead_letters_leave_room_on_the_disk() {
         let mount = mounts.iter().find(|mount| mount.name == "spool").unwrap();
         assert_eq!(value("MAIL_LASER_SPOOL_DIR"), Some(mount.mount_path.clone()));
     }
+    assert_eq!(stateful_set::lifetime_seconds(&set), Some(86_400));
 }
 
 #[test]

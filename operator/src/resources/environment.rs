@@ -29,6 +29,9 @@ pub const SHUTDOWN_GRACE_SECONDS: i64 = 25;
 /// system keeps for itself: ext4 some 2 % for its tables, and 5 % that only root may write.
 const SPOOL_PERCENT: u64 = 70;
 
+/// How long a mail is tried, in seconds.
+pub const SPOOL_LIFETIME: &str = "MAIL_LASER_SPOOL_LIFETIME";
+
 /// The disk that a pod keeps mail on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Disk {
@@ -137,7 +140,7 @@ fn from_disk(disk: &Disk) -> impl Iterator<Item = EnvVar> {
     [
         ("MAIL_LASER_SPOOL_DIR", Some(SPOOL_DIRECTORY.to_owned())),
         ("MAIL_LASER_SPOOL_MAX_BYTES", Some(bytes_max)),
-        ("MAIL_LASER_SPOOL_LIFETIME", lifetime),
+        (SPOOL_LIFETIME, lifetime),
     ]
     .into_iter()
     .filter_map(|(name, value)| Some(literal(name, &value?)))

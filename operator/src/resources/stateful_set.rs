@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::Value;
 
 use super::claim::{self, Ordinal};
-use super::environment::Disk;
+use super::environment::{Disk, SPOOL_LIFETIME};
 use super::pod::{self, Role};
 use super::{REVISION_HISTORY_LIMIT, labels};
 use crate::apply::diff;
@@ -71,6 +71,13 @@ pub fn can_become(live: &Value, sent: &Value) -> bool {
 /// A class that is no longer wanted is no difference for [`diff::changed`], which looks at what is sent.
 fn class(set: &Value) -> Option<&str> {
     set.pointer("/spec/volumeClaimTemplates/0/spec/storageClassName")?.as_str()
+}
+
+/// How long its pods try to deliver a mail, in seconds, where it says so.
+pub fn lifetime_seconds(set: &StatefulSet) -> Option<i32> {
+    let containers = &set.spec.template.spec.as_ref()?.containers;
+    let mut variables = containers.iter().flat_map(|container| container.env.iter().flatten());
+    variables.find(|variable| variable.name == SPOOL_LIFETIME)?.value.as_ref()?.parse().ok()
 }
 
 /// What the claims of a StatefulSet are made like.

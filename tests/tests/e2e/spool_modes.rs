@@ -20,7 +20,8 @@ async fn to_a_spool_and_back_loses_no_mail_and_is_always_served() -> anyhow::Res
         let traffic = persistent_traffic(smtp.address());
         traffic.flows().await?;
 
-        let delivery: serde_json::Value = mail_laser_e2e::documents(&spool)?.remove(0);
+        let mut delivery: serde_json::Value = mail_laser_e2e::documents(&spool)?.remove(0);
+        delivery["delivery"]["spool"]["lifetimeSeconds"] = 86_400.into();
         env.patch("MailLaser", "inbox", json!({"spec": delivery})).await?;
         env.wait_gone("Deployment", "inbox").await?;
         let set = env.get("StatefulSet", "inbox").await?;
@@ -41,6 +42,11 @@ async fn to_a_spool_and_back_loses_no_mail_and_is_always_served() -> anyhow::Res
         let deployment = env.get("Deployment", "inbox").await?;
         ensure!(deployment["status"]["readyReplicas"] == 2, "it went before: {}", deployment["status"]);
         says(&env, "Reconciling", "Draining", &["spool-inbox-0", "spool-inbox-1"]).await?;
+        // The resource does not say any more how long its mails are tried, which holds for them all the same.
+        let job = env.get("Job", "inbox-drain-0").await?;
+        let variables = job["spec"]["template"]["spec"]["containers"][0]["env"].as_array();
+        let lifetime = json!({"name": "MAIL_LASER_SPOOL_LIFETIME", "value": "86400"});
+        ensure!(variables.is_some_and(|variables| variables.contains(&lifetime)), "{variables:?}");
         webhook.behave(Behaviour::default()).await?;
         claims_are(&env, &[]).await?;
         env.wait_gone("StatefulSet", "inbox").await?;
