@@ -11,6 +11,12 @@ pub struct MemoryBudget {
 }
 
 impl MemoryBudget {
+    /// How much there is in all.
+    #[must_use]
+    pub fn limit_bytes(&self) -> usize {
+        self.limit_bytes
+    }
+
     /// A budget of `limit_bytes`.
     #[must_use]
     pub fn new(limit_bytes: usize) -> Arc<Self> {

@@ -16,7 +16,7 @@ mod verdict;
 use std::sync::Arc;
 
 use crate::address::Address;
-use crate::memory::Reservation;
+use crate::memory::{MemoryBudget, Reservation};
 use crate::message::Mail;
 use crate::message::id::MailId;
 use crate::metrics::MessageOutcome;
@@ -118,6 +118,17 @@ impl Delivery {
     #[must_use]
     pub fn outlives_process(&self) -> bool {
         matches!(self, Self::Spool(_))
+    }
+
+    /// How many destinations a mail of up to `bytes` octets may have, with so much `memory` for all: the sender brings it
+    /// to the others in another transaction.
+    #[must_use]
+    pub fn destinations_max(&self, bytes: usize, memory: &MemoryBudget) -> usize {
+        match self {
+            Self::Forward(_) | Self::Confirm(_) => request::destinations_max(bytes, memory.limit_bytes()),
+            // On disk it is there once.
+            Self::Spool(_) => usize::MAX,
+        }
     }
 
     /// Where large mails go while they come in, if not into memory.

@@ -25,6 +25,14 @@ use super::{Answer, Incoming};
 /// back costs more than reading it.
 const INLINE_BYTES_MAX: usize = 16 * 1024;
 
+/// How many destinations a mail of up to so many octets may have at the same time: each has a request of its own, half as
+/// large again by base64, and all are in memory together, of which a mail leaves half to others.
+#[must_use]
+pub(super) fn destinations_max(mail_bytes: usize, memory_bytes_max: usize) -> usize {
+    let request_bytes = mail_bytes.saturating_add(mail_bytes / 2).max(1);
+    (memory_bytes_max / 2 / request_bytes).max(1)
+}
+
 /// Leave to read and write mails, as many at the same time as the host has processors: more would only
 /// take each other's memory.
 #[must_use]
@@ -135,7 +143,8 @@ impl Reading {
             let mut json = Json { buffer: Buffer::new(memory.split(0), usize::MAX) };
             let bytes = payload.json_bytes_max();
             if !json.buffer.try_reserve(bytes) {
-                let fits = memory.could_ever_be(memory.bytes().saturating_add(bytes));
+                let others: usize = prepared.iter().map(|it: &Prepared| it.memory.bytes()).sum();
+                let fits = memory.could_ever_be(memory.bytes().saturating_add(others).saturating_add(bytes));
                 return Err(if fits { Answer::OutOfMemory } else { Answer::RequestTooLarge });
             }
             if let Err(error) = payload.write_json(&mut json) {

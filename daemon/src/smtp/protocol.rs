@@ -166,6 +166,15 @@ impl<D> Protocol<D> {
         !matches!(self.state, State::Greeting | State::Ready)
     }
 
+    /// The mail whose recipients are being named.
+    #[must_use]
+    pub fn transaction(&self) -> Option<&Transaction<D>> {
+        match &self.state {
+            State::Transaction(transaction) => Some(transaction),
+            _ => None,
+        }
+    }
+
     /// Takes a command line, given without its CRLF.
     pub fn on_line(&mut self, line: &[u8]) -> Action<D> {
         let action = match command::parse(line) {
@@ -213,6 +222,12 @@ impl<D> Protocol<D> {
             transaction.recipients.push((address, destination));
         }
         self.within_limits(Action::Reply(Reply::new(250, "2.1.5", "Recipient ok")))
+    }
+
+    /// Takes the answer to [`Action::LookUp`] when the mail would have more destinations with this recipient than it
+    /// may have at once.
+    pub fn on_too_many_destinations(&mut self) -> Action<D> {
+        self.on_too_many("Too many destinations for one mail of this size")
     }
 
     /// Takes the answer to [`Action::LookUp`] while it is not known yet whether somebody knows the recipient.

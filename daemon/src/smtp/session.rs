@@ -4,6 +4,7 @@ mod deliver;
 mod receive;
 mod stream;
 
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -222,7 +223,10 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
                     return Ok(Some(End::StartTls));
                 }
                 Action::LookUp(address) => match self.context.routes.lookup(&address) {
-                    Lookup::Route(route) => self.protocol.on_recipient(address, Some(route)),
+                    Lookup::Route(route) if self.has_room_for(&route) => {
+                        self.protocol.on_recipient(address, Some(route))
+                    }
+                    Lookup::Route(_) => self.protocol.on_too_many_destinations(),
                     Lookup::Unknown => {
                         debug!(recipient = ?address.as_str(), "unknown recipient");
                         self.protocol.on_recipient(address, None)
@@ -257,6 +261,18 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
                 }
             };
         }
+    }
+
+    /// Whether the mail may have this destination, too.
+    fn has_room_for(&self, route: &Route) -> bool {
+        let Some(transaction) = self.protocol.transaction() else { return true };
+        let wanted = route.destination.route();
+        let known: HashSet<&str> =
+            transaction.recipients.iter().map(|(_, route)| route.destination.route()).collect();
+        let declared = transaction.parameters.size.and_then(|bytes| usize::try_from(bytes).ok());
+        let bytes = declared.unwrap_or(self.context.settings.message_bytes_max);
+        known.contains(wanted)
+            || known.len() < self.context.delivery.destinations_max(bytes, &self.context.memory)
     }
 
     /// Sends what is queued, then waits for the client.

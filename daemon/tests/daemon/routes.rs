@@ -257,6 +257,65 @@ fn a_webhook_that_hangs_leaves_a_share_to_others() {
     }
 }
 
+/// All requests of a mail are in memory together: who sends a large one to many destinations sends it again to those for
+/// which there was no room, instead of to nobody.
+#[test]
+fn a_large_mail_goes_to_as_many_destinations_at_once_as_memory_has_room_for() {
+    const ROUTES: usize = 20;
+    let directory = tempfile::tempdir().unwrap();
+    let webhook = Webhook::of_others();
+    let routes: Vec<_> =
+        (0..ROUTES).map(|n| route(&format!("t/{n}"), &format!("r{n}@example.com"), &webhook)).collect();
+    put(directory.path(), &routes);
+    for delivery in ["forward", "confirm"] {
+        let daemon = start(
+            directory.path(),
+            &[
+                ("MAIL_LASER_DELIVERY", delivery),
+                ("MAIL_LASER_MEMORY_MAX_BYTES", "4000000"),
+                ("MAIL_LASER_MAX_MESSAGE_SIZE", "200000"),
+            ],
+        );
+        becomes(&daemon, "r0@example.com", 250);
+        let before = webhook.received().len();
+        let large = format!("\r\n{}", format!("{}\r\n", "x".repeat(70)).repeat(2_600));
+        let mut left: Vec<usize> = (0..ROUTES).collect();
+        let mut mails = 0;
+        let mut client = daemon.client();
+        while !left.is_empty() {
+            assert_eq!(client.ask(&format!("MAIL FROM:<ann@example.org> SIZE={}", large.len())).0, 250);
+            let not_now = |n: &usize| {
+                let (code, text) = client.ask(&format!("RCPT TO:<r{n}@example.com>"));
+                assert!(code == 250 || text.starts_with("452 4.5.3"), "{text}");
+                code == 452
+            };
+            let later: Vec<usize> = left.iter().copied().filter(not_now).collect();
+            assert!(later.len() < left.len());
+            left = later;
+            assert_eq!(client.ask("DATA").0, 354);
+            client.send(&large);
+            client.send(".\r\n");
+            let (code, text) = client.reply();
+            assert_eq!(code, 250, "{delivery}: {text}");
+            mails += 1;
+            daemon.wait_for_log("mail accepted", mails);
+            webhook.wait_for(before + ROUTES - left.len());
+        }
+        assert!(mails > 1, "there was room for all");
+    }
+    // A small one has room for all.
+    let daemon = start(
+        directory.path(),
+        &[("MAIL_LASER_MEMORY_MAX_BYTES", "4000000"), ("MAIL_LASER_MAX_MESSAGE_SIZE", "200000")],
+    );
+    becomes(&daemon, "r0@example.com", 250);
+    let mut client = daemon.client();
+    assert_eq!(client.ask("MAIL FROM:<ann@example.org> SIZE=1000").0, 250);
+    for n in 0..ROUTES {
+        assert_eq!(client.ask(&format!("RCPT TO:<r{n}@example.com>")).0, 250);
+    }
+}
+
 /// What hangs, or has taken all streams of a connection, is in the way of its own requests alone.
 #[test]
 fn routes_to_one_host_have_connections_of_their_own() {
