@@ -268,7 +268,7 @@ fn routes(config: &Config, metrics: &Arc<Metrics>) -> Result<(Arc<Routes>, Optio
         );
     }
     Ok(match &config.routes {
-        None => (Arc::new(Routes::new(RouteTable::new(own, false))), None),
+        None => (Arc::new(Routes::new(RouteTable::new(own, [], false))), None),
         Some(directory) => {
             let follower = Follower::start(directory.clone(), own, connectors, Arc::clone(metrics));
             (Arc::clone(follower.routes()), Some(follower))

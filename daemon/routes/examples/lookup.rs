@@ -21,7 +21,7 @@ const STEP: usize = 61_253;
 fn main() -> Result<(), Box<dyn Error>> {
     let patterns =
         (0..PATTERNS).map(|n| Ok((pattern(n).parse()?, n))).collect::<Result<Vec<(Pattern, _)>, _>>();
-    let table = Table::new(patterns.map_err(|error: mail_laser_routes::pattern::PatternError| error)?);
+    let table = Table::new([], patterns.map_err(|error: mail_laser_routes::pattern::PatternError| error)?);
     let in_no_order = |address: fn(usize) -> String| {
         let addresses = (0..PATTERNS).map(|n| Address::parse(&address(n * STEP % PATTERNS)));
         addresses.collect::<Result<Vec<_>, _>>()

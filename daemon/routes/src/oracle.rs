@@ -55,7 +55,7 @@ proptest! {
     ) {
         let recipient = format!("{local_part}@{domain}");
         let expected = patterns.iter().filter(|pattern| fits(pattern, &recipient)).max_by_key(|pattern| rank(pattern));
-        let table = Table::new(patterns.iter().map(|pattern| (pattern.parse().unwrap(), pattern.clone())));
+        let table = Table::new([], patterns.iter().map(|pattern| (pattern.parse().unwrap(), pattern.clone())));
         let found = table.lookup(&Address::parse(&recipient).unwrap());
         prop_assert_eq!(found.map(|(_, pattern)| pattern), expected);
         prop_assert!(found.is_none_or(|(pattern, route)| pattern == route));

@@ -14,22 +14,32 @@ pub struct Table<R> {
     exact: HashMap<String, R>,
     /// Patterns with a star. A mailbox may have one in its name, which is none of these.
     wildcards: HashMap<String, R>,
-    /// Where mail for the postmaster goes that nobody has claimed.
+    /// Where mail for the postmaster goes that nobody has claimed, by domain.
     postmaster: HashMap<String, R>,
 }
 
 impl<R: Clone> Table<R> {
-    /// A table of these patterns; of one that comes twice, the first counts. The postmaster of each
-    /// domain with a pattern, with and without the domain, is served by the first route there, unless a
-    /// pattern says otherwise (RFC 5321 section 4.5.1).
-    pub fn new(patterns: impl IntoIterator<Item = (Pattern, R)>) -> Self {
+    /// A table of the server's own patterns and of those of others; of one that comes twice, the first counts.
+    ///
+    /// The postmaster of each domain with a pattern, with and without the domain, is the server's (RFC 5321 section
+    /// 4.5.1), unless a pattern says otherwise: it goes where the first of `own` does. Of a server without patterns of
+    /// its own it is nobody's until it is claimed: to have a mailbox of a domain is no reason to get mail that can prove
+    /// that one has the domain.
+    pub fn new(
+        own: impl IntoIterator<Item = (Pattern, R)>,
+        others: impl IntoIterator<Item = (Pattern, R)>,
+    ) -> Self {
         let mut table = Self::default();
-        for (pattern, route) in patterns {
-            if !pattern.is_below() {
-                let of_domain = format!("{POSTMASTER}@{}", pattern.domain());
-                table.postmaster.entry(of_domain).or_insert_with(|| route.clone());
+        let mut own = own.into_iter().peekable();
+        let postmaster = own.peek().map(|(_, route)| route.clone());
+        for (pattern, route) in own.chain(others) {
+            if let Some(postmaster) = &postmaster {
+                table.postmaster.entry(POSTMASTER.to_owned()).or_insert_with(|| postmaster.clone());
+                if !pattern.is_below() {
+                    let of_domain = format!("{POSTMASTER}@{}", pattern.domain());
+                    table.postmaster.entry(of_domain).or_insert_with(|| postmaster.clone());
+                }
             }
-            table.postmaster.entry(POSTMASTER.to_owned()).or_insert_with(|| route.clone());
             let patterns = if pattern.is_exact() { &mut table.exact } else { &mut table.wildcards };
             patterns.entry(String::from(pattern)).or_insert(route);
         }
@@ -70,7 +80,11 @@ mod tests {
     use super::*;
 
     fn table(patterns: &[(&str, u32)]) -> Table<u32> {
-        Table::new(patterns.iter().map(|(pattern, route)| (pattern.parse().unwrap(), *route)))
+        Table::new([], parsed(patterns))
+    }
+
+    fn parsed(patterns: &[(&str, u32)]) -> Vec<(Pattern, u32)> {
+        patterns.iter().map(|(pattern, route)| (pattern.parse().unwrap(), *route)).collect()
     }
 
     fn lookup(table: &Table<u32>, recipient: &str) -> Option<u32> {
@@ -110,27 +124,36 @@ mod tests {
     #[test]
     fn a_mailbox_with_a_star_in_its_name_is_one_mailbox() {
         let mailbox = Address::parse("*@example.com").unwrap();
-        let table = Table::new([(Pattern::exact(&mailbox), 1)]);
+        let table = Table::new([], [(Pattern::exact(&mailbox), 1)]);
         assert_eq!((lookup(&table, "*@example.com"), lookup(&table, "a@example.com")), (Some(1), None));
     }
 
     #[test]
-    fn a_postmaster_is_served_where_a_domain_is() {
-        let table = table(&[
-            ("a@one.example", 1),
-            ("b@one.example", 2),
-            ("*@two.example", 3),
+    fn a_postmaster_is_the_servers_where_a_domain_is_served() {
+        let own = parsed(&[("a@one.example", 1), ("b@one.example", 2)]);
+        let others = parsed(&[
+            ("b@one.example", 3),
+            ("b@two.example", 3),
             ("*@*.three.example", 4),
+            ("*@four.example", 5),
+            ("postmaster@five.example", 6),
         ]);
-        assert_eq!(lookup(&table, "Postmaster@one.example"), Some(1));
-        assert_eq!(lookup(&table, "postmaster@two.example"), Some(3));
-        assert_eq!(lookup(&table, "postmaster@three.example"), None);
-        assert_eq!(lookup(&table, "postmaster@x.three.example"), Some(4));
-        assert_eq!(lookup(&table, "postmaster"), Some(1));
-        assert_eq!(lookup(&Table::default(), "postmaster"), None);
+        let both = Table::new(own, others.clone());
+        assert_eq!(lookup(&both, "Postmaster@one.example"), Some(1));
         assert_eq!(
-            lookup(&Table::new([("postmaster@one.example".parse().unwrap(), 9)]), "postmaster@one.example"),
-            Some(9)
+            lookup(&both, "postmaster@two.example"),
+            Some(1),
+            "it is not that of who has a mailbox there"
         );
+        assert_eq!(lookup(&both, "postmaster@three.example"), None);
+        assert_eq!(lookup(&both, "postmaster@x.three.example"), Some(4));
+        assert_eq!(lookup(&both, "postmaster@four.example"), Some(5));
+        assert_eq!(lookup(&both, "postmaster@five.example"), Some(6));
+        assert_eq!(lookup(&both, "postmaster"), Some(1));
+        let without_own = Table::new([], others);
+        assert_eq!(lookup(&without_own, "postmaster@two.example"), None);
+        assert_eq!(lookup(&without_own, "postmaster@five.example"), Some(6));
+        assert_eq!(lookup(&without_own, "postmaster"), None);
+        assert_eq!(lookup(&Table::default(), "postmaster"), None);
     }
 }

@@ -73,8 +73,10 @@ fn explain(
 /// Everybody who has recipients.
 #[derive(Default)]
 struct Known {
-    /// Patterns with their routes, in the order in which they count.
+    /// The environment's own patterns, and then those of others with their routes, in the order in which they count.
     patterns: Vec<(Pattern, String)>,
+    /// How many of them are the environment's.
+    own: usize,
     /// Routes that cannot be used, and why.
     unusable: HashMap<String, String>,
     /// Whether routes are still to come.
@@ -112,8 +114,8 @@ struct Found {
 impl Known {
     fn read(own: &str, routes: Option<&Path>) -> Result<Self, Box<dyn Error>> {
         let own = own.split(',').filter_map(|text| Address::parse(text.trim()).ok());
-        let own = own.map(|address| (Pattern::exact(&address), DEFAULT_ROUTE.to_owned()));
-        let mut known = Self { patterns: own.collect(), ..Self::default() };
+        let own: Vec<_> = own.map(|address| (Pattern::exact(&address), DEFAULT_ROUTE.to_owned())).collect();
+        let mut known = Self { own: own.len(), patterns: own, ..Self::default() };
         let Some(path) = routes else { return Ok(known) };
         let entries = follow::entries(path).map_err(|error| format!("{}: {error}", path.display()))?;
         known.is_awaited = entries.is_none();
@@ -129,7 +131,8 @@ impl Known {
     }
 
     fn explain(&self, address: &Address) -> Found {
-        let table = Table::new(self.patterns.iter().cloned());
+        let (own, others) = self.patterns.split_at(self.own);
+        let table = Table::new(own.iter().cloned(), others.iter().cloned());
         let taken = table.lookup(address);
         let taken = taken.map(|(pattern, route)| Fit { route: route.clone(), pattern: pattern.to_owned() });
         let fitting = self.fitting(address);
@@ -219,6 +222,7 @@ mod tests {
     fn explain(patterns: &[(&str, &str)], unusable: &[&str], address: &str) -> String {
         let known = Known {
             patterns: patterns.iter().map(|(it, route)| (it.parse().unwrap(), (*route).to_owned())).collect(),
+            own: patterns.iter().filter(|(_, route)| *route == DEFAULT_ROUTE).count(),
             unusable: unusable
                 .iter()
                 .map(|route| ((*route).to_owned(), "its address is bad".to_owned()))
@@ -263,16 +267,21 @@ mod tests {
 
     #[test]
     fn a_postmaster_is_taken_by_no_pattern() {
-        let patterns = [("a@example.com", "t/a"), ("postmaster@example.org", "t/b")];
-        let by = |address: &str| explain(&patterns, &[], address);
+        let own = ("own@example.net", DEFAULT_ROUTE);
+        let others = [("a@example.com", "t/a"), ("postmaster@example.org", "t/b")];
+        let both = [&[own], &others[..]].concat();
         assert_eq!(
-            by("postmaster@example.com"),
-            "postmaster@example.com is taken by t/a, as every domain has a postmaster\n"
+            explain(&both, &[], "postmaster@example.com"),
+            format!("postmaster@example.com is taken by {DEFAULT_ROUTE}, as every domain has a postmaster\n")
         );
         assert_eq!(
-            by("postmaster@example.org"),
+            explain(&both, &[], "postmaster@example.org"),
             "postmaster@example.org is taken by t/b, by postmaster@example.org\n"
         );
-        assert_eq!(by("a@example.net"), "a@example.net is taken by nobody: 550\n");
+        assert_eq!(
+            explain(&others, &[], "postmaster@example.com"),
+            "postmaster@example.com is taken by nobody: 550\n"
+        );
+        assert_eq!(explain(&both, &[], "a@example.info"), "a@example.info is taken by nobody: 550\n");
     }
 }

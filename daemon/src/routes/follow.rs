@@ -86,7 +86,7 @@ impl Follower {
         connectors: Arc<Connectors>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let routes = Arc::new(Routes::new(RouteTable::new(own.clone(), true)));
+        let routes = Arc::new(Routes::new(RouteTable::new(own.clone(), [], true)));
         let (known, seen, told) = (HashMap::new(), None, None);
         let mut follower = Self { directory, own, routes, connectors, metrics, known, seen, told };
         let read = read(&follower.directory, None);
@@ -148,7 +148,7 @@ impl Follower {
     fn put_in_force(&mut self, generation: Generation) {
         let Generation { index, name, entries } = generation;
         let mut before = std::mem::take(&mut self.known);
-        let mut patterns = self.own.clone();
+        let mut patterns = Vec::new();
         for Entry { name, recipients, webhook } in entries {
             let known = before.remove(&name);
             let target = match webhook.and_then(|webhook| self.route(&name, webhook, known)) {
@@ -164,7 +164,7 @@ impl Follower {
             patterns.extend(recipients.into_iter().map(|pattern| (pattern, target.clone())));
         }
         before.keys().for_each(|gone| self.metrics.forget(gone));
-        self.routes.swap(RouteTable::new(patterns, false));
+        self.routes.swap(RouteTable::new(self.own.clone(), patterns, false));
         self.seen = Some(index);
         info!(generation = name, routes = self.known.len(), "routes taken over");
     }

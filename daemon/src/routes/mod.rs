@@ -88,6 +88,27 @@ pub enum Lookup {
     NotYet,
 }
 
+/// Which routes a table has.
+#[derive(Default)]
+struct Names {
+    by_name: HashMap<String, Arc<Route>>,
+    deferred: HashSet<String>,
+}
+
+impl Names {
+    fn note(&mut self, target: &Target) {
+        match target {
+            Target::Route(route) => {
+                let name = route.destination.route().to_owned();
+                self.by_name.entry(name).or_insert_with(|| Arc::clone(route));
+            }
+            Target::Deferred(name) => {
+                self.deferred.insert(name.to_string());
+            }
+        }
+    }
+}
+
 impl RouteTable {
     /// A table in which all `recipients` belong to `route`, and so does the postmaster of each of
     /// their domains, with and without the domain: RFC 5321 section 4.5.1.
@@ -95,22 +116,21 @@ impl RouteTable {
     pub fn of_one(recipients: &[Address], route: &Arc<Route>) -> Self {
         let patterns =
             recipients.iter().map(|recipient| (Pattern::exact(recipient), Target::Route(Arc::clone(route))));
-        Self::new(patterns, false)
+        Self::new(patterns, [], false)
     }
 
-    /// A table of patterns; of one that is there twice, the first counts.
+    /// A table of the environment's own patterns, and those of others; see [`Table::new`].
     #[must_use]
-    pub fn new(patterns: impl IntoIterator<Item = (Pattern, Target)>, is_awaited: bool) -> Self {
-        let (mut by_name, mut deferred) = (HashMap::new(), HashSet::new());
-        let patterns = patterns.into_iter().inspect(|(_, target)| match target {
-            Target::Route(route) => {
-                by_name.entry(route.destination.route().to_owned()).or_insert_with(|| Arc::clone(route));
-            }
-            Target::Deferred(name) => {
-                deferred.insert(name.to_string());
-            }
-        });
-        let table = Table::new(patterns);
+    pub fn new(
+        own: impl IntoIterator<Item = (Pattern, Target)>,
+        others: impl IntoIterator<Item = (Pattern, Target)>,
+        is_awaited: bool,
+    ) -> Self {
+        let mut names = Names::default();
+        let own: Vec<_> = own.into_iter().inspect(|(_, target)| names.note(target)).collect();
+        let others = others.into_iter().inspect(|(_, target)| names.note(target));
+        let table = Table::new(own, others);
+        let Names { by_name, deferred } = names;
         Self { table, by_name, deferred, is_awaited }
     }
 
