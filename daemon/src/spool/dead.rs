@@ -28,9 +28,16 @@ pub struct DeadLetters<D: Disk> {
 /// The dead letters of a segment.
 #[derive(Debug, Default)]
 struct Kept {
-    routes: BTreeMap<String, u64>,
+    routes: BTreeMap<String, OfRoute>,
     /// When the oldest of them died, in milliseconds since 1970, or before.
     oldest_ms: Option<u64>,
+}
+
+/// Dead letters of a route in a segment.
+#[derive(Debug, Default, Clone, Copy)]
+struct OfRoute {
+    count: u64,
+    bytes: u64,
 }
 
 /// A dead letter that was taken out of its segment.
@@ -55,15 +62,15 @@ impl<D: Disk> DeadLetters<D> {
             let mut kept = Kept::default();
             let scanned = scan(dead.store.disk(), &Extent::all_of(segment), |found| {
                 if found.is_pending() {
-                    kept.add(&found.head);
+                    kept.add(&found.head, found.entry_bytes);
                 }
                 ControlFlow::Continue(())
             });
             if let Err(error) = scanned {
                 error!(target: LOG_TARGET, segment, %error, "dead letters cannot be read");
             }
-            for (route, count) in &kept.routes {
-                dead.metrics.dead_letters(route, i64::try_from(*count).unwrap_or(i64::MAX));
+            for (route, of_route) in &kept.routes {
+                dead.metrics.dead_letters(route, i64::try_from(of_route.count).unwrap_or(i64::MAX));
             }
             dead.segments.insert(segment, kept);
         }
@@ -82,19 +89,20 @@ impl<D: Disk> DeadLetters<D> {
         self.segments.keys().copied().collect()
     }
 
-    /// Keeps mails. The oldest dead letters go where there is no room.
+    /// Keeps mails. Where there is no room, dead letters of the route that has most go, the oldest first: one whose webhook
+    /// is away for good takes nothing from the others.
     pub fn keep(&mut self, heads: &[Head], entries: &[Entry]) -> Vec<Result<(), AppendError>> {
         let results = self.store.append(entries);
-        for (result, head) in results.iter().zip(heads) {
+        for ((result, head), entry) in results.iter().zip(heads).zip(entries) {
             if let Ok(at) = result {
-                self.count_in(at.segment, head);
+                self.count_in(at.segment, head, entry.bytes());
             }
         }
         let kept = results.into_iter().zip(heads).zip(entries).map(|((mut result, head), entry)| {
-            while result == Err(AppendError::Full) && self.evict_oldest() {
+            while result == Err(AppendError::Full) && self.make_room() {
                 result = self.store.append(std::slice::from_ref(entry)).remove(0);
                 if let Ok(at) = &result {
-                    self.count_in(at.segment, head);
+                    self.count_in(at.segment, head, entry.bytes());
                 }
             }
             result.map(drop)
@@ -102,8 +110,8 @@ impl<D: Disk> DeadLetters<D> {
         kept.collect()
     }
 
-    fn count_in(&mut self, segment: SegmentId, head: &Head) {
-        self.segments.entry(segment).or_default().add(head);
+    fn count_in(&mut self, segment: SegmentId, head: &Head, bytes: u64) {
+        self.segments.entry(segment).or_default().add(head, bytes);
         for target in &head.destinations {
             self.metrics.dead_letters(&target.route, 1);
         }
@@ -143,12 +151,31 @@ impl<D: Disk> DeadLetters<D> {
         self.metrics.dead_letter_dropped();
     }
 
-    fn evict_oldest(&mut self) -> bool {
-        let oldest = self.segments.keys().next().copied();
-        if let Some(oldest) = oldest {
-            self.evict(oldest);
+    fn make_room(&mut self) -> bool {
+        let evicted = self.least_missed();
+        if let Some(segment) = evicted {
+            self.evict(segment);
         }
-        oldest.is_some()
+        evicted.is_some()
+    }
+
+    /// The segment that goes for others: the oldest that has letters of the route with most alone, else the one most of
+    /// which is its, else the oldest.
+    fn least_missed(&self) -> Option<SegmentId> {
+        let mut routes: BTreeMap<&str, u64> = BTreeMap::new();
+        for (route, of_route) in self.segments.values().flat_map(|kept| &kept.routes) {
+            *routes.entry(route).or_default() += of_route.bytes;
+        }
+        let most = routes.into_iter().max_by_key(|(_, bytes)| *bytes).map_or("", |(route, _)| route);
+        let percent = |kept: &Kept| kept.bytes_of(most) * 100 / kept.bytes().max(1);
+        let its_alone = self.segments.iter().find(|(_, kept)| kept.bytes_of(most) == kept.bytes());
+        let mostly_its = || {
+            let mostly = self.segments.iter().filter(|(_, kept)| percent(kept) >= 50);
+            // Of several the oldest.
+            mostly.rev().max_by_key(|(_, kept)| percent(kept))
+        };
+        let least_missed = its_alone.or_else(mostly_its).or_else(|| self.segments.iter().next());
+        least_missed.map(|(segment, _)| *segment)
     }
 
     fn evict(&mut self, segment: SegmentId) {
@@ -166,8 +193,8 @@ impl<D: Disk> DeadLetters<D> {
         if let Err(error) = self.store.retire(segment) {
             error!(target: LOG_TARGET, segment, %error, "dead letters cannot be removed");
         }
-        for (route, count) in self.segments.remove(&segment).unwrap_or_default().routes {
-            self.metrics.dead_letters(&route, -i64::try_from(count).unwrap_or(i64::MAX));
+        for (route, of_route) in self.segments.remove(&segment).unwrap_or_default().routes {
+            self.metrics.dead_letters(&route, -i64::try_from(of_route.count).unwrap_or(i64::MAX));
         }
     }
 
@@ -205,8 +232,8 @@ impl<D: Disk> DeadLetters<D> {
             self.store.note(*at, 0, outcome.clone());
             let Some(kept) = self.segments.get_mut(&at.segment) else { continue };
             for target in &head.destinations {
-                if let Some(count) = kept.routes.get_mut(&target.route) {
-                    *count = count.saturating_sub(1);
+                if let Some(of_route) = kept.routes.get_mut(&target.route) {
+                    of_route.release_one();
                     self.metrics.dead_letters(&target.route, -1);
                 }
             }
@@ -221,15 +248,32 @@ impl<D: Disk> DeadLetters<D> {
 
 impl Kept {
     fn count(&self) -> u64 {
-        self.routes.values().sum()
+        self.routes.values().map(|of_route| of_route.count).sum()
     }
 
-    fn add(&mut self, head: &Head) {
+    fn bytes(&self) -> u64 {
+        self.routes.values().map(|of_route| of_route.bytes).sum()
+    }
+
+    fn bytes_of(&self, route: &str) -> u64 {
+        self.routes.get(route).map_or(0, |of_route| of_route.bytes)
+    }
+
+    fn add(&mut self, head: &Head, bytes: u64) {
         for target in &head.destinations {
-            *self.routes.entry(target.route.clone()).or_default() += 1;
+            let of_route = self.routes.entry(target.route.clone()).or_default();
+            *of_route = OfRoute { count: of_route.count + 1, bytes: of_route.bytes + bytes };
         }
         let died_ms = died_ms(head);
         self.oldest_ms = Some(self.oldest_ms.map_or(died_ms, |oldest| oldest.min(died_ms)));
+    }
+}
+
+impl OfRoute {
+    /// One has gone, of which it is not known how large it was.
+    fn release_one(&mut self) {
+        self.bytes -= self.bytes / self.count.max(1);
+        self.count = self.count.saturating_sub(1);
     }
 }
 
@@ -244,6 +288,41 @@ mod tests {
     use super::super::store::Limits;
     use super::super::survey;
     use super::*;
+
+    #[test]
+    fn who_has_most_makes_room_for_all() {
+        let limits = Limits { total_bytes: 100_000, segment_bytes: 10_000 };
+        let store = Store::open(FaultyDisk::default(), limits).unwrap();
+        let mut dead = DeadLetters::new(store, Duration::from_secs(10), SpoolMetrics::default());
+        let mut number = 0;
+        let mut keep = |dead: &mut DeadLetters<FaultyDisk>, route: &str, count: u64| {
+            for _ in 0..count {
+                number += 1;
+                let mut head = Head::example(&number.to_string());
+                head.destinations[0].route = route.to_owned();
+                let entry = Entry::new(&head, vec![b'x'; 1_000]).unwrap();
+                assert_eq!(dead.keep(&[head], &[entry]), [Ok(())]);
+            }
+        };
+        let count = |dead: &DeadLetters<FaultyDisk>, route: &str| -> u64 {
+            dead.segments.values().filter_map(|kept| kept.routes.get(route)).map(|it| it.count).sum()
+        };
+        keep(&mut dead, "quiet", 3);
+        keep(&mut dead, "loud", 500);
+        let loud = count(&dead, "loud");
+        assert_eq!(count(&dead, "quiet"), 3);
+        assert!(loud > 30, "{loud}: nothing is left");
+        keep(&mut dead, "quiet", 30);
+        assert_eq!(count(&dead, "quiet"), 33);
+        assert!(count(&dead, "loud") < loud);
+        // Those of one route alone go in the order in which they came.
+        let mut left = Vec::new();
+        for segment in dead.segments() {
+            let selector = Selector::default();
+            dead.select(segment, &selector, 0, |letter| left.push(letter.head.id)).unwrap();
+        }
+        assert!(left.contains(&"503".to_owned()) && !left.contains(&"20".to_owned()), "{left:?}");
+    }
 
     #[test]
     fn each_is_kept_for_its_lifetime() {
