@@ -94,7 +94,13 @@ impl Listener {
         let listener = self.clone();
         self.sessions.spawn(async move {
             let mut stream = stream;
-            match timeout(PROXY_HEADER_TIME_MAX, proxy::read_header(&mut stream)).await {
+            let header = tokio::select! {
+                biased;
+                header = timeout(PROXY_HEADER_TIME_MAX, proxy::read_header(&mut stream)) => header,
+                // Nobody knows yet who would be told.
+                () = listener.context.draining.cancelled() => return,
+            };
+            match header {
                 Ok(Ok(source)) => {
                     let peer = source.unwrap_or(peer);
                     match place.identify(peer.ip()) {

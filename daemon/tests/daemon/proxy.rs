@@ -1,5 +1,7 @@
 //! The PROXY protocol: who is behind a load balancer.
 
+use rustix::process::Signal;
+
 use crate::harness::{Client, Daemon, Webhook};
 
 const FROM_HERE: (&str, &str) = ("MAIL_LASER_PROXY_PROTOCOL_FROM", "10.0.0.0/8,127.0.0.0/8");
@@ -60,4 +62,20 @@ fn nobody_else_may_send_one() {
     let mut client = Client::connect(daemon.smtp);
     assert_eq!(client.reply().0, 220);
     assert_eq!(client.ask("PROXY TCP4 192.0.2.1 10.0.0.1 40000 25").0, 500);
+}
+
+/// A load balancer that keeps connections in store has nobody to be told, and does not hold up the end.
+#[test]
+fn who_has_sent_no_header_yet_is_not_waited_for_at_the_end() {
+    let webhook = Webhook::start();
+    let mut daemon = Daemon::start(&webhook, &[FROM_HERE]);
+    let mut served = behind(&daemon, &v1("192.0.2.1"));
+    let mut silent = Client::connect(daemon.smtp);
+    // Connections are taken in their order.
+    assert_eq!(behind(&daemon, &v1("192.0.2.2")).reply().0, 220);
+    assert_eq!(served.reply().0, 220);
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait_for_end().code(), Some(0));
+    assert!(silent.is_closed());
+    assert!(!daemon.log_text().contains("no PROXY header in time"), "{}", daemon.log_text());
 }
