@@ -113,6 +113,20 @@ pub enum ConnectionResult {
     OutOfMemory,
 }
 
+impl ConnectionResult {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::TooMany => "too_many",
+            Self::TooManyFromAddress => "too_many_from_address",
+            Self::OutOfMemory => "out_of_memory",
+        }
+    }
+}
+
+/// The reply when there is no room on disk.
+const NO_ROOM: u16 = 452;
+
 /// The series of the whole process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -155,6 +169,11 @@ impl Default for Metrics {
             named: Mutex::default(),
         };
         metrics.register();
+        // A series that exists from the start shows the first event as an increase: what alerts are about.
+        metrics.replies.get_or_create(&ByCode { code: NO_ROOM }).inc_by(0);
+        for result in [ConnectionResult::TooMany, ConnectionResult::OutOfMemory] {
+            metrics.connections.get_or_create(&ByResult { result: result.label() }).inc_by(0);
+        }
         metrics
     }
 }
@@ -281,13 +300,7 @@ impl Metrics {
 
     /// Counts a connection.
     pub fn connection(&self, result: ConnectionResult) {
-        let result = match result {
-            ConnectionResult::Accepted => "accepted",
-            ConnectionResult::TooMany => "too_many",
-            ConnectionResult::TooManyFromAddress => "too_many_from_address",
-            ConnectionResult::OutOfMemory => "out_of_memory",
-        };
-        self.connections.get_or_create(&ByResult { result }).inc();
+        self.connections.get_or_create(&ByResult { result: result.label() }).inc();
     }
 
     /// Counts a reply.

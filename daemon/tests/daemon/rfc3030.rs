@@ -231,19 +231,19 @@ fn a_mail_is_what_came_since_it_began() {
                     begun = None;
                 }
                 Step::Chunk(text) => {
-                    client.send(&format!("BDAT {}\r\n{text}", text.len()));
+                    client.send(format!("BDAT {}\r\n{text}", text.len()));
                     prop_assert_eq!(client.reply().0, 250);
                     begun.get_or_insert_default().push_str(&text);
                 }
                 Step::Last(text) => {
-                    client.send(&format!("BDAT {} LAST\r\n{text}", text.len()));
+                    client.send(format!("BDAT {} LAST\r\n{text}", text.len()));
                     prop_assert_eq!(client.reply().0, 250);
                     expected.borrow_mut().push(begun.take().unwrap_or_default() + &text);
                 }
                 Step::Data(_) if begun.is_some() => prop_assert_eq!(client.ask("DATA").0, 503),
                 Step::Data(text) => {
                     prop_assert_eq!(client.ask("DATA").0, 354);
-                    client.send(&format!("{text}.\r\n"));
+                    client.send(format!("{text}.\r\n"));
                     prop_assert_eq!(client.reply().0, 250);
                     expected.borrow_mut().push(text);
                 }

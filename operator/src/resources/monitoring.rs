@@ -100,7 +100,7 @@ const ALERTS: &[Alert] = &[
     },
     Alert {
         name: "MailLaserSpoolFull",
-        expression: r#"sum(increase(mail_laser_smtp_replies_total{job="JOB", code="452"}[10m])) > 0"#,
+        expression: r#"sum(increase(mail_laser_smtp_replies_total{job="JOB", code="452"}[10m])) > 0 and sum(mail_laser_spool_bytes{job="JOB"}) > 0"#,
         lasting: "0m",
         severity: "critical",
         summary: "MailLaser JOB sends mails away because a spool is full",
@@ -113,6 +113,14 @@ const ALERTS: &[Alert] = &[
         severity: "warning",
         summary: "MailLaser JOB keeps dead letters",
         description: "The webhook refused them for good, or did not take them in time. Look at them with `mail-laser spool list --dead`, and deliver or discard them.",
+    },
+    Alert {
+        name: "MailLaserRoutesStale",
+        expression: r#"max(mail_laser_routes_stale{job="JOB"}) == 1"#,
+        lasting: "5m",
+        severity: "warning",
+        summary: "MailLaser JOB does not take its routes over",
+        description: "A pod cannot read what the operator gave it, and those before stay in force. Its log has `routes cannot be taken over` with the reason.",
     },
     Alert {
         name: "MailLaserConnectionsRefused",

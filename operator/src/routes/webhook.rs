@@ -465,7 +465,6 @@ mod tests {
                 json!({"url": url, "caBundleFrom": {"configMapKeyRef": {"name": "none", "key": "x"}}}),
                 ConfigMapNotFound,
             ),
-            (ConfigMapNotFound,),
             (
                 json!({"url": url, "caBundleFrom": {"configMapKeyRef": {"name": "roots", "key": "x"}}}),
                 ConfigMapNotFound,
