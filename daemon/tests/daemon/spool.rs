@@ -201,6 +201,7 @@ fn mails_that_wait_are_listed_shown_retried_and_discarded() {
     let (code, text) = spool(directory, &["discard"]);
     assert!(code == Some(1) && text.contains("say which mails"), "{text}");
     assert_eq!(spool(directory, &["discard", id(0)]), (Some(0), "1 mails are discarded\n".to_owned()));
+    assert_eq!(daemon.wait_for_log("mail discarded by hand", 1)[0]["id"], id(0));
     status.store(200, Ordering::Relaxed);
     let seen = webhook.received().len();
     let (code, text) = spool(directory, &["retry", "--all"]);
@@ -230,6 +231,7 @@ fn dead_letters_are_listed_replayed_and_discarded() {
     eventually("none waits", || listed(directory, &["--waiting"]).is_empty().then_some(()));
     let id = |n: usize| dead[n]["id"].as_str().unwrap();
     assert_eq!(spool(directory, &["discard", "--dead", id(0)]).0, Some(0));
+    assert_eq!(daemon.wait_for_log("mail discarded by hand", 1)[0]["id"], id(0));
 
     status.store(200, Ordering::Relaxed);
     let seen = webhook.received().len();

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 
-use tracing::error;
+use tracing::{error, info};
 
 use crate::spool::LOG_TARGET;
 use crate::spool::dead::Exhumed;
@@ -135,6 +135,12 @@ impl<D: Disk + Clone, T: Send + 'static> Writer<D, T> {
         acting.count += released.len() as u64;
         let outcome = if *wish == Wish::Retry { Outcome::Moved } else { Outcome::Discarded };
         self.dead.release(&released, &outcome).map_err(text)?;
+        if *wish == Wish::Discard {
+            for (_, head) in &released {
+                let route = head.destinations.first().map_or("", |target| &target.route);
+                info!(target: LOG_TARGET, id = head.id, route, "mail discarded by hand");
+            }
+        }
         result
     }
 

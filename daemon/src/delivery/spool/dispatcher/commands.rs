@@ -47,7 +47,7 @@ impl Dispatcher {
     }
 
     /// Does to a mail what the first command wants.
-    pub(super) fn grant(&mut self, waiting: Waiting<Held>) {
+    pub(super) fn grant(&mut self, waiting: Waiting<Held>, id: &str) {
         let Some(wish) = self.commands.front().map(|it| it.command.wish) else { return };
         let picked = self.backlog.pick(&waiting);
         if let Some(it) = self.commands.front_mut() {
@@ -57,7 +57,10 @@ impl Dispatcher {
         match wish {
             _ if !picked => {}
             Wish::Retry => self.backlog.wait(Waiting { due_ms: self.clock.now_ms(), ..waiting }),
-            Wish::Discard => self.meets_its_end(&waiting, Outcome::Discarded),
+            Wish::Discard => {
+                info!(target: SPOOL_LOG, id, route = self.name(waiting.lane), "mail discarded by hand");
+                self.meets_its_end(&waiting, Outcome::Discarded);
+            }
         }
     }
 

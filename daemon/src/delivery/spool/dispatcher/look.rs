@@ -17,8 +17,8 @@ pub(super) struct Look {
     pub(super) names: Vec<String>,
     /// Its mails that wait; their lane is an index of the names.
     pub(super) waiting: Vec<Waiting<Held>>,
-    /// Those that the command chooses.
-    pub(super) chosen: Vec<Waiting<Held>>,
+    /// Those that the command chooses, each with its id.
+    pub(super) chosen: Vec<(Waiting<Held>, String)>,
     pub(super) bytes: u64,
     pub(super) damaged_bytes: u64,
 }
@@ -52,7 +52,7 @@ impl Look {
                 let one = || Waiting { lane, ..waiting(pair, share, since_ms, progress) };
                 let chosen = selector
                     .is_some_and(|selector| selector.chooses_waiting(&found.head, target, progress, now_ms));
-                look.chosen.extend(chosen.then(one));
+                look.chosen.extend(chosen.then(|| (one(), found.head.id.clone())));
                 look.waiting.push(one());
             }
             ControlFlow::Continue(())

@@ -77,7 +77,7 @@ impl Dispatcher {
             Waiting { lane, due_ms: self.due_ms(lane, waiting.due_ms), ..waiting }
         };
         let waiting = look.waiting.into_iter().map(of_lane).collect();
-        let chosen: Vec<Waiting<Held>> = look.chosen.into_iter().map(of_lane).collect();
+        let chosen: Vec<_> = look.chosen.into_iter().map(|(waiting, id)| (of_lane(waiting), id)).collect();
         let Found { unchanged, expired } =
             self.backlog.scanned(Scanned { waiting, bytes: look.bytes }, now_ms);
         for waiting in expired {
@@ -86,9 +86,9 @@ impl Dispatcher {
         self.touched.extend(lanes.iter().copied());
         if self.scans_for_command {
             let unchanged: HashSet<Pair> = unchanged.into_iter().collect();
-            for chosen in chosen {
+            for (chosen, id) in chosen {
                 if unchanged.contains(&chosen.pair) {
-                    self.grant(chosen);
+                    self.grant(chosen, &id);
                 }
             }
         }
