@@ -106,7 +106,8 @@ impl Programmer {
         let written = Writer { programmer: self, resource, caches, applier, gateway: &gateway, now };
         let (programming, programmed) = match written.write(&evaluation).await {
             Written::Table(left_out) => {
-                (Programming::Done(left_out), Programmed { routes, ..Programmed::default() })
+                let again = self.tables.tell_again_in(&gateway, Instant::now());
+                (Programming::Done(left_out), Programmed { routes, again, ..Programmed::default() })
             }
             Written::Problem(problem) => {
                 let programming = Programming::Failed(problem.message.clone());
@@ -117,8 +118,6 @@ impl Programmer {
                 (programming, Programmed { routes, failure: Some(error), ..Programmed::default() })
             }
         };
-        let programmed =
-            Programmed { again: self.tables.tell_again_in(&gateway, Instant::now()), ..programmed };
         let had: HashMap<Key, i64> = match programming {
             Programming::Done(_) => HashMap::new(),
             Programming::Failed(_) => attached
@@ -257,6 +256,9 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     async fn write(&self, evaluation: &Evaluation) -> Written {
+        let tables = &self.programmer.tables;
+        // Whatever comes of the rest, it is said once.
+        let is_to_tell_again = tables.is_to_tell_again(self.gateway, self.now);
         let parts_max = routes::parts_max(&self.resource.spec);
         if parts_max == 0 {
             let removed = self.remove_from(0).await;
@@ -272,13 +274,12 @@ impl Writer<'_> {
                 Err(failed) => return failed,
             }
         }
-        self.programmer.tables.wrote(self.gateway, &index.generation, secrets, self.now);
-        let tables = &self.programmer.tables;
+        tables.wrote(self.gateway, &index.generation, secrets, self.now);
         // Pods are born with what there is then.
         if before.is_some_and(|before| Some(before) != self.index()) {
             self.tell(&index.generation).await;
             tables.told(self.gateway, Instant::now());
-        } else if tables.is_to_tell_again(self.gateway, self.now) {
+        } else if is_to_tell_again {
             self.tell(&format!("{}/again", index.generation)).await;
         }
         self.remove_from(number).await.map_or_else(Written::Failed, |()| Written::Table(left_out))
