@@ -394,50 +394,57 @@ proptest! {
     }
 }
 
-/// Two segments of which nothing is known, with a mail each: an old one that is not due for long, and one that is due.
-fn old_and_due() -> (Backlog<()>, [Waiting<()>; 2]) {
+const NOW_MS: u64 = LIFETIME_MS + 1_000;
+
+/// Two segments of which nothing is known, with a mail each: an old one that is due after `due_ms`, and one that is due.
+fn old_and_due(due_ms: u64) -> (Backlog<()>, [Waiting<()>; 2]) {
     let mut backlog = Backlog::new([0, 1], LIFETIME_MS, Bounds { lane: 1, ..BOUNDS });
     let lane = backlog.add_lane(3);
-    let now_ms = LIFETIME_MS + 1_000;
-    let old = Mail { name: 0, lane, since_ms: 0, due_ms: now_ms + 3_600_000, failures: 9 };
-    let due = Mail { name: 1, lane, since_ms: now_ms, due_ms: now_ms, failures: 0 };
+    let old = Mail { name: 0, lane, since_ms: 0, due_ms: NOW_MS + due_ms, failures: 9 };
+    let due = Mail { name: 1, lane, since_ms: NOW_MS, due_ms: NOW_MS, failures: 0 };
     (backlog, [as_waiting(0, 0, &old), as_waiting(1, 0, &due)])
 }
 
-fn scanned(backlog: &mut Backlog<()>, mail: &Waiting<()>) -> Vec<Waiting<()>> {
+fn expired(backlog: &mut Backlog<()>, mail: &Waiting<()>, now_ms: u64) -> usize {
     backlog.scan_begins(mail.pair.mail.segment);
     let waiting = vec![mail.clone()];
-    backlog.scanned(Scanned { waiting, bytes: SEGMENT_MAILS }, LIFETIME_MS + 1_000).expired
+    backlog.scanned(Scanned { waiting, bytes: SEGMENT_MAILS }, now_ms).expired.len()
 }
 
 #[test]
 fn what_has_expired_before_it_is_due_does_not_keep_others_from_being_read() {
-    let (mut backlog, [old, due]) = old_and_due();
-    let now_ms = LIFETIME_MS + 1_000;
-    let wants = |backlog: &Backlog<()>| backlog.wants(now_ms, |_| true);
-    assert_eq!(wants(&backlog), Some(0));
-    assert_eq!(scanned(&mut backlog, &old).len(), 1);
+    let (mut backlog, [old, due]) = old_and_due(3_600_000);
+    let wants = |backlog: &Backlog<()>, now_ms| backlog.wants(now_ms, |_| true);
+    assert_eq!(wants(&backlog, NOW_MS), Some(0));
+    assert_eq!(expired(&mut backlog, &old, NOW_MS), 0);
+    assert_eq!(wants(&backlog, NOW_MS), Some(1));
+    assert_eq!(expired(&mut backlog, &due, NOW_MS), 0);
+    assert_eq!((wants(&backlog, NOW_MS), wants(&backlog, old.due_ms - 1)), (None, None));
+    // There is no room for it, and never need be.
+    assert_eq!(wants(&backlog, old.due_ms), Some(0));
+    assert_eq!(expired(&mut backlog, &old, old.due_ms), 1);
     backlog.set_aside(&old);
-    assert_eq!(wants(&backlog), Some(1));
-    assert!(scanned(&mut backlog, &due).is_empty());
-    assert_eq!(wants(&backlog), None);
+    assert_eq!(wants(&backlog, old.due_ms), None);
 }
 
 #[test]
 fn a_disk_that_fails_at_what_has_expired_does_not_keep_others_from_being_read() {
-    let (mut backlog, [old, due]) = old_and_due();
-    let now_ms = LIFETIME_MS + 1_000;
-    let wants = |backlog: &Backlog<()>, after_ms| backlog.wants(now_ms + after_ms, |_| true);
-    assert!(scanned(&mut backlog, &due).is_empty(), "it is in memory");
-    assert_eq!(scanned(&mut backlog, &old).len(), 1);
-    // It could not be made a dead letter, and there is no room for it in memory.
+    let (mut backlog, [old, due]) = old_and_due(0);
+    let wants = |backlog: &Backlog<()>, now_ms| backlog.wants(now_ms, |_| true);
+    assert_eq!(expired(&mut backlog, &old, NOW_MS), 1);
     backlog.set_aside(&old);
-    backlog.leave_alone(0, now_ms);
-    backlog.wait(Waiting { due_ms: u64::MAX, ..old.clone() });
-    assert_eq!((wants(&backlog, 0), wants(&backlog, 59_999)), (None, None));
-    assert_eq!(wants(&backlog, 60_000), Some(0));
-    // It is known, and cannot be read any more.
+    // It could not be made a dead letter, and waits in memory.
+    let later = NOW_MS + 600_000;
+    backlog.wait(Waiting { due_ms: later, ..old.clone() });
+    assert_eq!(backlog.take_expired(later - 1).len(), 0);
+    assert_eq!(backlog.take_expired(later).len(), 1);
+    // Or on disk, where there is room for others alone.
+    backlog.set_aside(&old);
+    assert_eq!(expired(&mut backlog, &due, NOW_MS), 0);
+    backlog.wait(Waiting { due_ms: later, ..old.clone() });
+    assert_eq!((wants(&backlog, later - 1), wants(&backlog, later)), (None, Some(0)));
+    // What cannot be read at all is left alone for a while.
     backlog.scan_begins(0);
-    backlog.scan_failed(now_ms + 60_000);
-    assert_eq!((wants(&backlog, 60_000), wants(&backlog, 120_000)), (None, Some(0)));
+    backlog.scan_failed(later);
+    assert_eq!((wants(&backlog, later + 59_999), wants(&backlog, later + 60_000)), (None, Some(0)));
 }

@@ -29,8 +29,8 @@ impl Default for Bounds {
 /// that it is not read for each of them.
 const HORIZON_MS: u64 = 60_000;
 
-/// How long a segment is left alone that could not be read, or with a mail that could not be made a dead letter.
-const DISK_FAILED_WAIT_MS: u64 = 60_000;
+/// How long a segment that could not be read is left alone.
+const UNREADABLE_WAIT_MS: u64 = 60_000;
 
 /// The mails of a spool that wait.
 #[derive(Debug)]
@@ -69,8 +69,8 @@ impl Away {
 struct Shelf {
     /// Whether it is known what is in it.
     known: bool,
-    /// Until when it is left alone, because the disk failed, in milliseconds since 1970.
-    left_alone_until_ms: u64,
+    /// Until when it is left alone, because it could not be read, in milliseconds since 1970.
+    unreadable_until_ms: u64,
     /// Whether it was copied, though not all of it: another time would not do better.
     copied: bool,
     /// Pairs that wait or are under way.
@@ -91,6 +91,8 @@ struct Resting {
     pairs: u64,
     /// When the first of them is due, or was.
     due_ms: u64,
+    /// When the first of them is over: see [`Backlog::is_over`].
+    over_ms: u64,
     /// Since when the oldest of them exists, at most.
     since_ms: u64,
 }
@@ -177,6 +179,7 @@ impl<T> Backlog<T> {
         for resting in self.segments.values_mut().map(|shelf| &mut shelf.resting).chain(before) {
             if let Some(resting) = resting.get_mut(&lane) {
                 resting.due_ms = 0;
+                resting.over_ms = resting.since_ms.saturating_add(self.lifetime_ms);
             }
         }
     }
@@ -264,6 +267,16 @@ impl<T> Backlog<T> {
     #[must_use]
     pub fn is_expired(&self, waiting: &Waiting<T>, now_ms: u64) -> bool {
         waiting.since_ms.saturating_add(self.lifetime_ms) <= now_ms
+    }
+
+    /// When a mail that is not delivered before is to be given up: at the end of its lifetime, and not before it is due,
+    /// which a disk that fails puts off.
+    fn over_ms(since_ms: u64, due_ms: u64, lifetime_ms: u64) -> u64 {
+        since_ms.saturating_add(lifetime_ms).max(due_ms)
+    }
+
+    fn is_over(&self, waiting: &Waiting<T>, now_ms: u64) -> bool {
+        Self::over_ms(waiting.since_ms, waiting.due_ms, self.lifetime_ms) <= now_ms
     }
 
     /// A delivery is over. `succeeded` says how; `None` when there was none.
@@ -369,7 +382,7 @@ impl<T> Backlog<T> {
     /// Takes the mails out of memory that have waited for as long as they may.
     pub fn take_expired(&mut self, now_ms: u64) -> Vec<Waiting<T>> {
         let lifetime_ms = self.lifetime_ms;
-        self.take(|waiting| waiting.since_ms.saturating_add(lifetime_ms) <= now_ms)
+        self.take(|waiting| Self::over_ms(waiting.since_ms, waiting.due_ms, lifetime_ms) <= now_ms)
     }
 
     fn take(&mut self, wanted: impl Fn(&Waiting<T>) -> bool) -> Vec<Waiting<T>> {
@@ -387,11 +400,10 @@ impl<T> Backlog<T> {
             return None;
         }
         let is_wanted = |lane: LaneId, resting: &Resting| {
-            resting.since_ms.saturating_add(self.lifetime_ms) <= now_ms
-                || (resting.due_ms <= now_ms && self.has_room(lane, now_ms, &shut))
+            resting.over_ms <= now_ms || (resting.due_ms <= now_ms && self.has_room(lane, now_ms, &shut))
         };
         let wanted = |shelf: &Shelf| {
-            shelf.left_alone_until_ms <= now_ms
+            shelf.unreadable_until_ms <= now_ms
                 && (!shelf.known || shelf.resting.iter().any(|(lane, resting)| is_wanted(*lane, resting)))
         };
         self.segments.iter().find(|(_, shelf)| wanted(shelf)).map(|(segment, _)| *segment)
@@ -439,7 +451,7 @@ impl<T> Backlog<T> {
                 continue;
             }
             // There may never be room for it, and it would be wanted again at once.
-            if self.is_expired(&waiting, now_ms) {
+            if self.is_over(&waiting, now_ms) {
                 found.expired.push(waiting);
                 continue;
             }
@@ -454,18 +466,11 @@ impl<T> Backlog<T> {
         found
     }
 
-    /// A segment is left alone for a while, because the disk fails.
-    pub fn leave_alone(&mut self, segment: SegmentId, now_ms: u64) {
-        if let Some(shelf) = self.segments.get_mut(&segment) {
-            shelf.left_alone_until_ms = now_ms + DISK_FAILED_WAIT_MS;
-        }
-    }
-
     /// A segment could not be read. What is known of it stays, and it is looked at again later.
     pub fn scan_failed(&mut self, now_ms: u64) {
         let Some(Scan { segment, before, .. }) = self.scan.take() else { return };
-        self.leave_alone(segment, now_ms);
         let Some(shelf) = self.segments.get_mut(&segment) else { return };
+        shelf.unreadable_until_ms = now_ms + UNREADABLE_WAIT_MS;
         for (lane, resting) in before {
             let other = shelf.resting.get(&lane).copied();
             shelf.resting.insert(lane, other.map_or(resting, |other| resting.and(other)));
@@ -501,7 +506,9 @@ impl<T> Backlog<T> {
     /// A mail is on disk alone from now on.
     fn rest(&mut self, waiting: &Waiting<T>) {
         self.touch(waiting.pair);
-        let one = Resting { pairs: 1, due_ms: waiting.due_ms, since_ms: waiting.since_ms };
+        let Waiting { since_ms, due_ms, .. } = *waiting;
+        let over_ms = Self::over_ms(since_ms, due_ms, self.lifetime_ms);
+        let one = Resting { pairs: 1, due_ms, over_ms, since_ms };
         let Some(shelf) = self.segments.get_mut(&waiting.pair.mail.segment) else { return };
         let resting = shelf.resting.get(&waiting.lane).map_or(one, |resting| resting.and(one));
         shelf.resting.insert(waiting.lane, resting);
@@ -540,6 +547,7 @@ impl Resting {
         Self {
             pairs: self.pairs + other.pairs,
             due_ms: self.due_ms.min(other.due_ms),
+            over_ms: self.over_ms.min(other.over_ms),
             since_ms: self.since_ms.min(other.since_ms),
         }
     }

@@ -168,11 +168,12 @@ impl<D: Disk> DeadLetters<D> {
         }
         let most = routes.into_iter().max_by_key(|(_, bytes)| *bytes).map_or("", |(route, _)| route);
         let percent = |kept: &Kept| kept.bytes_of(most) * 100 / kept.bytes().max(1);
-        let its_alone = self.segments.iter().find(|(_, kept)| kept.bytes_of(most) == kept.bytes());
+        // One that could not be read when stock was taken shows nothing of what is in it.
+        let known = || self.segments.iter().filter(|(_, kept)| kept.bytes() > 0);
+        let its_alone = known().find(|(_, kept)| kept.bytes_of(most) == kept.bytes());
         let mostly_its = || {
-            let mostly = self.segments.iter().filter(|(_, kept)| percent(kept) >= 50);
             // Of several the oldest.
-            mostly.rev().max_by_key(|(_, kept)| percent(kept))
+            known().rev().filter(|(_, kept)| percent(kept) >= 50).max_by_key(|(_, kept)| percent(kept))
         };
         let least_missed = its_alone.or_else(mostly_its).or_else(|| self.segments.iter().next());
         least_missed.map(|(segment, _)| *segment)

@@ -133,9 +133,8 @@ impl Dispatcher {
     pub(super) fn buried(&mut self, pair: Pair, buried: bool) {
         let Some(waiting) = self.burying.remove(&pair) else { return };
         if !buried {
-            let now_ms = self.clock.now_ms();
-            self.backlog.leave_alone(pair.mail.segment, now_ms);
-            self.backlog.wait(Waiting { due_ms: now_ms + in_millis(BAD_DISK_WAIT), ..waiting });
+            let due_ms = self.clock.now_ms() + in_millis(BAD_DISK_WAIT);
+            self.backlog.wait(Waiting { due_ms, ..waiting });
             return;
         }
         self.count(waiting.lane, MessageOutcome::DeadLettered);
