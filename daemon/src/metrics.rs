@@ -124,9 +124,6 @@ impl ConnectionResult {
     }
 }
 
-/// The reply when there is no room on disk.
-const NO_ROOM: u16 = 452;
-
 /// The series of the whole process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -170,7 +167,6 @@ impl Default for Metrics {
         };
         metrics.register();
         // A series that exists from the start shows the first event as an increase: what alerts are about.
-        metrics.replies.get_or_create(&ByCode { code: NO_ROOM }).inc_by(0);
         for result in [ConnectionResult::TooMany, ConnectionResult::OutOfMemory] {
             metrics.connections.get_or_create(&ByResult { result: result.label() }).inc_by(0);
         }

@@ -16,6 +16,7 @@ pub struct SpoolMetrics {
     messages: Gauge,
     bytes: Gauge,
     oldest_seconds: Gauge,
+    refused: Counter,
     dead_letters: Family<ByRoute, Gauge>,
     dead_letters_dropped: Counter,
     /// What became of mails, which all destinations share.
@@ -45,6 +46,7 @@ impl SpoolMetrics {
             "Age of the oldest mail that waits; 0 when none does",
             self.oldest_seconds.clone(),
         );
+        registry.register("spool_refused", "Mails for which there was no room on disk", self.refused.clone());
         registry.register("dead_letters", "Mails that were given up and are kept", self.dead_letters.clone());
         registry.register(
             "dead_letters_dropped",
@@ -61,6 +63,11 @@ impl SpoolMetrics {
     pub fn waiting(&self, messages: u64, oldest_seconds: u64) {
         self.messages.set(as_i64(messages));
         self.oldest_seconds.set(as_i64(oldest_seconds));
+    }
+
+    /// Counts a mail for which there was no room.
+    pub fn refused(&self) {
+        self.refused.inc();
     }
 
     /// Shows what the files take.

@@ -263,14 +263,15 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
         }
     }
 
-    /// Whether the mail may have this destination, too.
+    /// Whether the mail may have this destination, too. Of one that may be small it is seen when it is there: what says
+    /// nothing of the size is a simple program, which would not come again for recipients that it was refused.
     fn has_room_for(&self, route: &Route) -> bool {
         let Some(transaction) = self.protocol.transaction() else { return true };
+        let Some(declared) = transaction.parameters.size else { return true };
+        let bytes = usize::try_from(declared).unwrap_or(usize::MAX);
         let wanted = route.destination.route();
         let known: HashSet<&str> =
             transaction.recipients.iter().map(|(_, route)| route.destination.route()).collect();
-        let declared = transaction.parameters.size.and_then(|bytes| usize::try_from(bytes).ok());
-        let bytes = declared.unwrap_or(self.context.settings.message_bytes_max);
         known.contains(wanted)
             || known.len() < self.context.delivery.destinations_max(bytes, &self.context.memory)
     }

@@ -147,6 +147,7 @@ fn a_full_spool_says_so() {
     for (_, text) in &replies[taken..] {
         assert!(text.starts_with("452 4.3.1 "), "{text}");
     }
+    assert_eq!(daemon.metric("mail_laser_spool_refused_total"), Some((replies.len() - taken) as f64));
 }
 
 /// Runs `mail-laser spool` and returns its exit code and what it prints.

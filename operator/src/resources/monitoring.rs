@@ -100,7 +100,7 @@ const ALERTS: &[Alert] = &[
     },
     Alert {
         name: "MailLaserSpoolFull",
-        expression: r#"sum(increase(mail_laser_smtp_replies_total{job="JOB", code="452"}[10m])) > 0 and sum(mail_laser_spool_bytes{job="JOB"}) > 0"#,
+        expression: r#"sum(increase(mail_laser_spool_refused_total{job="JOB"}[10m])) > 0"#,
         lasting: "0m",
         severity: "critical",
         summary: "MailLaser JOB sends mails away because a spool is full",

@@ -84,21 +84,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         let delivery = Arc::clone(&self.context.delivery);
         let accept = delivery.accept(incoming);
         if !delivery.holds_senders() {
-            return reply_to(&accept.await);
+            let answer = accept.await;
+            return self.told(&answer);
         }
         let gone = hangs_up(&mut self.stream, &mut self.input);
         tokio::select! {
             biased;
-            answer = accept => reply_to(&answer),
+            answer = accept => self.told(&answer),
             () = gone => Reply::new(451, "4.4.2", "You hung up before the mail was confirmed"),
         }
+    }
+
+    /// What is said of an answer.
+    fn told(&self, answer: &Answer) -> Reply {
+        if *answer == Answer::SpoolFull {
+            self.context.metrics.spool().refused();
+        }
+        reply_to(answer)
     }
 
     fn refusal(&self, overflow: &Overflow) -> Reply {
         match overflow {
             Overflow::TooLarge => self.protocol.too_large(),
-            Overflow::Memory => reply_to(&Answer::OutOfMemory),
-            Overflow::Disk(error) => reply_to(&Answer::from(error.clone())),
+            Overflow::Memory => self.told(&Answer::OutOfMemory),
+            Overflow::Disk(error) => self.told(&Answer::from(error.clone())),
         }
     }
 }
