@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::fmt::Write;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
@@ -12,8 +11,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::{self, Error as SendError};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::client::legacy::Error as SendError;
 use secrecy::ExposeSecret;
 use tokio::time::{Instant, sleep_until};
 
@@ -21,9 +19,10 @@ use crate::config::WebhookConfig;
 use crate::config::url::WebhookUrl;
 use crate::turn::after_others;
 
-use super::connector::{Connector, TlsError};
+use super::connector::TlsError;
 use super::connectors::Connectors;
 use super::outcome::{Outcome, Refusal};
+use super::pool::Pool;
 use super::problem;
 use super::signature::Signer;
 
@@ -34,10 +33,6 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// How long an answer's body is waited for: its delivery slot is not free before.
 const ANSWER_TIME_MAX: Duration = Duration::from_millis(500);
 
-/// How long an unused connection is kept: shorter than the idle time of common load balancers
-/// (60 s), so that a request seldom meets one that is just being closed.
-const IDLE_CONNECTION_TIME: Duration = Duration::from_secs(45);
-
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Posts to one webhook.
@@ -47,9 +42,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 #[derive(Debug, Clone)]
 pub struct Client {
     /// The connections, which are this one's alone.
-    http: legacy::Client<Connector, Full<Bytes>>,
-    /// Held, so that others that trust and reach the same find it.
-    _connector: Arc<Connector>,
+    pool: Pool,
     url: WebhookUrl,
     /// The headers that all requests have.
     headers: HeaderMap,
@@ -72,15 +65,8 @@ impl Client {
     /// # Errors
     /// When TLS cannot be set up: no roots of trust, or roots that are none.
     pub fn new(config: &WebhookConfig, connectors: &Connectors) -> Result<Self, TlsError> {
-        let connector = connectors.get(config)?;
-        let http = legacy::Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_CONNECTION_TIME)
-            .build((*connector).clone());
         Ok(Self {
-            http,
-            _connector: connector,
+            pool: connectors.pool(config)?,
             url: config.url.clone(),
             headers: headers(config),
             signer: Signer::new(&config.signing_secrets),
@@ -130,7 +116,7 @@ impl Client {
             let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             post.headers_mut().extend(signer.headers(&request.idempotency_key, seconds, &request.body));
         }
-        self.http.request(post).await
+        self.pool.request(post).await
     }
 }
 

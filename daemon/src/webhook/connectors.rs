@@ -9,6 +9,7 @@ use crate::config::WebhookConfig;
 use mail_laser_routes::reach::Reach;
 
 use super::connector::{Connector, TlsError, connector};
+use super::pool::{Kept, Pool};
 
 /// What a connector does not share with others.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -22,16 +23,23 @@ struct Kind {
 /// last destination that has it. Connections are not shared: on one of HTTP/2 a destination that hangs takes the streams
 /// of all others that have the same host.
 #[derive(Debug, Default)]
-pub struct Connectors(Mutex<HashMap<Kind, Weak<Connector>>>);
+pub struct Connectors {
+    kinds: Mutex<HashMap<Kind, Weak<Connector>>>,
+    kept: Arc<Kept>,
+}
 
 impl Connectors {
-    /// The connector for a destination.
+    /// The connections of a destination, of which there are none yet.
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub(super) fn get(&self, config: &WebhookConfig) -> Result<Arc<Connector>, TlsError> {
+    pub(super) fn pool(&self, config: &WebhookConfig) -> Result<Pool, TlsError> {
+        Ok(Pool::new(self.get(config)?, Arc::clone(&self.kept)))
+    }
+
+    fn get(&self, config: &WebhookConfig) -> Result<Arc<Connector>, TlsError> {
         let kind = Kind { https: config.url.is_https(), roots: config.ca_roots.clone(), reach: config.reach };
-        let mut connectors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connectors = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(connector) = connectors.get(&kind).and_then(Weak::upgrade) {
             return Ok(connector);
         }
@@ -42,7 +50,7 @@ impl Connectors {
 
     /// Forgets of which kind those were that have gone.
     pub fn sweep(&self) {
-        let mut connectors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connectors = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         connectors.retain(|_, connector| connector.strong_count() > 0);
     }
 }

@@ -10,6 +10,7 @@ pub mod connectors;
 pub mod destination;
 pub mod outcome;
 pub mod payload;
+mod pool;
 pub mod problem;
 mod resolver;
 pub mod retry;

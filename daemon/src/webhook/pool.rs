@@ -1,0 +1,108 @@
+//! Connections that wait for the next request, of no more destinations than there is room for.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use hyper_util::client::legacy::{self, ResponseFuture};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use super::connector::Connector;
+
+/// How long an unused connection is kept: shorter than the idle time of common load balancers
+/// (60 s), so that a request seldom meets one that is just being closed.
+const IDLE_CONNECTION_TIME: Duration = Duration::from_secs(45);
+
+/// Destinations whose connections are kept. A connection takes some tens of KiB that no budget counts: with thousands of
+/// routes, one mail to each would leave as many behind. Of a thousand it is a fraction of the budget for mail.
+const KEPT_MAX: usize = 1_024;
+
+type Http = legacy::Client<Connector, Full<Bytes>>;
+type Shared = Mutex<Option<Http>>;
+
+/// Whose connections are kept, first the one that was there first.
+#[derive(Debug, Default)]
+pub(super) struct Kept(Mutex<VecDeque<Weak<Shared>>>);
+
+impl Kept {
+    /// Keeps those of one more, and closes what is unused of the first where there are too many.
+    fn keep(&self, pool: &Arc<Shared>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push_back(Arc::downgrade(pool));
+        let surplus = kept.len().saturating_sub(KEPT_MAX);
+        let gone: Vec<_> = kept.drain(..surplus).collect();
+        drop(kept);
+        for pool in gone.iter().filter_map(Weak::upgrade) {
+            // What is under way has a hold of its own.
+            lock(&pool).take();
+        }
+    }
+}
+
+/// The connections of one destination.
+#[derive(Debug, Clone)]
+pub(super) struct Pool {
+    connector: Arc<Connector>,
+    http: Arc<Shared>,
+    kept: Arc<Kept>,
+}
+
+impl Pool {
+    /// Connections made by `connector`; there are none yet.
+    pub(super) fn new(connector: Arc<Connector>, kept: Arc<Kept>) -> Self {
+        Self { connector, http: Arc::default(), kept }
+    }
+
+    /// Sends a request over a connection that is unused, or a new one.
+    pub(super) fn request(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
+        let mut http = lock(&self.http);
+        if let Some(http) = &*http {
+            return http.request(request);
+        }
+        let answer = http.insert(self.make()).request(request);
+        drop(http);
+        self.kept.keep(&self.http);
+        answer
+    }
+
+    fn make(&self) -> Http {
+        legacy::Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_CONNECTION_TIME)
+            .build((*self.connector).clone())
+    }
+}
+
+fn lock(pool: &Shared) -> MutexGuard<'_, Option<Http>> {
+    pool.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use mail_laser_routes::reach::Reach;
+
+    use super::super::connector::connector;
+    use super::*;
+
+    #[test]
+    fn connections_are_kept_of_so_many() {
+        let connector = Arc::new(connector(false, &[], Reach::Inner).unwrap());
+        let kept = Arc::new(Kept::default());
+        let pools: Vec<Pool> =
+            (0..KEPT_MAX + 2).map(|_| Pool::new(Arc::clone(&connector), Arc::clone(&kept))).collect();
+        let send = |pool: &Pool| drop(pool.request(Request::new(Full::default())));
+        let is_kept = |pool: &Pool| lock(&pool.http).is_some();
+        assert!(!pools.iter().any(is_kept));
+        pools.iter().for_each(send);
+        assert_eq!(pools.iter().filter(|pool| is_kept(pool)).count(), KEPT_MAX);
+        assert!(!is_kept(&pools[0]) && !is_kept(&pools[1]) && is_kept(&pools[2]));
+        // One that is kept is used again, and one that is not takes the place of the next.
+        send(&pools[2]);
+        send(&pools[0]);
+        assert!(is_kept(&pools[0]) && !is_kept(&pools[2]) && is_kept(&pools[3]));
+    }
+}
