@@ -159,8 +159,8 @@ impl<D: Disk> DeadLetters<D> {
         evicted.is_some()
     }
 
-    /// The segment that goes for others: the oldest that has letters of the route with most alone, else the one most of
-    /// which is its, else the oldest.
+    /// The segment that goes for others: that which is most of all of the route with most, where this is half of it, and
+    /// else the oldest; of several the oldest, too.
     fn least_missed(&self) -> Option<SegmentId> {
         let mut routes: BTreeMap<&str, u64> = BTreeMap::new();
         for (route, of_route) in self.segments.values().flat_map(|kept| &kept.routes) {
@@ -169,13 +169,9 @@ impl<D: Disk> DeadLetters<D> {
         let most = routes.into_iter().max_by_key(|(_, bytes)| *bytes).map_or("", |(route, _)| route);
         let percent = |kept: &Kept| kept.bytes_of(most) * 100 / kept.bytes().max(1);
         // One that could not be read when stock was taken shows nothing of what is in it.
-        let known = || self.segments.iter().filter(|(_, kept)| kept.bytes() > 0);
-        let its_alone = known().find(|(_, kept)| kept.bytes_of(most) == kept.bytes());
-        let mostly_its = || {
-            // Of several the oldest.
-            known().rev().filter(|(_, kept)| percent(kept) >= 50).max_by_key(|(_, kept)| percent(kept))
-        };
-        let least_missed = its_alone.or_else(mostly_its).or_else(|| self.segments.iter().next());
+        let known = self.segments.iter().rev().filter(|(_, kept)| kept.bytes() > 0);
+        let its = known.filter(|(_, kept)| percent(kept) >= 50).max_by_key(|(_, kept)| percent(kept));
+        let least_missed = its.or_else(|| self.segments.iter().next());
         least_missed.map(|(segment, _)| *segment)
     }
 
