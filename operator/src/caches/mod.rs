@@ -32,6 +32,7 @@ use self::lists::Lists;
 use self::optional::Shelf;
 use self::packed::Packed;
 pub(crate) use self::starter::watched;
+pub(crate) use self::trim::keep_version;
 use crate::kinds::Kind;
 use crate::references::Holder;
 use crate::resources::labels::INSTANCE;

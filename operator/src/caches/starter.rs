@@ -27,9 +27,7 @@ use super::{Caches, Guarded, Watches};
 use crate::kinds::Kind;
 use crate::references::{self, Holder};
 use crate::resources::labels::{INSTANCE, MANAGED_BY, MANAGER};
-use crate::routes::caches::{
-    GuardedRoute, RouteCaches, gateways, terms, trim_namespace, trim_route, trim_secret,
-};
+use crate::routes::caches::{GuardedRoute, RouteCaches, gateways, terms, trim_namespace, trim_secret};
 use crate::scope::{Place, Scope};
 
 /// How many wake-ups may wait. A full queue only makes the watches wait.
@@ -176,7 +174,7 @@ impl Starter {
             |place| api(client, place),
             &everything,
             routes,
-            trim_route,
+            trim_resource,
             |route, _| gateways(route),
         );
         let secrets = self.start(

@@ -8,11 +8,10 @@ use kube::Resource;
 use kube::core::PartialObjectMeta;
 use mail_laser_crds::{DRAIN_LABEL, NAME_LABEL};
 
-use super::Guarded;
 use crate::resources::labels::TEMPLATE_HASH;
 
 /// Field sets are never looked at, and `kubectl apply` keeps a copy of all in an annotation.
-pub(super) fn trim_resource(resource: &mut Guarded) {
+pub(super) fn trim_resource(resource: &mut impl Resource) {
     let meta = resource.meta_mut();
     meta.managed_fields = None;
     meta.annotations = None;
@@ -50,10 +49,15 @@ fn only(map: Option<BTreeMap<String, String>>, keys: &[&str]) -> Option<BTreeMap
 
 /// What is asked of these is whether they exist, and in which version.
 pub(super) fn trim_metadata<K>(object: &mut PartialObjectMeta<K>) {
-    object.metadata = ObjectMeta {
-        name: object.metadata.name.take(),
-        namespace: object.metadata.namespace.take(),
-        resource_version: object.metadata.resource_version.take(),
+    keep_version(&mut object.metadata);
+}
+
+/// What an object is called, and which version of it that is.
+pub(crate) fn keep_version(meta: &mut ObjectMeta) {
+    *meta = ObjectMeta {
+        name: meta.name.take(),
+        namespace: meta.namespace.take(),
+        resource_version: meta.resource_version.take(),
         ..ObjectMeta::default()
     };
 }

@@ -12,10 +12,10 @@ use mail_laser_crds::{CONTROLLER_NAME, MailRoute, MailRouteSpec, ParentRef};
 
 use super::attach::Labels;
 use super::webhook::{SECRET_BYTES_MAX, SecretFound, ServiceFound};
-use crate::caches::Guarded;
 use crate::caches::index::Term;
 use crate::caches::intake::Filled;
 use crate::caches::lists::Lists;
+use crate::caches::{Guarded, keep_version};
 use crate::references::{Holder, SERVICE};
 
 /// A `MailRoute` that may be unreadable: one bad object must not stop the watch of the others.
@@ -135,13 +135,6 @@ pub(crate) fn gateways(route: &GuardedRoute) -> Vec<ObjectRef<Guarded>> {
     parents(route).map(|(namespace, name)| ObjectRef::new(name).within(namespace)).collect()
 }
 
-/// Field sets are never looked at, and `kubectl apply` keeps a copy of all in an annotation.
-pub(crate) fn trim_route(route: &mut GuardedRoute) {
-    let meta = route.meta_mut();
-    meta.managed_fields = None;
-    meta.annotations = None;
-}
-
 /// What is asked of a namespace is which labels it has.
 pub(crate) fn trim_namespace(namespace: &mut PartialObjectMeta<Namespace>) {
     namespace.metadata = ObjectMeta {
@@ -158,12 +151,7 @@ pub(crate) fn trim_secret(secret: &mut Secret) {
     let bytes: usize = data.iter().map(|(key, value)| key.len() + value.0.len()).sum();
     secret.data = Some(data).filter(|_| bytes <= SECRET_BYTES_MAX);
     secret.string_data = None;
-    secret.metadata = ObjectMeta {
-        name: secret.metadata.name.take(),
-        namespace: secret.metadata.namespace.take(),
-        resource_version: secret.metadata.resource_version.take(),
-        ..ObjectMeta::default()
-    };
+    keep_version(&mut secret.metadata);
 }
 
 #[cfg(test)]
