@@ -8,10 +8,10 @@ pub mod diff;
 pub(crate) mod managed_fields;
 pub mod ownership;
 pub(crate) mod replacement;
+mod written;
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
+use std::time::Instant;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{
@@ -24,13 +24,14 @@ use serde_json::{Value, json};
 
 use self::ownership::{Ownership, ownership};
 use self::replacement::replacement;
+use self::written::Written;
 use crate::caches::{Caches, Mark};
 use crate::error::{RequestError, Verb, is_namespace_terminating};
 use crate::kinds::Kind;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::resources::claim;
-use crate::resources::labels::{INSTANCE, MANAGER};
+use crate::resources::labels::MANAGER;
 
 /// How often a write that depends on the version of an object is tried: the cluster's own controllers write
 /// to new objects all the time, a few times each.
@@ -45,68 +46,35 @@ pub enum Outcome {
     Problem(Problem),
 }
 
-/// An object by kind, namespace and name.
-type Key = (Kind, String, String);
-
-/// How long an object that was written is taken for the present one while the cache does not move. A watch
-/// is seldom a second late; after this a look at the cluster costs less than being wrong for ever.
-const WRITTEN_TRUSTED: Duration = Duration::from_secs(60);
-
-/// An object that was written: what is in the cache is older until something else is known of the object there.
-struct Written {
-    before: Mark,
-    live: DynamicObject,
-    at: Instant,
-}
-
 /// Writes owned objects.
 pub struct Applier {
     client: Client,
     metrics: Metrics,
-    written: Mutex<HashMap<Key, Written>>,
+    written: Written,
 }
 
 impl Applier {
     /// A writer that has written nothing yet.
     pub fn new(client: Client, metrics: Metrics) -> Self {
-        Self { client, metrics, written: Mutex::default() }
+        Self { client, metrics, written: Written::default() }
     }
 
     /// The object as it is: what is cached, or what was written since.
     pub fn live(&self, caches: &Caches, kind: Kind, namespace: &str, name: &str) -> Option<DynamicObject> {
-        let mark = caches.mark(kind, namespace, name);
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (kind, namespace.to_owned(), name.to_owned());
-        match written.get(&key) {
-            Some(entry) if entry.before == mark && entry.at.elapsed() < WRITTEN_TRUSTED => {
-                Some(entry.live.clone())
-            }
-            Some(_) => {
-                written.remove(&key);
-                caches.owned(kind, namespace, name)
-            }
-            None => caches.owned(kind, namespace, name),
-        }
+        let written = self.written.newer_than(&caches.mark(kind, namespace, name), &key, Instant::now());
+        written.or_else(|| caches.owned(kind, namespace, name))
     }
 
-    /// Remembers what was written when this was known of it. The watch may have been faster than the answer; then it
-    /// knows better.
-    fn remember(&self, caches: &Caches, kind: Kind, before: Mark, live: &DynamicObject) {
-        let (namespace, name) = (live.namespace().unwrap_or_default(), live.name_any());
-        if caches.mark(kind, &namespace, &name) != before {
-            return;
-        }
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = Written { before, live: live.clone(), at: Instant::now() };
-        written.insert((kind, namespace, name), entry);
+    /// Remembers what was written when this was known of it.
+    fn remember(&self, kind: Kind, before: Mark, live: &DynamicObject) {
+        let key = (kind, live.namespace().unwrap_or_default(), live.name_any());
+        self.written.remember(key, before, live, Instant::now());
     }
 
     /// Drops what is remembered of the objects of a resource that is gone.
     pub fn forget(&self, namespace: &str, name: &str) {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        written.retain(|(_, of, _), entry| {
-            of != namespace || entry.live.labels().get(INSTANCE).map(String::as_str) != Some(name)
-        });
+        self.written.forget(namespace, name);
     }
 
     /// Makes the object be what `sent` says.
@@ -128,7 +96,7 @@ impl Applier {
             Some(live) => live,
             None => match self.create(&target, sent).await? {
                 Creation::Created(live) => {
-                    self.remember(caches, kind, before, &live);
+                    self.remember(kind, before, &live);
                     return Ok(Outcome::InPlace(live));
                 }
                 Creation::Refused(problem) => return Ok(Outcome::Problem(problem)),
@@ -154,7 +122,7 @@ impl Applier {
         tracing::info!(kind = kind.as_str(), namespace, name, why, "object differs");
         let outcome = self.update(&target, owner, sent, &live).await?;
         if let Outcome::InPlace(live) = &outcome {
-            self.remember(caches, kind, before, live);
+            self.remember(kind, before, live);
         }
         Ok(outcome)
     }
@@ -302,7 +270,7 @@ impl Applier {
             Ok(live) => {
                 self.metrics.wrote(kind, Verb::Apply);
                 tracing::info!(namespace, name, size, "claim is to grow");
-                self.remember(caches, kind, before, &live);
+                self.remember(kind, before, &live);
                 Ok(None)
             }
             Err(error) if is_namespace_terminating(&error) => Ok(Some(being_deleted(namespace))),
@@ -341,10 +309,10 @@ impl Applier {
             Ok(answer) => {
                 self.metrics.wrote(kind, Verb::Delete);
                 let key = (kind, namespace.to_owned(), name.to_owned());
-                self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+                self.written.remove(&key);
                 // It stays until what it waits for is gone, and is known to be on its way.
                 if let Some(leaving) = answer.left().filter(|it| it.metadata.deletion_timestamp.is_some()) {
-                    self.remember(caches, kind, before, &leaving);
+                    self.remember(kind, before, &leaving);
                 }
                 Ok(())
             }
@@ -363,14 +331,7 @@ impl Applier {
         instance: &str,
     ) -> Vec<DynamicObject> {
         let mut names: BTreeSet<_> = caches.labelled(kind, namespace, instance).into_iter().collect();
-        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_its = |(key, entry): &(&Key, &Written)| {
-            key.0 == kind
-                && key.1 == namespace
-                && entry.live.labels().get(INSTANCE).map(String::as_str) == Some(instance)
-        };
-        names.extend(written.iter().filter(is_its).map(|(key, _)| key.2.clone()));
-        drop(written);
+        names.extend(self.written.labelled(kind, namespace, instance));
         names.iter().filter_map(|name| self.live(caches, kind, namespace, name)).collect()
     }
 

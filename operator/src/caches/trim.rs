@@ -8,7 +8,7 @@ use kube::Resource;
 use kube::core::PartialObjectMeta;
 use mail_laser_crds::{DRAIN_LABEL, NAME_LABEL};
 
-use crate::resources::labels::TEMPLATE_HASH;
+use crate::resources::labels::{ROUTES_GENERATION, TEMPLATE_HASH};
 
 /// Field sets are never looked at, and `kubectl apply` keeps a copy of all in an annotation.
 pub(super) fn trim_resource(resource: &mut impl Resource) {
@@ -17,13 +17,13 @@ pub(super) fn trim_resource(resource: &mut impl Resource) {
     meta.annotations = None;
 }
 
-/// What [`crate::status::workload`] looks at.
+/// What [`crate::status::workload`] and [`crate::routes`] look at.
 pub(super) fn trim_pod(pod: &mut Pod) {
     pod.metadata = ObjectMeta {
         name: pod.metadata.name.take(),
         namespace: pod.metadata.namespace.take(),
         labels: only(pod.metadata.labels.take(), &[NAME_LABEL, DRAIN_LABEL]),
-        annotations: only(pod.metadata.annotations.take(), &[TEMPLATE_HASH]),
+        annotations: only(pod.metadata.annotations.take(), &[TEMPLATE_HASH, ROUTES_GENERATION]),
         resource_version: pod.metadata.resource_version.take(),
         creation_timestamp: pod.metadata.creation_timestamp.take(),
         deletion_timestamp: pod.metadata.deletion_timestamp.take(),

@@ -15,7 +15,7 @@ pub const INSTANCE: &str = "app.kubernetes.io/instance";
 pub const REFERENCES_HASH: &str = "mail-laser.dev/references-hash";
 /// On pod templates: a hash of the rest of the template, by which a pod of the current template is known.
 pub const TEMPLATE_HASH: &str = "mail-laser.dev/template-hash";
-/// On pods: the generation of routes that they have been told of, and whether they were told again. Its change makes
+/// On pods: the generation of routes that they have been told of, and whether they were told twice. Its change makes
 /// the kubelet look.
 pub const ROUTES_GENERATION: &str = "mail-laser.dev/routes-generation";
 

@@ -13,4 +13,5 @@ pub(crate) mod program;
 pub mod status;
 pub mod table;
 pub(crate) mod tables;
+mod tell;
 pub mod webhook;

@@ -21,6 +21,7 @@ use super::maps::Maps;
 use super::status::{is_told, programmed_generation};
 use super::table::{Evaluation, Programming, evaluate};
 use super::tables::Tables;
+use super::tell::{Told, again};
 use super::webhook::{Known, MapFound, SecretFound, ServiceFound};
 use crate::apply::{Applier, Outcome, Removal, sent};
 use crate::caches::Caches;
@@ -106,7 +107,7 @@ impl Programmer {
         let written = Writer { programmer: self, resource, caches, applier, gateway: &gateway, now };
         let (programming, programmed) = match written.write(&evaluation).await {
             Written::Table(left_out) => {
-                let again = self.tables.tell_again_in(&gateway, Instant::now());
+                let again = self.tables.second_due_in(&gateway, Instant::now());
                 (Programming::Done(left_out), Programmed { routes, again, ..Programmed::default() })
             }
             Written::Problem(problem) => {
@@ -175,9 +176,9 @@ impl Programmer {
         Ok(maps)
     }
 
-    /// Has the kubelets look at once at what pods mount: they look when something of the pod changes, and otherwise once
-    /// a minute.
-    async fn tell(&self, pods: Vec<Arc<Pod>>, annotation: &str) {
+    /// Has the kubelets look at once at what these pods mount, by an annotation that is another one than before. How many
+    /// could be told.
+    async fn tell(&self, pods: Vec<Arc<Pod>>, annotation: &str) -> usize {
         let patch = json!({"metadata": {"annotations": {ROUTES_GENERATION: annotation}}});
         let (patch, params) = (
             Patch::Merge(patch),
@@ -189,8 +190,11 @@ impl Programmer {
             async move {
                 let name = pod.name_any();
                 match api.patch_metadata(&name, params, patch).await {
-                    Ok(_) => self.metrics.annotated_pod(),
-                    Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                    Ok(_) => {
+                        self.metrics.annotated_pod();
+                        1
+                    }
+                    Err(kube::Error::Api(status)) if status.is_not_found() => 0,
                     Err(error) => {
                         let (namespace, error) = (pod.namespace(), chain(&error));
                         tracing::warn!(
@@ -199,11 +203,13 @@ impl Programmer {
                             error,
                             "pod takes its routes over within a minute, not at once"
                         );
+                        0
                     }
                 }
             }
         });
-        stream::iter(told).buffer_unordered(TOLD_AT_ONCE).collect::<()>().await;
+        let told = stream::iter(told).buffer_unordered(TOLD_AT_ONCE);
+        told.fold(0, |sum, told| std::future::ready(sum + told)).await
     }
 }
 
@@ -257,15 +263,12 @@ struct Writer<'a> {
 impl Writer<'_> {
     async fn write(&self, evaluation: &Evaluation) -> Written {
         let tables = &self.programmer.tables;
-        // Whatever comes of the rest, it is said once.
-        let is_to_tell_again = tables.is_to_tell_again(self.gateway, self.now);
         let parts_max = routes::parts_max(&self.resource.spec);
         if parts_max == 0 {
             let removed = self.remove_from(0).await;
             return removed.map_or_else(Written::Failed, |()| Written::Table(BTreeSet::new()));
         }
         let Files { index, parts, left_out } = files(&evaluation.entries, parts_max);
-        let before = self.index();
         let (number, mut secrets) = (parts.len(), 0);
         for secret in routes::build(self.resource, &index, parts) {
             let there = self.version(secret.metadata.name.as_deref().unwrap_or_default());
@@ -275,22 +278,29 @@ impl Writer<'_> {
             }
         }
         tables.wrote(self.gateway, &index.generation, secrets, self.now);
-        // Pods are born with what there is then.
-        if before.is_some_and(|before| Some(before) != self.index()) {
-            self.tell(&index.generation).await;
-            tables.told(self.gateway, Instant::now());
-        } else if is_to_tell_again {
-            self.tell(&format!("{}/again", index.generation)).await;
-        }
+        self.tell(&index.generation).await;
         self.remove_from(number).await.map_or_else(Written::Failed, |()| Written::Table(left_out))
     }
 
-    /// Tells all pods of the gateway, by another annotation than the one before.
-    async fn tell(&self, annotation: &str) {
-        let (namespace, name) = self.gateway;
+    /// Tells the pods of the gateway of a generation, as far as they have not been told.
+    async fn tell(&self, generation: &str) {
+        let ((namespace, name), tables) = (self.gateway, &self.programmer.tables);
         let mut pods = self.caches.pods(namespace, name);
         pods.extend(self.caches.drain_pods(namespace, name));
-        self.programmer.tell(pods, annotation).await;
+        let that_were = |wanted: Told| -> Vec<Arc<Pod>> {
+            let is_wanted = |pod: &&Arc<Pod>| {
+                let annotation = pod.annotations().get(ROUTES_GENERATION).map(String::as_str);
+                Told::of(annotation, generation) == wanted
+            };
+            pods.iter().filter(is_wanted).cloned().collect()
+        };
+        let first = self.programmer.tell(that_were(Told::Never), generation).await;
+        let mut second = that_were(Told::Once);
+        if tables.is_second_due(self.gateway, self.now) {
+            self.programmer.tell(std::mem::take(&mut second), &again(generation)).await;
+        }
+        // One that cannot be told is not tried every few seconds.
+        tables.told(self.gateway, first > 0 || !second.is_empty(), Instant::now());
     }
 
     /// The version of the object that is there then.
@@ -306,13 +316,6 @@ impl Writer<'_> {
     /// The version of a Secret.
     fn version(&self, name: &str) -> Option<String> {
         self.applier.live(self.caches, Kind::Secret, &self.gateway.0, name)?.resource_version()
-    }
-
-    /// The index that is there.
-    fn index(&self) -> Option<serde_json::Value> {
-        let (namespace, name) = self.gateway;
-        let live = self.applier.live(self.caches, Kind::Secret, namespace, &routes::name(name, 0))?;
-        live.data.pointer("/data/index.json").cloned()
     }
 
     /// Deletes the parts from this number on, which belong to no generation any more.

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::table::Verdict;
+use super::tell::Second;
 use crate::key::Key;
 
 /// Between two generations of a table. Changes that come meanwhile are gathered in the next, so that a thousand routes
@@ -13,11 +14,6 @@ const PACE_MIN: Duration = Duration::from_millis(500);
 /// For each Secret that a generation wrote the next waits this much longer: many changes at once touch all 32 parts, and
 /// have 4 s between them, while one touches one.
 const PACE_PER_SECRET: Duration = Duration::from_millis(125);
-
-/// After this long pods are told of a generation once more. A kubelet hears of the Secrets and of the pod by two watches, and
-/// when it hears of a large Secret last it has looked too early, and would look again after a minute. 5 s is long for a
-/// watch to be late, and short for a withdrawn route to go on taking mail.
-const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Between two evaluations: what a route is told changes the route, which may be all that there is to look at.
 const EVALUATION_PACE_MIN: Duration = Duration::from_millis(250);
@@ -40,8 +36,7 @@ struct Table {
 struct Written {
     generation: String,
     next: Instant,
-    /// When pods are to be told of it once more.
-    tell_again: Option<Instant>,
+    second: Second,
 }
 
 impl Tables {
@@ -69,29 +64,27 @@ impl Tables {
         let written = &mut tables.entry(gateway.clone()).or_default().written;
         if written.as_ref().is_none_or(|last| last.generation != generation) {
             let next = now + (PACE_PER_SECRET * secrets).max(PACE_MIN);
-            *written = Some(Written { generation: generation.to_owned(), next, tell_again: None });
+            *written = Some(Written { generation: generation.to_owned(), next, second: Second::default() });
         }
     }
 
-    /// Pods were told of the generation that was written last.
-    pub(crate) fn told(&self, gateway: &Key, now: Instant) {
-        if let Some(written) = self.tables().get_mut(gateway).and_then(|table| table.written.as_mut()) {
-            written.tell_again = Some(now + TOLD_AGAIN_AFTER);
-        }
-    }
-
-    /// Whether pods are to be told of it once more, which is said once.
-    pub(crate) fn is_to_tell_again(&self, gateway: &Key, now: Instant) -> bool {
-        let mut tables = self.tables();
-        let written = tables.get_mut(gateway).and_then(|table| table.written.as_mut());
-        written.is_some_and(|written| written.tell_again.take_if(|due| *due <= now).is_some())
+    /// Whether pods are to be told of the generation that was written last for the second time.
+    pub(crate) fn is_second_due(&self, gateway: &Key, now: Instant) -> bool {
+        let tables = self.tables();
+        written(&tables, gateway).is_some_and(|written| written.second.is_due(now))
     }
 
     /// How long until then.
-    pub(crate) fn tell_again_in(&self, gateway: &Key, now: Instant) -> Option<Duration> {
+    pub(crate) fn second_due_in(&self, gateway: &Key, now: Instant) -> Option<Duration> {
         let tables = self.tables();
-        let due = tables.get(gateway)?.written.as_ref()?.tell_again?;
-        Some(due.saturating_duration_since(now))
+        written(&tables, gateway)?.second.due_in(now)
+    }
+
+    /// Pods were told of the generation that was written last, and some may wait for the second time.
+    pub(crate) fn told(&self, gateway: &Key, do_pods_wait: bool, now: Instant) {
+        if let Some(written) = self.tables().get_mut(gateway).and_then(|table| table.written.as_mut()) {
+            written.second.waited_for(do_pods_wait, now);
+        }
     }
 
     /// Takes over what a gateway says to its routes.
@@ -108,6 +101,10 @@ impl Tables {
     pub(crate) fn forget(&self, gateway: &Key) {
         self.tables().remove(gateway);
     }
+}
+
+fn written<'a>(tables: &'a HashMap<Key, Table>, gateway: &Key) -> Option<&'a Written> {
+    tables.get(gateway)?.written.as_ref()
 }
 
 #[cfg(test)]
@@ -146,22 +143,19 @@ mod tests {
     }
 
     #[test]
-    fn pods_are_told_of_a_generation_once_more_and_only_of_the_last() {
+    fn the_second_time_is_of_the_generation_that_was_written_last() {
         let clock = Clock::new();
         let at = |ms| clock.2 + Duration::from_millis(ms);
         clock.wrote("one", 1, 0);
-        assert_eq!(clock.0.tell_again_in(&clock.1, at(0)), None);
-        clock.0.told(&clock.1, at(0));
-        assert_eq!(clock.0.tell_again_in(&clock.1, at(1_000)), Some(Duration::from_secs(4)));
-        assert!(!clock.0.is_to_tell_again(&clock.1, at(4_999)));
+        assert_eq!(clock.0.second_due_in(&clock.1, at(0)), None);
+        clock.0.told(&clock.1, true, at(0));
+        assert_eq!(clock.0.second_due_in(&clock.1, at(1_000)), Some(Duration::from_secs(4)));
         clock.wrote("two", 1, 4_999);
-        assert!(!clock.0.is_to_tell_again(&clock.1, at(5_000)));
-        clock.0.told(&clock.1, at(5_000));
+        assert!(!clock.0.is_second_due(&clock.1, at(5_000)));
+        clock.0.told(&clock.1, true, at(5_000));
         // To find what is there takes nothing back.
         clock.wrote("two", 0, 6_000);
-        assert!(clock.0.is_to_tell_again(&clock.1, at(10_000)));
-        assert!(!clock.0.is_to_tell_again(&clock.1, at(10_000)));
-        assert_eq!(clock.0.tell_again_in(&clock.1, at(10_000)), None);
+        assert!(clock.0.is_second_due(&clock.1, at(10_000)));
     }
 
     #[test]

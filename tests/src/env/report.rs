@@ -11,7 +11,9 @@ const LOG_LINES: i64 = 40;
 /// The resources' status, the events and the last lines of each pod.
 pub(super) async fn of(env: &Env) -> String {
     let mut text = format!("=== what happened in {}\n", env.namespace());
-    for kind in ["MailLaser", "Deployment", "StatefulSet", "PersistentVolumeClaim", "Job", "Event"] {
+    for kind in
+        ["MailLaser", "MailRoute", "Deployment", "StatefulSet", "PersistentVolumeClaim", "Job", "Event"]
+    {
         let Ok(api) = env.objects(kind) else { continue };
         for object in api.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default() {
             let shown = match kind {
@@ -30,8 +32,8 @@ pub(super) async fn of(env: &Env) -> String {
     let pods: Api<Pod> = Api::namespaced(env.cluster().client(), env.namespace());
     for pod in pods.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default() {
         let phase = pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
-        text +=
-            &format!("Pod {}: {phase}\n{}", pod.name_any(), tail(&pods, &pod.name_any(), LOG_LINES).await);
+        let (name, annotations) = (pod.name_any(), pod.annotations());
+        text += &format!("Pod {name}: {phase}, {annotations:?}\n{}", tail(&pods, &name, LOG_LINES).await);
     }
     text + "=== the operator\n" + &env.cluster().operator_log(LOG_LINES).await
 }
