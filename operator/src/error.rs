@@ -130,6 +130,15 @@ pub enum ReconcileError {
     /// It panicked, which is a defect of the operator.
     #[error("the reconciliation panicked, which is a defect; the log has more")]
     Panic,
+    /// It failed, and something else of it is to be done before it would be tried again.
+    #[error("{failure}")]
+    MoreToDo {
+        /// What failed.
+        #[source]
+        failure: Box<ReconcileError>,
+        /// When the rest is to be done.
+        again: Duration,
+    },
     /// It took longer than any reconciliation may.
     #[error("the reconciliation was not over after {} s", .0.as_secs())]
     Timeout(Duration),

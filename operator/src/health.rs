@@ -97,7 +97,7 @@ impl Health {
                 is_silent.then(|| format!("nothing was heard of the Lease for {} s", silence.as_secs()));
             return silence.or_else(|| state.hindrance.clone());
         }
-        let incomplete = state.controllers.iter().find_map(|it| it.work().lists.incomplete())?;
+        let incomplete = state.controllers.iter().find_map(|it| it.work().lists.incomplete().pop())?;
         Some(format!("the caches of {incomplete} are not filled yet"))
     }
 

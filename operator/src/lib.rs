@@ -29,6 +29,7 @@ pub mod scope;
 pub mod spool;
 pub mod status;
 pub mod validate;
+mod version;
 mod workloads;
 
 use std::net::{Ipv6Addr, TcpListener as StdTcpListener};

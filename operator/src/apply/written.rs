@@ -10,6 +10,7 @@ use kube::api::DynamicObject;
 use crate::caches::Mark;
 use crate::kinds::Kind;
 use crate::resources::labels::INSTANCE;
+use crate::version::is_older;
 
 /// An object by kind, namespace and name.
 pub(super) type Key = (Kind, String, String);
@@ -39,12 +40,6 @@ impl Entry {
             _ => false,
         }
     }
-}
-
-/// Whether a version of an object came before another one. Versions are decimal numbers that grow, which the API
-/// conventions guarantee since Kubernetes 1.35 and etcd always did; of any others it is not known.
-fn is_older(version: &str, than: &str) -> bool {
-    matches!((version.parse::<u64>(), than.parse::<u64>()), (Ok(version), Ok(than)) if version < than)
 }
 
 impl Written {

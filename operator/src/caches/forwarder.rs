@@ -14,6 +14,7 @@ use super::intake::Intake;
 use super::lists::Lists;
 use crate::backoff;
 use crate::error::chain;
+use crate::resources::routes::takes_routes_of_others;
 use crate::scope::Place;
 
 /// Keeps a store up to date with what one watch tells, and sends the resources that it concerns.
@@ -70,7 +71,7 @@ where
                 listed = true;
                 if self.lists.one_more_is_there(&self.place) {
                     tracing::info!(place = %self.place, "caches are filled");
-                    references.extend(resources_in(&self.place, &self.referrers.resources.store));
+                    references.extend(waiting_for(&self.place, &self.referrers.resources.store));
                 }
             }
             for reference in references {
@@ -82,13 +83,11 @@ where
     }
 }
 
-/// Those that wait for the caches of their place.
-pub(super) fn resources_in(place: &Place, resources: &Store<Guarded>) -> Vec<ObjectRef<Guarded>> {
-    resources
-        .state_filter(|resource| place.covers(resource.meta().namespace.as_deref()))
-        .iter()
-        .map(|resource| ObjectRef::from_obj(resource.as_ref()))
-        .collect()
+/// Those that wait for the caches of a place: its own, and gateways that may have routes of others.
+pub(super) fn waiting_for(place: &Place, resources: &Store<Guarded>) -> Vec<ObjectRef<Guarded>> {
+    let is_wide = |resource: &Guarded| resource.0.as_ref().is_ok_and(|it| takes_routes_of_others(&it.spec));
+    let waits = |resource: &Guarded| place.covers(resource.meta().namespace.as_deref()) || is_wide(resource);
+    resources.state_filter(waits).iter().map(|resource| ObjectRef::from_obj(resource.as_ref())).collect()
 }
 
 /// What a person can do about a list that failed, with which a watch would have begun.

@@ -33,9 +33,9 @@ impl Lists {
         self.missing().iter().filter(|(place, _)| place.covers(namespace)).all(|(_, number)| *number == 0)
     }
 
-    /// A place of which not all is known.
-    pub fn incomplete(&self) -> Option<Place> {
-        self.missing().iter().find(|(_, number)| **number > 0).map(|(place, _)| place.clone())
+    /// The places of which not all is known.
+    pub fn incomplete(&self) -> Vec<Place> {
+        self.missing().iter().filter(|(_, number)| **number > 0).map(|(place, _)| place.clone()).collect()
     }
 }
 
@@ -54,9 +54,9 @@ mod tests {
         assert!(!lists.are_complete(Some("a")));
         assert!(lists.one_more_is_there(&a));
         assert!(lists.are_complete(Some("a")) && !lists.are_complete(Some("b")));
-        assert_eq!(lists.incomplete(), Some(b.clone()));
+        assert_eq!(lists.incomplete(), std::slice::from_ref(&b));
         assert!(lists.one_more_is_there(&b));
-        assert_eq!(lists.incomplete(), None);
+        assert_eq!(lists.incomplete(), []);
     }
 
     #[test]

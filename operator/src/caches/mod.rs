@@ -36,6 +36,7 @@ pub(crate) use self::trim::keep_version;
 use crate::kinds::Kind;
 use crate::references::Holder;
 use crate::resources::labels::INSTANCE;
+use crate::routes::attach::Gateway;
 use crate::routes::caches::{GuardedRoute, RouteCaches};
 use crate::scope::Place;
 
@@ -89,6 +90,17 @@ impl Caches {
     /// What is known of routes. It may be incomplete where all else is known: the cluster may not have the kind yet.
     pub fn routes(&self) -> &RouteCaches {
         &self.routes
+    }
+
+    /// Whether all is known of the routes that a gateway may have, and of what they refer to. The last list of each place
+    /// wakes the gateways that wait for it.
+    pub(crate) fn are_complete_for(&self, gateway: &Gateway) -> bool {
+        let may_have_routes_of = |place: &Place| match place {
+            Place::Cluster => true,
+            Place::Namespace(name) => gateway.takes_routes_of(name, &self.routes.labels(name)),
+        };
+        let incomplete = [&self.lists, &self.routes.lists].map(Lists::incomplete);
+        !incomplete.iter().flatten().any(may_have_routes_of)
     }
 
     /// A resource, if it is one that is looked after.

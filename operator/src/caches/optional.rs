@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::Guarded;
 use super::concerned::owner;
-use super::forwarder::resources_in;
+use super::forwarder::waiting_for;
 use super::lists::Lists;
 use super::packed::Packed;
 use crate::backoff;
@@ -90,7 +90,7 @@ impl Keeper {
         if !std::mem::take(is_first) || !self.lists.one_more_is_there(&self.place) {
             return;
         }
-        for reference in resources_in(&self.place, &self.resources) {
+        for reference in waiting_for(&self.place, &self.resources) {
             // Who does not listen any more needs nothing.
             let _ = self.sender.send(reference).await;
         }

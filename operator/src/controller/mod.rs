@@ -132,7 +132,8 @@ async fn reconcile_readable(guarded: Arc<Guarded>, context: Arc<Context>) -> Res
     });
     let is_awaited = report(resource, &findings, context).await?;
     match (findings.failure, findings.again) {
-        (Some(failure), _) => Err(failure),
+        (Some(failure), Some(again)) => Err(ReconcileError::MoreToDo { failure: Box::new(failure), again }),
+        (Some(failure), None) => Err(failure),
         (None, Some(again)) => Ok(Action::requeue(again)),
         (None, None) if in_the_way || is_awaited => {
             Ok(Action::requeue(backoff::look_again(backoff::random())))
@@ -245,6 +246,10 @@ async fn put(
 pub fn error_policy(resource: Arc<Guarded>, error: &ReconcileError, context: Arc<Context>) -> Action {
     let failures = context.failures.failed(resource.as_ref());
     let wait = backoff::after_failure(failures, backoff::random());
+    let wait = match error {
+        ReconcileError::MoreToDo { again, .. } => wait.min(*again),
+        _ => wait,
+    };
     let (namespace, name) = (resource.namespace(), resource.name_any());
     tracing::warn!(namespace, name, error = chain(error), failures, ?wait, "reconciliation failed");
     Action::requeue(wait)

@@ -27,10 +27,14 @@ const MODE: i32 = 0o444;
 /// Secrets. One that is for its own namespace alone has one.
 const PARTS_MAX: usize = 32;
 
+/// Whether routes of other namespaces than its own may have recipients at a gateway.
+pub fn takes_routes_of_others(spec: &MailLaserSpec) -> bool {
+    spec.allowed_routes.iter().any(|allowed| allowed.namespaces.from != FromNamespaces::Same)
+}
+
 /// How many parts the table of a gateway may have; none, when it has no table.
 pub fn parts_max(spec: &MailLaserSpec) -> usize {
-    let is_wide = spec.allowed_routes.iter().any(|allowed| allowed.namespaces.from != FromNamespaces::Same);
-    match (spec.allowed_routes.is_empty(), is_wide) {
+    match (spec.allowed_routes.is_empty(), takes_routes_of_others(spec)) {
         (true, _) => 0,
         (_, false) => 1,
         (_, true) => PARTS_MAX,

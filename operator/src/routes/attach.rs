@@ -50,12 +50,19 @@ impl Gateway {
     /// What a resource of this namespace and name says of routes.
     pub fn new(namespace: &str, name: &str, spec: &MailLaserSpec) -> Self {
         let claimant = Claimant { created_s: None, namespace: namespace.to_owned(), name: name.to_owned() };
-        let of_env = spec.env.iter().filter(|entry| entry.name == TARGET_EMAILS);
-        let of_env = of_env.filter_map(|entry| entry.value.as_deref()).flat_map(|value| value.split(','));
-        let of_spec = spec.target_emails.iter().flatten().map(String::as_str);
-        let own = of_spec.chain(of_env).filter_map(|text| Address::parse(text.trim()).ok());
+        // The variable takes the place of the field.
+        let own: Vec<&str> = match spec.env.iter().find(|entry| entry.name == TARGET_EMAILS) {
+            Some(entry) => entry.value.iter().flat_map(|value| value.split(',')).collect(),
+            None => spec.target_emails.iter().flatten().map(String::as_str).collect(),
+        };
+        let own = own.into_iter().filter_map(|text| Address::parse(text.trim()).ok());
         let own = own.map(|address| Pattern::exact(&address)).collect();
         Self { claimant, own, grants: spec.allowed_routes.iter().map(Grant::new).collect() }
+    }
+
+    /// Whether routes of a namespace may have recipients here.
+    pub fn takes_routes_of(&self, namespace: &str, labels: &Labels) -> bool {
+        !self.grants_to(namespace, labels).is_empty()
     }
 
     /// The grants to a namespace.
@@ -298,8 +305,7 @@ mod tests {
     #[test]
     fn the_winner_is_named_to_its_own_namespace_alone() {
         let gateway = gateway(json!({
-            "targetEmails": ["Own@example.com"],
-            "env": [{"name": TARGET_EMAILS, "value": "too@example.com"}],
+            "targetEmails": ["Own@example.com", "too@example.com"],
             "allowedRoutes": [{"namespaces": {"from": "All"}}],
         }));
         let routes = [
@@ -326,6 +332,28 @@ mod tests {
                 ),
             ]
         );
+    }
+
+    #[test]
+    fn a_gateway_has_to_know_of_the_routes_of_those_that_it_grants_something_to() {
+        let namespaces = |namespaces: serde_json::Value| {
+            let gateway = gateway(json!({"allowedRoutes": [{"namespaces": namespaces}]}));
+            ["mail", "b", "c"].map(|namespace| gateway.takes_routes_of(namespace, &named(namespace)))
+        };
+        assert_eq!(namespaces(json!({"from": "Same"})), [true, false, false]);
+        assert_eq!(namespaces(json!({"from": "All"})), [true, true, true]);
+        let selector = json!({"matchLabels": {"kubernetes.io/metadata.name": "b"}});
+        assert_eq!(namespaces(json!({"from": "Selector", "selector": selector})), [false, true, false]);
+    }
+
+    #[test]
+    fn the_variable_takes_the_place_of_the_field() {
+        let gateway = gateway(json!({
+            "targetEmails": ["own@example.com"],
+            "env": [{"name": TARGET_EMAILS, "value": "one@example.com, two@example.com"}],
+        }));
+        let routes = [route("mail", "a", 1, &["own@example.com", "two@example.com"])];
+        assert_eq!(outcome(&gateway, &routes)[0].0, ["own@example.com"]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::maps::Maps;
 use super::status::{is_told, programmed_generation};
 use super::table::{Evaluation, Programming, evaluate};
 use super::tables::Tables;
-use super::tell::{Told, again};
+use super::tell::{Seen, Told};
 use super::webhook::{Known, MapFound, SecretFound, ServiceFound};
 use crate::apply::{Applier, Outcome, Removal, sent};
 use crate::caches::Caches;
@@ -84,10 +84,12 @@ impl Programmer {
         now: Instant,
     ) -> Programmed {
         let known = caches.routes();
-        if !known.are_complete(&resource.namespace) {
+        let gateway = (resource.namespace.clone(), resource.name.clone());
+        let of = Gateway::new(&gateway.0, &gateway.1, &resource.spec);
+        // Recipients of a route that is not known yet would be refused, or be another's.
+        if !caches.are_complete_for(&of) {
             return Programmed::default();
         }
-        let gateway = (resource.namespace.clone(), resource.name.clone());
         if let Some(wait) = self.tables.wait(&gateway, now) {
             return Programmed { again: Some(wait), ..Programmed::default() };
         }
@@ -100,14 +102,14 @@ impl Programmer {
         };
         let view = View { caches, routes: known, maps };
         let begin = Instant::now();
-        let of = Gateway::new(&gateway.0, &gateway.1, &resource.spec);
         let mut evaluation = evaluate(&of, &attached, |namespace| known.labels(namespace), &view);
         self.tables.evaluated(&gateway, begin.elapsed(), Instant::now());
         let routes = Some(evaluation.accepted());
         let written = Writer { programmer: self, resource, caches, applier, gateway: &gateway, now };
         let (programming, programmed) = match written.write(&evaluation).await {
             Written::Table(left_out) => {
-                let again = self.tables.second_due_in(&gateway, Instant::now());
+                let again =
+                    self.tables.telling(&gateway, |telling| telling.more_in(Instant::now())).flatten();
                 (Programming::Done(left_out), Programmed { routes, again, ..Programmed::default() })
             }
             Written::Problem(problem) => {
@@ -176,40 +178,29 @@ impl Programmer {
         Ok(maps)
     }
 
-    /// Has the kubelets look at once at what these pods mount, by an annotation that is another one than before. How many
-    /// could be told.
-    async fn tell(&self, pods: Vec<Arc<Pod>>, annotation: &str) -> usize {
-        let patch = json!({"metadata": {"annotations": {ROUTES_GENERATION: annotation}}});
-        let (patch, params) = (
-            Patch::Merge(patch),
-            PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() },
-        );
-        let told = pods.into_iter().map(|pod| {
-            let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
-            let (patch, params) = (&patch, &params);
-            async move {
-                let name = pod.name_any();
-                match api.patch_metadata(&name, params, patch).await {
-                    Ok(_) => {
-                        self.metrics.annotated_pod();
-                        1
-                    }
-                    Err(kube::Error::Api(status)) if status.is_not_found() => 0,
-                    Err(error) => {
-                        let (namespace, error) = (pod.namespace(), chain(&error));
-                        tracing::warn!(
-                            namespace,
-                            name,
-                            error,
-                            "pod takes its routes over within a minute, not at once"
-                        );
-                        0
-                    }
-                }
+    /// Has the kubelet look at once at what a pod mounts, by another annotation than before. The version that the pod has
+    /// since, if it could be told.
+    async fn tell(&self, namespace: &str, name: &str, annotation: &str) -> Option<String> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {ROUTES_GENERATION: annotation}}}));
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        match api.patch_metadata(name, &params, &patch).await {
+            Ok(pod) => {
+                self.metrics.annotated_pod();
+                pod.resource_version()
             }
-        });
-        let told = stream::iter(told).buffer_unordered(TOLD_AT_ONCE);
-        told.fold(0, |sum, told| std::future::ready(sum + told)).await
+            Err(kube::Error::Api(status)) if status.is_not_found() => None,
+            Err(error) => {
+                let error = chain(&error);
+                tracing::warn!(
+                    namespace,
+                    name,
+                    error,
+                    "pod takes its routes over within a minute, not at once"
+                );
+                None
+            }
+        }
     }
 }
 
@@ -218,6 +209,12 @@ fn attached<'r>(route: &'r Arc<GuardedRoute>, gateway: &Key) -> Option<&'r MailR
     let route = route.0.as_ref().ok().filter(|route| route.metadata.deletion_timestamp.is_none())?;
     let mut parents = route.spec.parent_refs.iter();
     parents.any(|it| (namespace_of(it, route), &*it.name) == (&gateway.0, &gateway.1)).then_some(route)
+}
+
+fn seen(pod: &Pod) -> Option<Seen<'_>> {
+    let (name, version) = (pod.metadata.name.as_deref()?, pod.metadata.resource_version.as_deref()?);
+    let annotation = pod.annotations().get(ROUTES_GENERATION).map(String::as_str);
+    Some(Seen { name, version, annotation })
 }
 
 /// What is known of the objects that routes refer to.
@@ -265,6 +262,7 @@ impl Writer<'_> {
         let tables = &self.programmer.tables;
         let parts_max = routes::parts_max(&self.resource.spec);
         if parts_max == 0 {
+            tables.took_away(self.gateway);
             let removed = self.remove_from(0).await;
             return removed.map_or_else(Written::Failed, |()| Written::Table(BTreeSet::new()));
         }
@@ -284,23 +282,24 @@ impl Writer<'_> {
 
     /// Tells the pods of the gateway of a generation, as far as they have not been told.
     async fn tell(&self, generation: &str) {
-        let ((namespace, name), tables) = (self.gateway, &self.programmer.tables);
+        let Self { programmer, gateway, .. } = self;
+        let (namespace, name) = gateway;
         let mut pods = self.caches.pods(namespace, name);
         pods.extend(self.caches.drain_pods(namespace, name));
-        let that_were = |wanted: Told| -> Vec<Arc<Pod>> {
-            let is_wanted = |pod: &&Arc<Pod>| {
-                let annotation = pod.annotations().get(ROUTES_GENERATION).map(String::as_str);
-                Told::of(annotation, generation) == wanted
-            };
-            pods.iter().filter(is_wanted).cloned().collect()
-        };
-        let first = self.programmer.tell(that_were(Told::Never), generation).await;
-        let mut second = that_were(Told::Once);
-        if tables.is_second_due(self.gateway, self.now) {
-            self.programmer.tell(std::mem::take(&mut second), &again(generation)).await;
-        }
-        // One that cannot be told is not tried every few seconds.
-        tables.told(self.gateway, first > 0 || !second.is_empty(), Instant::now());
+        let pods: Vec<Seen<'_>> = pods.iter().filter_map(|pod| seen(pod)).collect();
+        let due = programmer.tables.telling(gateway, |telling| telling.to_tell(&pods, generation, self.now));
+        let told = due.unwrap_or_default().into_iter().map(|(name, told)| async move {
+            let (annotation, told) = told.next(generation);
+            let version = programmer.tell(namespace, &name, &annotation).await;
+            (name, version.map(|version| (told, version)))
+        });
+        let told: Vec<(String, Option<(Told, String)>)> =
+            stream::iter(told).buffer_unordered(TOLD_AT_ONCE).collect().await;
+        let now = Instant::now();
+        programmer.tables.telling(gateway, |telling| {
+            told.into_iter().for_each(|(name, outcome)| telling.tried(name, outcome, now));
+            telling.settle(&pods, generation, now);
+        });
     }
 
     /// The version of the object that is there then.

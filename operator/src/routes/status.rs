@@ -50,10 +50,12 @@ pub fn status(route: &MailRoute, answers: &[(ParentRef, Answer)], now: Timestamp
         })
     });
     let parents = parents.chain(others).collect();
-    let host = answers.iter().find_map(|(_, answer)| match answer {
-        Answer::Verdict(verdict) => Some(verdict.host.clone()),
+    let verdicts = answers.iter().filter_map(|(_, answer)| match answer {
+        Answer::Verdict(verdict) => Some(verdict),
         Answer::NoParent | Answer::Unknown => None,
     });
+    // A gateway may know of a host what another one does not permit.
+    let host = verdicts.map(|verdict| verdict.host.clone()).reduce(Option::or);
     MailRouteStatus { destination: host.unwrap_or(previous.destination), parents }
 }
 
@@ -73,7 +75,8 @@ pub fn is_told(route: &MailRoute, gateway: &Key, verdict: Option<&Verdict>) -> b
             })
         })
     };
-    told.is_some_and(says)
+    let destination = route.status.as_ref().and_then(|status| status.destination.as_ref());
+    told.is_some_and(says) && (verdict.host.is_none() || verdict.host.as_ref() == destination)
 }
 
 /// The generation of the route that a gateway's pods have, by its status.
@@ -197,6 +200,25 @@ mod tests {
         let message = &find(&status.parents[1], RouteConditionType::Accepted).unwrap().message;
         assert!(message.contains("no MailLaser none in namespace b"), "{message}");
         assert!(status.parents[0].conditions.iter().all(|it| it.observed_generation == Some(2)));
+    }
+
+    #[test]
+    fn a_status_that_says_all_but_where_mail_goes_now_is_outdated() {
+        let gateway = ("b".to_owned(), "edge".to_owned());
+        let told = route(&json!(status(&route(&json!({})), &[(parent("edge"), verdict())], at(100))));
+        let with_host = |host: Option<&str>| {
+            let Answer::Verdict(verdict) = verdict() else { unreachable!() };
+            Verdict { host: host.map(str::to_owned), ..verdict }
+        };
+        let is_told = |host| is_told(&told, &gateway, Some(&with_host(host)));
+        assert!(is_told(Some("api.example.com")) && !is_told(Some("new.example.com")));
+        assert!(is_told(None), "another gateway may know of one");
+        let answers = [None, Some("new.example.com"), None]
+            .map(|host| (parent("edge"), Answer::Verdict(with_host(host))));
+        let destination = |answers| status(&told, answers, at(200)).destination;
+        assert_eq!(destination(&answers).as_deref(), Some("new.example.com"));
+        assert_eq!(destination(&answers[..1]), None);
+        assert_eq!(destination(&[]).as_deref(), Some("api.example.com"));
     }
 
     #[test]

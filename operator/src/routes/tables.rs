@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::table::Verdict;
-use super::tell::Second;
+use super::tell::Telling;
 use crate::key::Key;
 
 /// Between two generations of a table. Changes that come meanwhile are gathered in the next, so that a thousand routes
@@ -36,7 +36,7 @@ struct Table {
 struct Written {
     generation: String,
     next: Instant,
-    second: Second,
+    telling: Telling,
 }
 
 impl Tables {
@@ -64,26 +64,19 @@ impl Tables {
         let written = &mut tables.entry(gateway.clone()).or_default().written;
         if written.as_ref().is_none_or(|last| last.generation != generation) {
             let next = now + (PACE_PER_SECRET * secrets).max(PACE_MIN);
-            *written = Some(Written { generation: generation.to_owned(), next, second: Second::default() });
+            *written = Some(Written { generation: generation.to_owned(), next, telling: Telling::default() });
         }
     }
 
-    /// Whether pods are to be told of the generation that was written last for the second time.
-    pub(crate) fn is_second_due(&self, gateway: &Key, now: Instant) -> bool {
-        let tables = self.tables();
-        written(&tables, gateway).is_some_and(|written| written.second.is_due(now))
+    /// Works with what pods are told of the generation that was written last.
+    pub(crate) fn telling<T>(&self, gateway: &Key, work: impl FnOnce(&mut Telling) -> T) -> Option<T> {
+        self.tables().get_mut(gateway)?.written.as_mut().map(|written| work(&mut written.telling))
     }
 
-    /// How long until then.
-    pub(crate) fn second_due_in(&self, gateway: &Key, now: Instant) -> Option<Duration> {
-        let tables = self.tables();
-        written(&tables, gateway)?.second.due_in(now)
-    }
-
-    /// Pods were told of the generation that was written last, and some may wait for the second time.
-    pub(crate) fn told(&self, gateway: &Key, do_pods_wait: bool, now: Instant) {
-        if let Some(written) = self.tables().get_mut(gateway).and_then(|table| table.written.as_mut()) {
-            written.second.waited_for(do_pods_wait, now);
+    /// The gateway has no table any more.
+    pub(crate) fn took_away(&self, gateway: &Key) {
+        if let Some(table) = self.tables().get_mut(gateway) {
+            table.written = None;
         }
     }
 
@@ -103,12 +96,9 @@ impl Tables {
     }
 }
 
-fn written<'a>(tables: &'a HashMap<Key, Table>, gateway: &Key) -> Option<&'a Written> {
-    tables.get(gateway)?.written.as_ref()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::tell::Seen;
     use super::*;
 
     struct Clock(Tables, Key, Instant);
@@ -143,19 +133,23 @@ mod tests {
     }
 
     #[test]
-    fn the_second_time_is_of_the_generation_that_was_written_last() {
+    fn what_pods_are_told_begins_anew_with_each_generation() {
         let clock = Clock::new();
         let at = |ms| clock.2 + Duration::from_millis(ms);
+        let pods = [Seen { name: "edge-0", version: "1", annotation: Some("one") }];
+        let more_in = |ms| clock.0.telling(&clock.1, |telling| telling.more_in(at(ms))).flatten();
         clock.wrote("one", 1, 0);
-        assert_eq!(clock.0.second_due_in(&clock.1, at(0)), None);
-        clock.0.told(&clock.1, true, at(0));
-        assert_eq!(clock.0.second_due_in(&clock.1, at(1_000)), Some(Duration::from_secs(4)));
-        clock.wrote("two", 1, 4_999);
-        assert!(!clock.0.is_second_due(&clock.1, at(5_000)));
-        clock.0.told(&clock.1, true, at(5_000));
+        clock.0.telling(&clock.1, |telling| telling.settle(&pods, "one", at(0)));
+        assert_eq!(more_in(1_000), Some(Duration::from_secs(4)));
         // To find what is there takes nothing back.
-        clock.wrote("two", 0, 6_000);
-        assert!(clock.0.is_second_due(&clock.1, at(10_000)));
+        clock.wrote("one", 0, 2_000);
+        assert_eq!(more_in(2_000), Some(Duration::from_secs(3)));
+        clock.wrote("two", 1, 3_000);
+        assert_eq!(more_in(3_000), None);
+        clock.0.telling(&clock.1, |telling| telling.settle(&pods, "one", at(3_000)));
+        clock.0.took_away(&clock.1);
+        assert_eq!(more_in(9_000), None, "without a table nobody is to be told");
+        assert_eq!(clock.wait_ms(9_000), None);
     }
 
     #[test]
