@@ -13,9 +13,15 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-/// Connections at the same time. Probes and scrapers need a handful; more are closed, so that
-/// they cannot use up what SMTP needs.
-const CONNECTIONS_MAX: usize = 256;
+/// Connections to the health port at the same time. Probes need a handful; more are closed, so that they cannot use up
+/// what SMTP needs.
+pub(crate) const HEALTH_CONNECTIONS_MAX: usize = 256;
+
+/// The same for the metrics port. Each may have a whole answer in memory, which takes 4 MB with a thousand routes.
+pub(crate) const METRICS_CONNECTIONS_MAX: usize = 16;
+
+/// Octets of a request's head: no probe and no scraper sends a tenth of it, and 400 KiB are what hyper would keep.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// How long a request's head may take, and how long a connection may wait for one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,16 +33,17 @@ const CONNECTION_TIME_MAX: Duration = Duration::from_secs(30);
 /// Pause after the system could not give a connection.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `router` until `stop` is cancelled.
+/// Serves `router` until `stop` is cancelled, to so many connections at the same time.
 ///
 /// # Errors
 /// None at present; a socket that fails is tried again.
 pub(crate) async fn serve(
     socket: Arc<TcpListener>,
     router: Router,
+    connections_max: usize,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Arc::new(Semaphore::new(connections_max));
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -51,7 +58,7 @@ pub(crate) async fn serve(
             }
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            warn!("more than {CONNECTIONS_MAX} connections; one was closed");
+            warn!("more than {connections_max} connections; one was closed");
             continue;
         };
         let service = TowerToHyperService::new(router.clone());
@@ -60,6 +67,7 @@ pub(crate) async fn serve(
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
+                .max_buf_size(HEAD_BYTES_MAX)
                 .serve_connection(TokioIo::new(stream), service);
             match tokio::time::timeout(CONNECTION_TIME_MAX, connection).await {
                 Ok(Ok(())) => {}

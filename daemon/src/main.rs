@@ -5,13 +5,16 @@ mod cli;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use cli::route::RouteArguments;
 use cli::spool::{SpoolArguments, SpoolCommand};
 use mail_laser::config::problem::{Problem, Problems};
-use mail_laser::config::{Checked, Config, Sources, dotenv, merged, variables};
+use mail_laser::config::variables::{self, Variable};
+use mail_laser::config::{Checked, Config, Sources, dotenv, merged};
 use mail_laser::server::{Daemon, Drained, drain_spool};
 use mail_laser_logging::{self as logging, LogFormat};
 use mimalloc::MiMalloc;
@@ -60,17 +63,24 @@ enum Command {
 
 fn main() -> ExitCode {
     let command = Arguments::parse().command.unwrap_or(Command::Run);
-    let environment = Environment::read();
+    let mut environment = Environment::read();
     match command {
         Command::Run => start(&environment, "mail-laser starts", serve),
         Command::Check => check(&environment),
         Command::Healthcheck => healthcheck(&environment),
-        Command::Spool(SpoolArguments { command: SpoolCommand::Drain, .. }) => {
-            start(&environment, "the spool is being drained", drain)
+        Command::Spool(SpoolArguments { dir, command }) => {
+            if let Some(directory) = dir {
+                environment.set(&variables::SPOOL_DIR, directory);
+            }
+            match command {
+                SpoolCommand::Drain => start(&environment, "the spool is being drained", drain),
+                command => cli::spool::run(command, Path::new(environment.setting(&variables::SPOOL_DIR))),
+            }
         }
-        Command::Spool(arguments) => cli::spool::run(arguments),
         Command::Route(arguments) => {
-            cli::route::run(arguments, environment.get(variables::TARGET_EMAILS.name))
+            let directory = Some(environment.setting(&variables::ROUTES)).filter(|path| !path.is_empty());
+            let own = environment.setting(&variables::TARGET_EMAILS);
+            cli::route::run(arguments, own, directory.map(PathBuf::from))
         }
     }
 }
@@ -113,6 +123,16 @@ impl Environment {
         self.variables.get(name).map_or("", String::as_str)
     }
 
+    /// What holds for one of the daemon's variables.
+    fn setting(&self, variable: &Variable) -> &str {
+        variable.value(&self.variables)
+    }
+
+    /// Has a variable hold what an option of the command line says.
+    fn set(&mut self, variable: &Variable, value: String) {
+        self.variables.insert(variable.name.to_owned(), value);
+    }
+
     /// The configuration and how to log, or everything that is wrong with either.
     fn configuration(&self) -> Result<(Checked, LogFormat, Targets), Problems> {
         let checked = Config::from_sources(&Sources {
@@ -151,10 +171,10 @@ fn check(environment: &Environment) -> ExitCode {
             for warning in &checked.warnings {
                 eprintln!("mail-laser: warning: {warning}");
             }
-            for (name, value) in &checked.effective {
-                println!("{name}={value}");
-            }
-            ExitCode::SUCCESS
+            let mut out = std::io::stdout().lock();
+            let mut lines = checked.effective.iter();
+            let printed = lines.try_for_each(|(name, value)| writeln!(out, "{name}={value}"));
+            cli::ended(printed.map(|()| ExitCode::SUCCESS))
         }
         Err(problems) => refuse(&problems),
     }

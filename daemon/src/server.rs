@@ -168,10 +168,12 @@ impl Daemon {
         // Health and metrics answer until the very end: a pod that drains is not a dead one.
         let stop_http = CancellationToken::new();
         let health = supervise("health", || {
-            http::serve(Arc::clone(&self.health), health::router(), stop_http.clone())
+            let (socket, places) = (Arc::clone(&self.health), http::HEALTH_CONNECTIONS_MAX);
+            http::serve(socket, health::router(), places, stop_http.clone())
         });
         let metrics = supervise("metrics", || {
-            http::serve(Arc::clone(&self.metrics), metrics_router(Arc::clone(&metrics)), stop_http.clone())
+            let (socket, places) = (Arc::clone(&self.metrics), http::METRICS_CONNECTIONS_MAX);
+            http::serve(socket, metrics_router(Arc::clone(&metrics)), places, stop_http.clone())
         });
         let renewal = async {
             match &tls {

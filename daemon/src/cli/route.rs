@@ -8,7 +8,6 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use mail_laser::address::Address;
-use mail_laser::config::variables;
 use mail_laser::routes::{DEFAULT_ROUTE, follow, unusable};
 use mail_laser_routes::pattern::{Pattern, wildcards};
 use mail_laser_routes::table::Table;
@@ -32,8 +31,8 @@ enum RouteCommand {
         /// The address, as in RCPT TO
         #[arg(value_parser = address)]
         address: Address,
-        /// The directory with the routes, or one of its parts
-        #[arg(long, env = variables::ROUTES.name)]
+        /// The directory with the routes, or one of its parts, in place of MAIL_LASER_ROUTES
+        #[arg(long)]
         routes: Option<PathBuf>,
         /// One JSON object
         #[arg(long)]
@@ -45,22 +44,16 @@ fn address(text: &str) -> Result<Address, String> {
     Address::parse_recipient(text).map_err(|error| format!("it {error}"))
 }
 
-/// Carries the command out; `own` are the recipients of the environment.
-pub(crate) fn run(arguments: RouteArguments, own: &str) -> ExitCode {
+/// Carries the command out; `own` are the recipients of the environment, and `directory` has its routes.
+pub(crate) fn run(arguments: RouteArguments, own: &str, directory: Option<PathBuf>) -> ExitCode {
     let RouteCommand::Explain { address, routes, json } = arguments.command;
-    explain(&address, routes.as_deref(), json, own).unwrap_or_else(|error| {
-        eprintln!("mail-laser: {error}");
-        ExitCode::FAILURE
-    })
+    let routes = routes.or(directory);
+    super::ended(explain(&address, routes.as_deref(), json, own))
 }
 
-fn explain(
-    address: &Address,
-    routes: Option<&Path>,
-    json: bool,
-    own: &str,
-) -> Result<ExitCode, Box<dyn Error>> {
-    let found = Known::read(own, routes)?.explain(address);
+fn explain(address: &Address, routes: Option<&Path>, json: bool, own: &str) -> io::Result<ExitCode> {
+    let found =
+        Known::read(own, routes).map_err(|error| io::Error::other(error.to_string()))?.explain(address);
     let mut out = io::stdout().lock();
     match json {
         true => writeln!(out, "{}", found.json(address))?,

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use mail_laser::config::variables;
 use mail_laser::delivery::spool::DEAD_DIRECTORY;
 use mail_laser::spool::clock::millis;
 use mail_laser::spool::control::{self, Request};
@@ -26,9 +25,9 @@ use serde_json::{Map, Value, json};
 /// Works beside the running daemon. A mail to several destinations is listed once for each of them.
 #[derive(Args)]
 pub(crate) struct SpoolArguments {
-    /// The spool's directory
-    #[arg(long, global = true, env = "MAIL_LASER_SPOOL_DIR", default_value = variables::SPOOL_DIR.default)]
-    dir: PathBuf,
+    /// The spool's directory, in place of MAIL_LASER_SPOOL_DIR
+    #[arg(long, global = true)]
+    pub(crate) dir: Option<String>,
     #[command(subcommand)]
     pub(crate) command: SpoolCommand,
 }
@@ -134,24 +133,15 @@ fn seconds(text: &str) -> Result<u64, String> {
 }
 
 /// Runs a command, [`SpoolCommand::Drain`] aside, which needs the whole configuration.
-pub(crate) fn run(arguments: SpoolArguments) -> ExitCode {
-    let directory = arguments.dir;
-    let result = match arguments.command {
-        SpoolCommand::List { choice, json, limit } => list(&directory, &choice.selector(), json, limit),
-        SpoolCommand::Show { ids, json, content } => show(&directory, ids, json, content),
-        SpoolCommand::Retry { choice, all } => act(&directory, choice.selector(), all, Wish::Retry),
-        SpoolCommand::Discard { choice, all } => act(&directory, choice.selector(), all, Wish::Discard),
+pub(crate) fn run(command: SpoolCommand, directory: &Path) -> ExitCode {
+    let result = match command {
+        SpoolCommand::List { choice, json, limit } => list(directory, &choice.selector(), json, limit),
+        SpoolCommand::Show { ids, json, content } => show(directory, ids, json, content),
+        SpoolCommand::Retry { choice, all } => act(directory, choice.selector(), all, Wish::Retry),
+        SpoolCommand::Discard { choice, all } => act(directory, choice.selector(), all, Wish::Discard),
         SpoolCommand::Drain => Ok(()),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        // Who reads no further has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("mail-laser: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    super::ended(result.map(|()| ExitCode::SUCCESS))
 }
 
 /// A mail of the spool, at one of its destinations.

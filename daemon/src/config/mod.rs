@@ -21,6 +21,7 @@ use secrecy::SecretString;
 use tracing::warn;
 
 use crate::address::Address;
+use crate::http::{HEALTH_CONNECTIONS_MAX, METRICS_CONNECTIONS_MAX};
 use crate::tls::{PairFiles, Pem};
 use mail_laser_routes::reach::Reach;
 use problem::Problems;
@@ -32,9 +33,13 @@ use url::WebhookUrl;
 /// another charset becomes three of UTF-8. `tests/memory.rs` measures it.
 pub const MEMORY_PER_MAIL: usize = 5;
 
-/// Open files besides sessions and deliveries: connections to the health and the metrics port, 256
-/// each, and some 64 for sockets, name resolution, the log and files that are read.
-const OTHER_OPEN_FILES: u64 = 2 * 256 + 64;
+/// Open files besides sessions and deliveries: connections to the health and the metrics port, and some 64 for sockets,
+/// name resolution, the log and files that are read.
+const OTHER_OPEN_FILES: u64 = (HEALTH_CONNECTIONS_MAX + METRICS_CONNECTIONS_MAX + 64) as u64;
+
+/// The part of all open files that is left to the deliveries to routes of others: how many there will be is not known,
+/// and more files are for sessions than for deliveries.
+const ROUTES_OPEN_FILES_PART: u64 = 4;
 
 /// Less memory than this serves nobody.
 const MEMORY_BYTES_MIN: usize = 1024 * 1024;
@@ -205,8 +210,9 @@ impl Config {
     /// accepted could not be delivered.
     pub fn fit_open_files(&mut self, open_files: Option<u64>) {
         let Some(open_files) = open_files else { return };
-        let others = OTHER_OPEN_FILES
-            + u64::from(self.webhook.as_ref().map_or(0, |webhook| webhook.concurrency.get()));
+        let of_webhook = u64::from(self.webhook.as_ref().map_or(0, |webhook| webhook.concurrency.get()));
+        let of_routes = self.routes.as_ref().map_or(0, |_| open_files / ROUTES_OPEN_FILES_PART);
+        let others = OTHER_OPEN_FILES + of_webhook + of_routes;
         let fitting = u32::try_from(open_files.saturating_sub(others)).unwrap_or(u32::MAX);
         let fitting = NonZeroU32::new(fitting).unwrap_or(NonZeroU32::MIN);
         if fitting < self.smtp.connections_max {
@@ -383,15 +389,57 @@ mod tests {
 
     #[test]
     fn connections_leave_files_for_deliveries() {
-        let connections = |open_files| {
-            let mut config = parse(&[]).unwrap().config;
+        let connections_with = |variables: &[(&str, &str)], open_files| {
+            let mut config = parse(variables).unwrap().config;
             config.fit_open_files(open_files);
             config.smtp.connections_max.get()
         };
+        let connections = |open_files| connections_with(&[], open_files);
         assert_eq!(connections(None), 10_000);
         assert_eq!(connections(Some(1_048_576)), 10_000);
-        assert_eq!(connections(Some(1_024)), 1_024 - 576 - 64);
+        assert_eq!(connections(Some(1_024)), 1_024 - 336 - 64);
         assert_eq!(connections(Some(64)), 1);
+        let routes = [("MAIL_LASER_ROUTES", "/etc/mail-laser/routes")];
+        assert_eq!(connections_with(&routes, Some(1_048_576)), 10_000);
+        assert_eq!(connections_with(&routes, Some(4_096)), 4_096 - 1_024 - 336 - 64);
+    }
+
+    #[test]
+    fn a_file_that_is_empty_is_no_file_that_is_not_named() {
+        let sources = |certificate: &str| {
+            let files = [("MAIL_LASER_TLS_CERT_FILE", certificate), ("MAIL_LASER_TLS_KEY_FILE", "/tls.key")];
+            let variables = MINIMAL.iter().chain(&files);
+            merged(variables.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())), [])
+        };
+        let problems = |certificate: &str, read_file: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>| {
+            let sources = Sources { variables: sources(certificate), hostname: String::new(), read_file };
+            Config::from_sources(&sources).unwrap_err().0
+        };
+        let empty = problems("/tls.crt", &|_| Ok(Vec::new()));
+        assert_eq!(empty.len(), 1, "{empty:?}");
+        assert!(empty[0].to_string().contains("\"/tls.crt\" with MAIL_LASER_TLS_KEY_FILE"), "{empty:?}");
+        let missing = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
+        assert_eq!(problems("/tls.crt", &missing).len(), 2);
+        for pasted in ["-----BEGIN PRIVATE KEY-----MIIE", "MIIE\nAAAA"] {
+            let text = problems(pasted, &missing)[0].to_string();
+            assert!(
+                text.contains("MAIL_LASER_TLS_CERT_FILE (not shown)") && !text.contains("MIIE"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_dead_letters_may_take_is_shown() {
+        let shown = |variables: &[(&str, &str)]| {
+            let effective = parse(variables).unwrap().effective;
+            let dead = effective.into_iter().find(|(name, _)| *name == "MAIL_LASER_DEAD_LETTER_MAX_BYTES");
+            dead.unwrap().1
+        };
+        assert_eq!(shown(&[]), "");
+        let spool = ("MAIL_LASER_DELIVERY", "spool");
+        assert_eq!(shown(&[spool]), "268435456");
+        assert_eq!(shown(&[spool, ("MAIL_LASER_SPOOL_MAX_BYTES", "30000000")]), "27262976");
     }
 
     #[test]

@@ -201,20 +201,15 @@ fn tls_pair(
         }
         pair => pair,
     };
-    let mut read = |variable: &v::Variable, path: &str| match read_file(Path::new(path)) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            reader.problems.push(Problem::other(format!(
-                "{}={path:?} cannot be read: {error}; valid is {}",
-                variable.name, variable.valid
-            )));
-            Vec::new()
-        }
+    let mut read = |variable: &v::Variable, path: &str| {
+        let content = read_file(Path::new(path));
+        let problem = |error| Problem::file(variable, path, format_args!("cannot be read: {error}"));
+        content.map_err(|error| reader.problems.push(problem(error))).ok()
     };
-    let pem = Pem { certificate: read(&v::TLS_CERT_FILE, certificate), key: read(&v::TLS_KEY_FILE, key) };
-    if pem.certificate.is_empty() || pem.key.is_empty() {
-        return None;
-    }
+    // Both are read, so that both may be told of.
+    let pem = (read(&v::TLS_CERT_FILE, certificate), read(&v::TLS_KEY_FILE, key));
+    let (Some(chain), Some(private)) = pem else { return None };
+    let pem = Pem { certificate: chain, key: private };
     if let Err(error) = pem.pair() {
         reader.problems.push(Problem::other(format!(
             "{}={certificate:?} with {}={key:?} {error}",
@@ -233,19 +228,15 @@ fn ca_roots(
     if path.is_empty() {
         return Vec::new();
     }
-    let problem = |why: String| {
-        Problem::other(format!(
-            "{}={path:?} {why}; valid is {}",
-            variables::WEBHOOK_CA_FILE.name,
-            variables::WEBHOOK_CA_FILE.valid
-        ))
+    let mut problem = |why: String| {
+        reader.problems.push(Problem::file(&variables::WEBHOOK_CA_FILE, path, why));
+        Vec::new()
     };
     match read_file(Path::new(path)).map(|pem| certificates(&pem)) {
-        Ok(Some(roots)) => return roots,
-        Ok(None) => reader.problems.push(problem("holds no certificate in PEM that can be used".to_owned())),
-        Err(error) => reader.problems.push(problem(format!("cannot be read: {error}"))),
+        Ok(Some(roots)) => roots,
+        Ok(None) => problem("holds no certificate in PEM that can be used".to_owned()),
+        Err(error) => problem(format!("cannot be read: {error}")),
     }
-    Vec::new()
 }
 
 pub(super) fn effective(config: &Config, reader: &Reader<'_>) -> Vec<(&'static str, String)> {
@@ -262,6 +253,10 @@ pub(super) fn effective(config: &Config, reader: &Reader<'_>) -> Vec<(&'static s
             })
         }
         name if name == v::HOSTNAME.name => config.smtp.hostname.clone(),
+        name if name == v::DEAD_LETTER_MAX_BYTES.name => match &config.delivery {
+            DeliveryConfig::Spool(spool) => spool.dead_bytes_max.to_string(),
+            DeliveryConfig::Forward | DeliveryConfig::Confirm(_) => reader.text(variable).to_owned(),
+        },
         _ => reader.text(variable).to_owned(),
     };
     v::ALL.iter().map(|variable| (variable.name, shown(variable))).collect()

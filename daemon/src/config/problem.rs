@@ -21,6 +21,15 @@ impl Problem {
         Self(format!("{} (not shown) {why}; valid is {}", variable.name, variable.valid))
     }
 
+    /// `variable` names a file that cannot be used. A path is shown; the content of a file in its place is not.
+    #[must_use]
+    pub fn file(variable: &Variable, path: &str, why: impl fmt::Display) -> Self {
+        if path.contains("-----BEGIN") || path.contains('\n') {
+            return Self::invalid_secret(variable, "has the content of a file in place of its path");
+        }
+        Self(format!("{}={path:?} {why}; valid is {}", variable.name, variable.valid))
+    }
+
     /// `variable` has to be set.
     #[must_use]
     pub fn missing(variable: &Variable) -> Self {

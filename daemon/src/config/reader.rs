@@ -23,11 +23,7 @@ impl<'e> Reader<'e> {
 
     /// The value, or the default; empty counts as unset.
     pub(super) fn text(&self, variable: &Variable) -> &'e str {
-        self.variables
-            .get(variable.name)
-            .map(|value| value.trim())
-            .filter(|value| !value.is_empty())
-            .unwrap_or(variable.default)
+        variable.value(self.variables)
     }
 
     /// A number within `range`.

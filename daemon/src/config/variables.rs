@@ -1,5 +1,7 @@
 //! Every environment variable of the daemon: its name, its default and what is valid.
 
+use std::collections::BTreeMap;
+
 /// One variable that the daemon reads.
 #[derive(Debug)]
 pub struct Variable {
@@ -9,6 +11,15 @@ pub struct Variable {
     pub default: &'static str,
     /// What is valid, in words that finish the sentence "valid is ...".
     pub valid: &'static str,
+}
+
+impl Variable {
+    /// What holds in an environment: the value without blanks around it, or the default; empty counts as unset.
+    #[must_use]
+    pub fn value<'e>(&self, environment: &'e BTreeMap<String, String>) -> &'e str {
+        let value = environment.get(self.name).map(|value| value.trim());
+        value.filter(|value| !value.is_empty()).unwrap_or(self.default)
+    }
 }
 
 macro_rules! variables {
@@ -85,7 +96,8 @@ variables! {
     SPOOL_LIFETIME = "MAIL_LASER_SPOOL_LIFETIME", "432000", "seconds, at least 1";
     /// How many mails that were given up are kept.
     DEAD_LETTER_MAX_BYTES = "MAIL_LASER_DEAD_LETTER_MAX_BYTES", "",
-        "bytes, at least 1048576 more than MAIL_LASER_MAX_MESSAGE_SIZE; a quarter of the spool if it is not set";
+        "bytes, at least 1048576 more than MAIL_LASER_MAX_MESSAGE_SIZE; that or, if it is more, a quarter of the spool if it \
+         is not set";
     /// For how long they are kept.
     DEAD_LETTER_LIFETIME = "MAIL_LASER_DEAD_LETTER_LIFETIME", "2592000", "seconds, at least 1";
     /// Routes of others.

@@ -90,6 +90,10 @@ impl Follower {
         let (known, seen, told) = (HashMap::new(), None, None);
         let mut follower = Self { directory, own, routes, connectors, metrics, known, seen, told };
         let read = read(&follower.directory, None);
+        if let Ok(None) = read {
+            let directory = follower.directory.display();
+            info!(%directory, "there are no routes yet: all recipients but the daemon's own are answered with 451");
+        }
         follower.take(read);
         follower
     }
@@ -129,7 +133,11 @@ impl Follower {
     /// Puts a generation in force; without one, what was stays.
     fn take(&mut self, read: Result<Option<Generation>, NoGeneration>) {
         match read {
-            Ok(None) => {}
+            Ok(None) => {
+                if self.told.take().is_some() {
+                    info!(directory = %self.directory.display(), "the routes in force are those that are there again");
+                }
+            }
             Ok(Some(generation)) => {
                 self.told = None;
                 self.put_in_force(generation);

@@ -119,6 +119,24 @@ fn a_broken_env_file_and_a_broken_ca_file_are_configuration_problems() {
 }
 
 #[test]
+fn all_commands_read_the_env_file_and_empty_is_unset() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spool, routes) = (directory.path().join("spool"), directory.path().join("routes"));
+    std::fs::create_dir_all(&spool).unwrap();
+    std::fs::create_dir_all(&routes).unwrap();
+    let file = format!("MAIL_LASER_SPOOL_DIR={}\nMAIL_LASER_ROUTES={}\n", spool.display(), routes.display());
+    std::fs::write(directory.path().join(".env"), file).unwrap();
+    for empty in [&[][..], &[("MAIL_LASER_SPOOL_DIR", ""), ("MAIL_LASER_ROUTES", "")]] {
+        let (code, _, stderr) = run(directory.path(), &["spool", "retry", "--all"], empty);
+        let is_told = stderr.contains(&format!("the spool in {}", spool.display()));
+        // What is empty in the environment is not filled in by the file.
+        assert_eq!((code, is_told), (Some(1), empty.is_empty()), "{stderr}");
+        let (code, stdout, stderr) = run(directory.path(), &["route", "explain", "a@example.com"], empty);
+        assert_eq!((code, stdout.contains("451")), (Some(3), empty.is_empty()), "{stdout}{stderr}");
+    }
+}
+
+#[test]
 fn the_help_names_the_commands() {
     let directory = tempfile::tempdir().unwrap();
     let (code, stdout, _) = run(directory.path(), &["--help"], &[]);

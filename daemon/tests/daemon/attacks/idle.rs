@@ -14,9 +14,10 @@ const CONNECTIONS: usize = 10_000;
 /// connection, and some for everything else.
 const FILES: u64 = 12_000;
 
-/// Mails that are timed, and what the one in the middle may take.
+/// Mails that are timed, and what the one in the middle may take: a walk over all connections for each mail would take
+/// seconds, and a machine that is busy with other tests takes some hundredths of one.
 const MAILS: usize = 50;
-const MEDIAN_MAX: Duration = Duration::from_millis(50);
+const MEDIAN_MAX: Duration = Duration::from_secs(1);
 
 fn allow_open_files() {
     let mut limit = getrlimit(Resource::Nofile);
