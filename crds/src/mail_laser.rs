@@ -18,6 +18,7 @@ use crate::pod_template::PodTemplate;
 use crate::probes::Probes;
 use crate::references::LocalReference;
 use crate::reserved;
+use crate::route::{atom, domain_pattern};
 use crate::service::Service;
 use crate::status::MailLaserStatus;
 use crate::tls::Tls;
@@ -206,10 +207,10 @@ fn name_rule() -> Rule {
 /// What the daemon takes, apart from quoted local parts: those could hold the comma that separates addresses
 /// in its environment.
 fn target_emails_rule() -> Rule {
-    let atom = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+";
-    let label = "[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?";
+    let atom = atom("*");
+    let domain = domain_pattern();
     let literal = r"\[[A-Za-z0-9.:]+\]";
-    let pattern = format!(r"^{atom}(\.{atom})*@({label}(\.{label})*|{literal})$");
+    let pattern = format!(r"^{atom}(\.{atom})*@({domain}|{literal})$");
     Rule::new(format!("self.all(address, address.matches(r\"{pattern}\") && address.indexOf('@') <= 64)")).message(
         "targetEmails must be plain addresses such as support@example.com: at most 64 characters, then '@', then \
          a domain; no commas, no blanks",

@@ -37,9 +37,10 @@ pub(crate) const PORT_NAMES: &[&str] = &["smtp", "smtps", "health", "metrics"];
 /// Numbers of the pods' ports: all containers of a pod share them.
 pub(crate) const PORTS: &[i32] = &[2525, 4465, 8080, 9090];
 
-/// What the daemon's container has of its own. Nothing may be mounted there, below, or above.
+/// What the daemon's container has of its own, and the file that could set its variables. Nothing may be mounted there,
+/// below, or above.
 pub(crate) const PATHS: &[&str] =
-    &["/dev/termination-log", "/etc/mail-laser", "/mail-laser", "/var/spool/mail-laser"];
+    &["/.env", "/dev/termination-log", "/etc/mail-laser", "/mail-laser", "/var/spool/mail-laser"];
 
 /// Claims of spools: each has one writer.
 pub(crate) const CLAIMS: &[&str] = &["spool-*"];

@@ -80,7 +80,7 @@ pub struct ParentRef {
 /// What operator and daemon read as a pattern, apart from quoted local parts and address literals, which no team claims.
 fn recipients_rule() -> Rule {
     // A star stands alone, or after a plus.
-    let atom = "[A-Za-z0-9!#$%&'+/=?^_`{|}~-]+";
+    let atom = atom("");
     let domain = domain_pattern();
     let pattern = format!(r"^(\*@(\*\.)?|{atom}(\.{atom})*(\+\*)?@){domain}$");
     Rule::new(format!(
@@ -90,6 +90,11 @@ fn recipients_rule() -> Rule {
         "recipients must be addresses such as billing@example.com, or patterns such as billing+*@example.com, \
          *@example.com and *@*.example.com",
     )
+}
+
+/// A part of a mailbox's name in any script (RFC 6531 section 3.3), with these characters, too.
+pub(crate) fn atom(more: &str) -> String {
+    format!(r"[\p{{L}}\p{{M}}\p{{N}}!#$%&'+/=?^_`{{|}}~{more}-]+")
 }
 
 /// Labels in any script: internationalised domains are compared in their A-label form.

@@ -15,6 +15,9 @@ const PROPERTIES_MAX: u32 = 128;
 /// in a pod it should refuse here.
 const QUANTITY_PATTERN: &str =
     r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{1,2})?$";
+/// One annotation: load balancers and injectors take lists of networks and templates by them. Kubernetes permits 256 KiB
+/// for all of an object.
+const ANNOTATION_LENGTH_MAX: u32 = 16 * 1024;
 const QUANTITY_LENGTH_MAX: u32 = 64;
 /// What `metav1.Condition` permits.
 const CONDITION_MESSAGE_LENGTH_MAX: u32 = 32768;
@@ -80,6 +83,11 @@ fn refine(schema: &mut Value) {
     schema.remove("nullable");
     bound(schema);
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+        if let Some(value) =
+            properties.get_mut("annotations").and_then(|it| it.get_mut("additionalProperties"))
+        {
+            value["maxLength"] = ANNOTATION_LENGTH_MAX.into();
+        }
         properties.values_mut().for_each(refine);
     }
     for key in ["items", "additionalProperties"] {
