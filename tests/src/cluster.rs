@@ -136,17 +136,23 @@ impl Cluster {
         Ok(pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect())
     }
 
+    /// The name of the operator's pod that has the Lease; empty when none has.
+    ///
+    /// # Errors
+    /// When there is no Lease.
+    pub async fn leader(&self) -> anyhow::Result<String> {
+        let leases: Api<Lease> = Api::namespaced(self.client(), OPERATOR_NAMESPACE);
+        let holder = leases.get(LEASE).await?.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
+        Ok(holder.rsplit_once('_').map(|(name, _)| name.to_owned()).unwrap_or_default())
+    }
+
     /// The pod of the operator that leads.
     ///
     /// # Errors
     /// When none leads that is ready.
     pub async fn operator_pod(&self) -> anyhow::Result<Pod> {
-        let leases: Api<Lease> = Api::namespaced(self.client(), OPERATOR_NAMESPACE);
-        let holder = leases.get(LEASE).await?.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
-        let leads = |pod: &Pod| {
-            holder.rsplit_once('_').is_some_and(|(name, _)| name == pod.name_any())
-                && crate::env::is_ready(pod)
-        };
+        let holder = self.leader().await?;
+        let leads = |pod: &Pod| pod.name_any() == holder && crate::env::is_ready(pod);
         let pods = self.operator_pods().await?;
         pods.into_iter()
             .find(leads)

@@ -14,6 +14,7 @@ PACKAGES=(
   e2fsprogs:/usr/sbin/mkfs.ext4
   g++:g++
   gcc:gcc
+  git:git
   iproute2:ip
   libc6-dev:/usr/include/stdlib.h
   libnet-ssleay-perl:/usr/share/doc/libnet-ssleay-perl/copyright

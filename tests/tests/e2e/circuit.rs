@@ -12,6 +12,9 @@ use crate::inbox;
 /// One attempt for each mail, and a reset that the test can wait for.
 const SPEC: &str = "    maxRetries: 0\n    circuitBreaker: {threshold: 5, resetSeconds: 10}\n";
 
+/// For what takes a moment.
+const LIMIT: Duration = Duration::from_secs(30);
+
 #[tokio::test]
 async fn five_failed_mails_open_the_circuit_and_one_probe_closes_it() -> anyhow::Result<()> {
     in_namespace("circuit", |env| async move {
@@ -32,17 +35,28 @@ async fn five_failed_mails_open_the_circuit_and_one_probe_closes_it() -> anyhow:
         }
         metric_is(&env, &pod, &[("outcome", "dropped")], 3.0).await?;
         ensure!(webhook.counts().await?.received == 5, "the open circuit let a request through");
-        let log = env.log(&pod).await?;
-        let warnings = log.lines().filter(|line| line.contains("WARN") && line.contains("drop")).count();
-        ensure!(warnings == 3, "{warnings} warnings for 3 dropped mails:\n{log}");
-        let opened =
-            log.lines().filter(|line| line.contains("ERROR") && line.contains("circuit opened")).count();
-        ensure!(opened == 1, "{opened} errors for one opened circuit:\n{log}");
+        wait_for("three warnings and an error", LIMIT, || async {
+            let log = env.log(&pod).await?;
+            let lines = |level: &str, what: &str| {
+                log.lines().filter(|line| line.contains(level) && line.contains(what)).count()
+            };
+            let (warnings, opened) = (lines("WARN", "drop"), lines("ERROR", "circuit opened"));
+            ensure!((warnings, opened) == (3, 1), "{warnings} warnings and {opened} errors:\n{log}");
+            Ok(())
+        })
+        .await?;
 
         // The webhook is well again; the first mail after the reset finds out.
         wait_for("the probe", Duration::from_secs(40), || async {
+            let mails = async || Ok(env.metrics(&pod).await?.count("mail_laser_messages_total", &[]));
+            let before = mails().await?;
             Letter::to("inbox@example.com").subject("probe").send(smtp.address()).await?;
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            wait_for("the end of the mail", LIMIT, || async {
+                let now: anyhow::Result<f64> = mails().await;
+                ensure!(now? > before, "it is under way");
+                Ok(())
+            })
+            .await?;
             let accepted = webhook.counts().await?.accepted;
             ensure!(accepted == 1, "{accepted} accepted");
             Ok(())
@@ -81,7 +95,7 @@ async fn reads(
     read: impl Fn(&Metrics) -> f64,
     value: f64,
 ) -> anyhow::Result<()> {
-    wait_for(what, Duration::from_secs(30), || async {
+    wait_for(what, LIMIT, || async {
         let found = read(&env.metrics(pod).await?);
         ensure!((found - value).abs() < f64::EPSILON, "it is {found}");
         Ok(())

@@ -20,9 +20,18 @@ async fn a_leader_that_is_told_to_stop_hands_over_within_seconds() -> anyhow::Re
         change(&env, "X-First", 0..RESOURCES / 2).await?;
         let told = Instant::now();
         cluster.delete_operator(&first).await?;
-        change(&env, "X-First", RESOURCES / 2..RESOURCES).await?;
-        let second = another_leads(&cluster, &first, Duration::from_secs(10)).await?;
+        change(&env, "X-First", RESOURCES / 2..RESOURCES * 3 / 4).await?;
+        // One that does not give it up has it for another 15 s.
+        wait_for("the Lease to be given up", Duration::from_secs(14), || async {
+            let holder = cluster.leader().await?;
+            ensure!(holder != first.name_any(), "{holder} has it");
+            Ok(())
+        })
+        .await?;
+        println!("given up within {:.1} s", told.elapsed().as_secs_f32());
+        let second = another_leads(&cluster, &first).await?;
         println!("handed over within {:.1} s", told.elapsed().as_secs_f32());
+        change(&env, "X-First", RESOURCES * 3 / 4..RESOURCES).await?;
         done(&env).await?;
         wrote_one_after_the_other(&cluster, before, &first, &second).await
     })
@@ -48,7 +57,7 @@ async fn a_leader_that_was_paused_writes_no_more() -> anyhow::Result<()> {
         stopped?;
         let outcome = async {
             changed?;
-            let second = another_leads(&cluster, &first, Duration::from_secs(60)).await?;
+            let second = another_leads(&cluster, &first).await?;
             println!("taken over after {:.1} s", paused.elapsed().as_secs_f32());
             done(&env).await?;
             // What it would write again, if it believed in itself.
@@ -138,8 +147,8 @@ async fn done(env: &Env) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn another_leads(cluster: &Cluster, than: &Pod, limit: Duration) -> anyhow::Result<Pod> {
-    wait_for("another leader", limit, || async {
+async fn another_leads(cluster: &Cluster, than: &Pod) -> anyhow::Result<Pod> {
+    wait_for("another leader", Duration::from_secs(60), || async {
         let pod = cluster.operator_pod().await?;
         ensure!(pod.metadata.uid != than.metadata.uid, "{} leads", pod.name_any());
         Ok(pod)

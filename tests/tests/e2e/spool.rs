@@ -38,7 +38,8 @@ async fn a_rollout_an_eviction_and_a_killed_pod_lose_no_mail() -> anyhow::Result
         traffic.flows().await?;
 
         let before = uids(&env, "inbox").await?;
-        env.evict("inbox-1").await?;
+        // The budget knows of the new pods a moment after they are ready.
+        wait_for("the eviction", ROLLOUT_LIMIT, || env.evict("inbox-1")).await?;
         replaced(&env, "inbox", &before, &["inbox-1"]).await?;
         traffic.flows().await?;
 

@@ -61,8 +61,12 @@ async fn dead_letters_are_kept_and_named() -> anyhow::Result<()> {
         env.scale("inbox", 0).await?;
         says(&env, "Reconciling", "DeadLetters", &["spool-inbox-0", "spec.replicas to 1"]).await?;
         claims_are(&env, &["spool-inbox-0"]).await?;
-        let told = events(&env, "DeadLetters").await?;
-        ensure!(told.len() == 1 && told[0]["message"].to_string().contains("spool-inbox-0"), "{told:?}");
+        wait_for("the Event", Duration::from_secs(60), || async {
+            let told = events(&env, "DeadLetters").await?;
+            ensure!(told.len() == 1 && told[0]["message"].to_string().contains("spool-inbox-0"), "{told:?}");
+            Ok(())
+        })
+        .await?;
 
         env.scale("inbox", 1).await?;
         replicas_are(&env, 1).await?;

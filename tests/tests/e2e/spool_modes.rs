@@ -7,7 +7,9 @@ use serde_json::json;
 
 use crate::inbox;
 use crate::scale::replicas_are;
-use crate::spool::{ARRIVAL_LIMIT, BREAKER, ROLLOUT_LIMIT, claims_are, failing, persistent_traffic, says};
+use crate::spool::{
+    ARRIVAL_LIMIT, BREAKER, ROLLOUT_LIMIT, claims_are, drains_are, failing, persistent_traffic, says,
+};
 
 #[tokio::test]
 async fn to_a_spool_and_back_loses_no_mail_and_is_always_served() -> anyhow::Result<()> {
@@ -42,6 +44,7 @@ async fn to_a_spool_and_back_loses_no_mail_and_is_always_served() -> anyhow::Res
         let deployment = env.get("Deployment", "inbox").await?;
         ensure!(deployment["status"]["readyReplicas"] == 2, "it went before: {}", deployment["status"]);
         says(&env, "Reconciling", "Draining", &["spool-inbox-0", "spool-inbox-1"]).await?;
+        drains_are(&env, &["inbox-drain-0", "inbox-drain-1"]).await?;
         // The resource does not say any more how long its mails are tried, which holds for them all the same.
         let job = env.get("Job", "inbox-drain-0").await?;
         let variables = job["spec"]["template"]["spec"]["containers"][0]["env"].as_array();
