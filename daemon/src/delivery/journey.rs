@@ -8,14 +8,12 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::memory::Reservation;
 use crate::message::id::MailId;
 use crate::metrics::Queued;
 use crate::routes::Route;
 use crate::webhook::client::Request;
 use crate::webhook::destination::Delivery;
 use crate::webhook::retry::Terms;
-use crate::webhook::share::Share;
 
 use super::intake::{Intake, Place, Taken};
 use super::request::Prepared;
@@ -36,7 +34,6 @@ pub(super) struct Journey {
     route: Arc<Route>,
     request: Request,
     began_at: Instant,
-    memory: (Reservation, Option<Share>),
     place: Place,
     queued: Queued,
     stop: CancellationToken,
@@ -65,10 +62,10 @@ impl Journeys {
         let id = incoming.mail.id;
         let taken = self.intake.take(incoming).await?;
         let began_at = Instant::now();
-        let begin = |Taken { prepared: Prepared { route, request, memory }, place, memory_share }| {
+        let begin = |Taken { prepared: Prepared { route, mut request, memory }, place, memory_share }| {
             let queued = route.destination.metrics().queued(request.body.len());
-            let memory = (memory, memory_share);
-            Journey { id, route, request, began_at, memory, place, queued, stop: self.stop.clone() }
+            request.hold((memory, memory_share));
+            Journey { id, route, request, began_at, place, queued, stop: self.stop.clone() }
         };
         Ok(taken.into_iter().map(begin).collect())
     }
@@ -97,9 +94,10 @@ impl Journey {
         &self.request.idempotency_key
     }
 
-    /// Takes the mail to its end. By then all that it took of memory and queue is given back.
+    /// Takes the mail to its end. By then all that it took of the queue is given back, and what it took of memory with
+    /// the last that is sent of it.
     pub(super) async fn end(self, terms: Terms) -> (Arc<Route>, End) {
-        let Self { id, route, request, began_at, memory, place, mut queued, stop } = self;
+        let Self { id, route, request, began_at, place, mut queued, stop } = self;
         let destination = &route.destination;
         let too_late = async {
             match terms {
@@ -126,7 +124,7 @@ impl Journey {
                 }
             },
         };
-        drop((slot, queued, memory));
+        drop((slot, queued, request));
         if matches!(end, End::Of(Delivery::Delivered)) {
             destination.metrics().delivered_after(began_at.elapsed().as_secs_f64());
         }

@@ -33,6 +33,9 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// How long an answer's body is waited for: its delivery slot is not free before.
 const ANSWER_TIME_MAX: Duration = Duration::from_millis(500);
 
+/// Characters of an error that are told: twice what explanations of webhooks may have.
+const ERROR_CHARACTERS_MAX: usize = 400;
+
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Posts to one webhook.
@@ -57,6 +60,25 @@ pub struct Request {
     pub idempotency_key: String,
     /// The JSON.
     pub body: Bytes,
+}
+
+impl Request {
+    /// Has something last as long as the body is anywhere in memory: what sends it may go on with it when nobody waits for
+    /// an answer any more.
+    pub fn hold(&mut self, what: impl Send + Sync + 'static) {
+        self.body = Bytes::from_owner(Holding { body: std::mem::take(&mut self.body), _what: what });
+    }
+}
+
+struct Holding<T> {
+    body: Bytes,
+    _what: T,
+}
+
+impl<T> AsRef<[u8]> for Holding<T> {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
 }
 
 impl Client {
@@ -165,7 +187,8 @@ fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     Some(SystemTime::from(date).duration_since(now).unwrap_or_default())
 }
 
-/// The whole chain of an error in one line. None of its links holds the address.
+/// The whole chain of an error in one line, as far as it is for people: a certificate may have thousands of names, which
+/// are all told. None of its links holds the address.
 fn describe(error: &SendError) -> String {
     let mut text = if error.is_connect() { "cannot connect" } else { "the request failed" }.to_owned();
     let mut source = error.source();
@@ -173,7 +196,10 @@ fn describe(error: &SendError) -> String {
         let _ = write!(text, ": {error}");
         source = error.source();
     }
-    text
+    match text.char_indices().nth(ERROR_CHARACTERS_MAX) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use rustls::{ClientConfig, RootCertStore};
 use mail_laser_routes::reach::Reach;
 
 use super::resolver::Resolver;
+use super::timely::CONNECT_TIME_MAX;
 
 /// What makes connections: TCP, and TLS on top of it for https.
 pub(super) type Connector = HttpsConnector<HttpConnector<Resolver>>;
@@ -17,10 +18,6 @@ pub(super) type Connector = HttpsConnector<HttpConnector<Resolver>>;
 /// How long a connection on which an answer is waited for is silent before TCP asks whether the other
 /// side is there; routers on the way forget silent connections after some minutes.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(15);
-
-/// How long connecting may take. The addresses of a name are tried one after the other, and share this time: one that is
-/// dead leaves time for the next before the request's own is over, which is 30 s by default.
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How long the other side may leave what was sent unconfirmed. The requests of a destination share a connection
 /// of HTTP/2: one that is dead must not take each of them to its time-out.

@@ -34,7 +34,7 @@ impl Connectors {
     /// # Errors
     /// When TLS cannot be set up.
     pub(super) fn pool(&self, config: &WebhookConfig) -> Result<Pool, TlsError> {
-        Ok(Pool::new(self.get(config)?, Arc::clone(&self.kept)))
+        Ok(Pool::new(self.get(config)?, config.timeout, Arc::clone(&self.kept)))
     }
 
     fn get(&self, config: &WebhookConfig) -> Result<Arc<Connector>, TlsError> {

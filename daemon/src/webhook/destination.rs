@@ -19,7 +19,7 @@ use super::client::{Client, Request};
 use super::connectors::Connectors;
 use super::outcome::Outcome;
 use super::retry::{FastLane, Step, Terms};
-use super::share::Held;
+use super::share::{Held, Holdings};
 
 /// Where mail goes, with everything that is its own: nothing here is shared with another
 /// destination but what connections are made by.
@@ -31,8 +31,7 @@ pub struct Destination {
     breaker: Mutex<Breaker>,
     slots: Arc<Semaphore>,
     concurrency: u32,
-    held_places: Held,
-    held_bytes: Held,
+    holdings: Holdings,
     held_disk: Held,
     metrics: RouteMetrics,
     /// Whether another has taken its place, and shows its state instead.
@@ -75,8 +74,7 @@ impl Destination {
             breaker: Mutex::new(Breaker::new(config.breaker_threshold, config.breaker_reset)),
             slots: Arc::new(Semaphore::new(usize::try_from(config.concurrency.get()).unwrap_or(usize::MAX))),
             concurrency: config.concurrency.get(),
-            held_places: Held::default(),
-            held_bytes: Held::default(),
+            holdings: Holdings::default(),
             held_disk: Held::default(),
             metrics,
             is_replaced: AtomicBool::new(false),
@@ -95,12 +93,19 @@ impl Destination {
             before.is_replaced.store(true, Ordering::Release);
         }
         self.show(&self.breaker());
-        Self {
-            held_places: before.held_places.clone(),
-            held_bytes: before.held_bytes.clone(),
-            held_disk: before.held_disk.clone(),
-            ..self
-        }
+        Self { held_disk: before.held_disk.clone(), ..self.holding(before.holdings.clone()) }
+    }
+
+    /// Has what mails of an earlier route of this name hold count for this one.
+    #[must_use]
+    pub fn holding(self, holdings: Holdings) -> Self {
+        Self { holdings, ..self }
+    }
+
+    /// What it holds in memory of what all have together.
+    #[must_use]
+    pub fn holdings(&self) -> &Holdings {
+        &self.holdings
     }
 
     /// Its name in logs and metrics.
@@ -118,13 +123,13 @@ impl Destination {
     /// What it holds of the places in the queue.
     #[must_use]
     pub fn held_places(&self) -> &Held {
-        &self.held_places
+        &self.holdings.places
     }
 
     /// What its mails hold of the memory.
     #[must_use]
     pub fn held_bytes(&self) -> &Held {
-        &self.held_bytes
+        &self.holdings.bytes
     }
 
     /// What its mails hold of the disk.

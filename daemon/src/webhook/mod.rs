@@ -16,6 +16,7 @@ mod resolver;
 pub mod retry;
 pub mod share;
 mod signature;
+mod timely;
 
 pub use connector::TlsError;
 

@@ -11,6 +11,7 @@ use hyper_util::client::legacy::{self, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::connector::Connector;
+use super::timely::Timely;
 
 /// How long an unused connection is kept: shorter than the idle time of common load balancers
 /// (60 s), so that a request seldom meets one that is just being closed.
@@ -20,7 +21,14 @@ const IDLE_CONNECTION_TIME: Duration = Duration::from_secs(45);
 /// routes, one mail to each would leave as many behind. Of a thousand it is a fraction of the budget for mail.
 const KEPT_MAX: usize = 1_024;
 
-type Http = legacy::Client<Connector, Full<Bytes>>;
+/// Connections of a destination that are kept: as many as it has deliveries at the same time by default.
+const IDLE_CONNECTIONS_MAX: usize = 64;
+
+/// Octets of an answer's head, which is in memory for each delivery under way beside what the budget counts: more than
+/// any webhook says, and a thousandth of what a delivery may take.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+type Http = legacy::Client<Timely<Connector>, Full<Bytes>>;
 type Shared = Mutex<Option<Http>>;
 
 /// Whose connections are kept, first the one that was there first.
@@ -46,14 +54,16 @@ impl Kept {
 #[derive(Debug, Clone)]
 pub(super) struct Pool {
     connector: Arc<Connector>,
+    /// How long an answer is waited for.
+    timeout: Duration,
     http: Arc<Shared>,
     kept: Arc<Kept>,
 }
 
 impl Pool {
     /// Connections made by `connector`; there are none yet.
-    pub(super) fn new(connector: Arc<Connector>, kept: Arc<Kept>) -> Self {
-        Self { connector, http: Arc::default(), kept }
+    pub(super) fn new(connector: Arc<Connector>, timeout: Duration, kept: Arc<Kept>) -> Self {
+        Self { connector, timeout, http: Arc::default(), kept }
     }
 
     /// Sends a request over a connection that is unused, or a new one.
@@ -73,7 +83,9 @@ impl Pool {
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_CONNECTION_TIME)
-            .build((*self.connector).clone())
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .http1_max_buf_size(HEAD_BYTES_MAX)
+            .build(Timely::new((*self.connector).clone(), self.timeout))
     }
 }
 
@@ -92,8 +104,9 @@ mod tests {
     fn connections_are_kept_of_so_many() {
         let connector = Arc::new(connector(false, &[], Reach::Inner).unwrap());
         let kept = Arc::new(Kept::default());
-        let pools: Vec<Pool> =
-            (0..KEPT_MAX + 2).map(|_| Pool::new(Arc::clone(&connector), Arc::clone(&kept))).collect();
+        let pools: Vec<Pool> = (0..KEPT_MAX + 2)
+            .map(|_| Pool::new(Arc::clone(&connector), Duration::from_secs(30), Arc::clone(&kept)))
+            .collect();
         let send = |pool: &Pool| drop(pool.request(Request::new(Full::default())));
         let is_kept = |pool: &Pool| lock(&pool.http).is_some();
         assert!(!pools.iter().any(is_kept));

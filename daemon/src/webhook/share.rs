@@ -7,6 +7,23 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Debug, Clone, Default)]
 pub struct Held(Arc<AtomicUsize>);
 
+/// What a destination holds in memory of what all have together.
+#[derive(Debug, Clone, Default)]
+pub struct Holdings {
+    /// Places in the queue.
+    pub places: Held,
+    /// Octets of its mails.
+    pub bytes: Held,
+}
+
+impl Holdings {
+    /// Whether anything is held.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        !(self.places.is_below(1) && self.bytes.is_below(1))
+    }
+}
+
 /// A part that is held; dropping it gives it back.
 #[derive(Debug)]
 pub struct Share {

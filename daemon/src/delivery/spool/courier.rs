@@ -113,9 +113,10 @@ impl Courier {
             Answer::RequestTooLarge => End::TooLarge,
             _ => End::NoMemory,
         })?;
-        let Prepared { request, memory, .. } = prepared.into_iter().next().ok_or(End::Defect)?;
+        let Prepared { mut request, memory, .. } = prepared.into_iter().next().ok_or(End::Defect)?;
         drop(share);
-        let _share = share_of(&route, &memory).ok_or(End::NoMemory)?;
+        let share = share_of(&route, &memory).ok_or(End::NoMemory)?;
+        request.hold((memory, share));
         let _queued = {
             let mut queued = route.destination.metrics().queued(request.body.len());
             queued.leaves_the_queue();
