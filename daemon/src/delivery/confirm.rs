@@ -23,6 +23,7 @@ use super::verdict::{Verdict, worst};
 use super::{Answer, Incoming};
 
 const NOT_IN_TIME: &str = "the webhook has not confirmed the mail in time";
+const CIRCUIT_OPEN: &str = "the webhook's circuit is open";
 
 /// Deliveries that senders wait for.
 #[derive(Debug)]
@@ -127,12 +128,22 @@ impl Confirm {
         if incoming.destinations.is_empty() {
             return Ok(known);
         }
-        if let Some((route, _)) = incoming.destinations.iter().find(|(route, _)| route.destination.is_open())
-        {
-            let (id, route) = (incoming.mail.id, route.destination.route());
+        let id = incoming.mail.id;
+        // Nobody goes without the mail because of another's webhook.
+        let (open, closed): (Vec<_>, Vec<_>) =
+            incoming.destinations.into_iter().partition(|(route, _)| route.destination.is_open());
+        for (route, _) in &open {
+            let route = route.destination.route();
             warn!(target: LOG_TARGET, %id, route, "mail deferred: the circuit is open");
+        }
+        if closed.is_empty() {
             return Err(Answer::CircuitOpen);
         }
+        known.extend(open.iter().map(|(route, _)| {
+            route.destination.metrics().message(MessageOutcome::Deferred);
+            Known::Ended(Verdict::Temporary(CIRCUIT_OPEN.to_owned()))
+        }));
+        incoming.destinations = closed;
         for journey in self.journeys.begin(incoming).await? {
             known.push(Known::UnderWay(self.spawn(journey, until)));
         }
@@ -187,7 +198,7 @@ async fn deliver(journey: Journey, until: Instant, mut under_way: UnderWay) {
         }
         End::Of(Delivery::CircuitOpen) => {
             warn!(target: LOG_TARGET, %id, route, "mail deferred: the circuit is open");
-            (Verdict::Temporary("the webhook's circuit is open".to_owned()), MessageOutcome::Deferred)
+            (Verdict::Temporary(CIRCUIT_OPEN.to_owned()), MessageOutcome::Deferred)
         }
         End::Defect => {
             error!(target: LOG_TARGET, %id, route, "mail deferred: its delivery panicked, which is a defect");

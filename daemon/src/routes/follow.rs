@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 use crate::metrics::Metrics;
 use crate::webhook::connectors::Connectors;
 use crate::webhook::destination::Destination;
+use crate::webhook::share::Holdings;
 
 use super::live::Routes;
 use super::{Route, RouteTable, Target, entry};
@@ -24,6 +25,16 @@ use super::{Route, RouteTable, Target, entry};
 /// How often the index is looked at: two seconds pass from a route's being applied to its first mail, of which
 /// this may take little.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// What is in the directory.
+enum Found {
+    /// No index.
+    Nothing,
+    /// The generation that is in force.
+    Known,
+    /// Another one.
+    New(Generation),
+}
 
 /// A generation as it was read: its index as it stands in the file, its name and its routes.
 struct Generation {
@@ -57,7 +68,10 @@ pub fn entries(path: &Path) -> Result<Option<Vec<Entry>>, NoGeneration> {
         let part = content(path)?.map(|bytes| read_part(&file_name(path), &bytes));
         return Ok(part.transpose()?);
     }
-    Ok(read(path, None)?.map(|generation| generation.entries))
+    Ok(match read(path, None)? {
+        Found::New(generation) => Some(generation.entries),
+        Found::Nothing | Found::Known => None,
+    })
 }
 
 /// What follows a directory.
@@ -71,6 +85,8 @@ pub struct Follower {
     /// The routes in force, with what they were made from: one that has not changed keeps its circuit, its slots
     /// and its queue.
     known: HashMap<String, (Webhook, Arc<Route>)>,
+    /// What mails still hold of routes that are not in force any more. One that comes again would get a further share.
+    held: HashMap<String, Holdings>,
     /// The index of the generation in force.
     seen: Option<Vec<u8>>,
     /// What has been said of why there is no newer one.
@@ -87,10 +103,10 @@ impl Follower {
         metrics: Arc<Metrics>,
     ) -> Self {
         let routes = Arc::new(Routes::new(RouteTable::new(own.clone(), [], true)));
-        let (known, seen, told) = (HashMap::new(), None, None);
-        let mut follower = Self { directory, own, routes, connectors, metrics, known, seen, told };
+        let (known, held, seen, told) = (HashMap::new(), HashMap::new(), None, None);
+        let mut follower = Self { directory, own, routes, connectors, metrics, known, held, seen, told };
         let read = read(&follower.directory, None);
-        if let Ok(None) = read {
+        if let Ok(Found::Nothing) = read {
             let directory = follower.directory.display();
             info!(%directory, "there are no routes yet: all recipients but the daemon's own are answered with 451");
         }
@@ -131,14 +147,15 @@ impl Follower {
     }
 
     /// Puts a generation in force; without one, what was stays.
-    fn take(&mut self, read: Result<Option<Generation>, NoGeneration>) {
+    fn take(&mut self, read: Result<Found, NoGeneration>) {
         match read {
-            Ok(None) => {
+            Ok(Found::Nothing) => {}
+            Ok(Found::Known) => {
                 if self.told.take().is_some() {
                     info!(directory = %self.directory.display(), "the routes in force are those that are there again");
                 }
             }
-            Ok(Some(generation)) => {
+            Ok(Found::New(generation)) => {
                 self.told = None;
                 self.put_in_force(generation);
             }
@@ -156,22 +173,29 @@ impl Follower {
     fn put_in_force(&mut self, generation: Generation) {
         let Generation { index, name, entries } = generation;
         let mut before = std::mem::take(&mut self.known);
+        self.held.retain(|_, holdings| holdings.is_any());
         let mut patterns = Vec::new();
         for Entry { name, recipients, webhook } in entries {
             let known = before.remove(&name);
+            let holdings = known.as_ref().map(|(_, route)| route.destination.holdings().clone());
             let target = match webhook.and_then(|webhook| self.route(&name, webhook, known)) {
                 Some((webhook, route)) => {
+                    self.held.remove(&name);
                     self.known.insert(name, (webhook, Arc::clone(&route)));
                     Target::Route(route)
                 }
                 None => {
+                    self.held.extend(holdings.map(|holdings| (name.clone(), holdings)));
                     self.metrics.forget(&name);
                     Target::Deferred(name.into())
                 }
             };
             patterns.extend(recipients.into_iter().map(|pattern| (pattern, target.clone())));
         }
-        before.keys().for_each(|gone| self.metrics.forget(gone));
+        for (gone, (_, route)) in before {
+            self.metrics.forget(&gone);
+            self.held.insert(gone, route.destination.holdings().clone());
+        }
         self.routes.swap(RouteTable::new(self.own.clone(), patterns, false));
         self.seen = Some(index);
         info!(generation = name, routes = self.known.len(), "routes taken over");
@@ -196,7 +220,7 @@ impl Follower {
             Ok(destination) => {
                 let destination = match &known {
                     Some((_, before)) => destination.in_place_of(&before.destination),
-                    None => destination,
+                    None => destination.holding(self.held.get(name).cloned().unwrap_or_default()),
                 };
                 let header_prefixes =
                     webhook.header_prefixes.iter().map(|prefix| prefix.to_ascii_lowercase()).collect();
@@ -211,10 +235,10 @@ impl Follower {
 }
 
 /// Reads the generation that is there, unless it is the one that was seen.
-fn read(directory: &Path, seen: Option<&[u8]>) -> Result<Option<Generation>, NoGeneration> {
-    let Some(index) = content(&directory.join(INDEX))? else { return Ok(None) };
+fn read(directory: &Path, seen: Option<&[u8]>) -> Result<Found, NoGeneration> {
+    let Some(index) = content(&directory.join(INDEX))? else { return Ok(Found::Nothing) };
     if seen == Some(index.as_slice()) {
-        return Ok(None);
+        return Ok(Found::Known);
     }
     let read = read_index(&index)?;
     let mut unreadable = None;
@@ -227,7 +251,7 @@ fn read(directory: &Path, seen: Option<&[u8]>) -> Result<Option<Generation>, NoG
     if let Some(error) = unreadable {
         return Err(error);
     }
-    Ok(Some(Generation { index, name: read.generation, entries: entries? }))
+    Ok(Found::New(Generation { index, name: read.generation, entries: entries? }))
 }
 
 /// The content of a file, if there is one.

@@ -258,7 +258,43 @@ fn a_webhook_that_hangs_leaves_a_share_to_others() {
         put(directory.path(), &routes);
         daemon.wait_for_log("routes taken over", 2);
         assert_eq!(daemon.client().mail("a@example.com", &large).0, 451, "{bound:?}");
+        // Nor who takes it away, whole or its webhook, and brings it back.
+        let nowhere = Entry { webhook: None, ..routes[0].clone() };
+        for (n, gone) in
+            [vec![routes[1].clone()], vec![nowhere.clone(), routes[1].clone()]].into_iter().enumerate()
+        {
+            put(directory.path(), &gone);
+            daemon.wait_for_log("routes taken over", 3 + 2 * n);
+            put(directory.path(), &routes);
+            daemon.wait_for_log("routes taken over", 4 + 2 * n);
+            assert_eq!(daemon.client().mail("a@example.com", &large).0, 451, "{bound:?}");
+        }
     }
+}
+
+/// A webhook that is down keeps nobody else from a mail: who has it is not sent it again, and who has not is tried later.
+#[test]
+fn an_open_circuit_keeps_no_mail_from_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let (broken, fine) = (Webhook::of_others_behaving(|_| Behaviour::status(503)), Webhook::of_others());
+    let mut routes = [route("a/broken", "a@example.com", &broken), route("b/fine", "b@example.com", &fine)];
+    target(&mut routes[0]).max_retries = 0;
+    target(&mut routes[0]).circuit_breaker_threshold = 1;
+    put(directory.path(), &routes);
+    let daemon = start(directory.path(), &[("MAIL_LASER_DELIVERY", "confirm")]);
+    assert_eq!(daemon.client().mail("a@example.com", "\r\n").0, 451);
+    assert_eq!(circuit(&daemon, "a/broken"), Some(2.0));
+    for _ in 0..2 {
+        let mut client = daemon.client();
+        client.ask("MAIL FROM:<ann@example.org>");
+        for to in ["a@example.com", "b@example.com"] {
+            assert_eq!(client.ask(&format!("RCPT TO:<{to}>")).0, 250);
+        }
+        assert_eq!(client.ask("DATA").0, 354);
+        let (code, text) = client.ask("Subject: both\r\n\r\n.");
+        assert_eq!(code, 451, "{text}");
+    }
+    assert_eq!((broken.received().len(), fine.received().len()), (1, 1));
 }
 
 /// All requests of a mail are in memory together: who sends a large one to many destinations sends it again to those for

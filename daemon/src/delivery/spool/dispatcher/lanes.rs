@@ -24,7 +24,7 @@ impl Dispatcher {
         if let Some(lane) = self.by_name.get(name) {
             return *lane;
         }
-        let route = self.routes.borrow().named(name).cloned();
+        let route = self.table.named(name).cloned();
         let concurrency = route.as_ref().map_or(1, |route| route.destination.concurrency());
         let lane = self.backlog.add_lane(concurrency);
         let destined = Some(Destined { name: name.to_owned(), route });
@@ -39,7 +39,10 @@ impl Dispatcher {
     /// Takes over where each lane leads now, before any mail is thought to have nowhere to go: one may be for a
     /// route that has just come.
     pub(super) fn find_routes(&mut self) {
+        // One table for all decisions until the next look: with a newer one for some of them, a lane of the old one would
+        // seem to lead nowhere.
         let table = Arc::clone(&self.routes.borrow_and_update());
+        self.table = Arc::clone(&table);
         for (number, lane) in (0..).zip(&mut self.lanes) {
             let Some(lane) = lane else { continue };
             lane.route = table.named(&lane.name).cloned();
@@ -89,7 +92,7 @@ impl Dispatcher {
 
     /// When a mail of a lane is due of which the disk says `due_ms`: at once where it has nowhere to go.
     pub(super) fn due_ms(&self, lane: LaneId, due_ms: u64) -> u64 {
-        let is_gone = self.route(lane).is_none() && !self.routes.borrow().awaits(self.name(lane));
+        let is_gone = self.route(lane).is_none() && !self.table.awaits(self.name(lane));
         if is_gone { 0 } else { due_ms }
     }
 
@@ -103,7 +106,7 @@ impl Dispatcher {
 
     pub(super) fn gate(&self, lane: LaneId) -> Gate {
         match self.route(lane).map(|route| route.destination.circuit()) {
-            None if self.routes.borrow().awaits(self.name(lane)) => Gate::Shut,
+            None if self.table.awaits(self.name(lane)) => Gate::Shut,
             // What has nowhere to go becomes a dead letter at once.
             None | Some(CircuitState::Closed) => Gate::Open,
             Some(CircuitState::HalfOpen) => Gate::Probe,

@@ -78,6 +78,8 @@ pub(super) struct Dispatcher {
     lanes: Vec<Option<Destined>>,
     by_name: HashMap<String, LaneId>,
     routes: watch::Receiver<Arc<RouteTable>>,
+    /// The routes as they were looked at last.
+    table: Arc<RouteTable>,
     jobs: Jobs<Incoming>,
     courier: Arc<Courier>,
     disk: Directory,
@@ -170,10 +172,12 @@ impl Dispatcher {
     fn new(parts: Parts, own: mpsc::UnboundedSender<Own>) -> Self {
         let Parts { segments, lifetime, routes, jobs, courier, disk, clock, metrics, totals, standing } =
             parts;
+        let table = Arc::clone(&routes.borrow());
         Self {
             backlog: Backlog::new(segments, in_millis(lifetime), Bounds::default()),
             lanes: Vec::new(),
             by_name: HashMap::new(),
+            table,
             routes,
             jobs,
             courier,
