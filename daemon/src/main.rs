@@ -74,10 +74,16 @@ fn main() -> ExitCode {
             }
             match command {
                 SpoolCommand::Drain => start(&environment, "the spool is being drained", drain),
-                command => cli::spool::run(command, Path::new(environment.setting(&variables::SPOOL_DIR))),
+                command => environment.intact().map_or_else(
+                    |problems| refuse(&problems),
+                    |()| cli::spool::run(command, Path::new(environment.setting(&variables::SPOOL_DIR))),
+                ),
             }
         }
         Command::Route(arguments) => {
+            if let Err(problems) = environment.intact() {
+                return refuse(&problems);
+            }
             let directory = Some(environment.setting(&variables::ROUTES)).filter(|path| !path.is_empty());
             let own = environment.setting(&variables::TARGET_EMAILS);
             cli::route::run(arguments, own, directory.map(PathBuf::from))
@@ -121,6 +127,11 @@ impl Environment {
 
     fn get(&self, name: &str) -> &str {
         self.variables.get(name).map_or("", String::as_str)
+    }
+
+    /// Whether all of it could be read.
+    fn intact(&self) -> Result<(), Problems> {
+        if self.problems.is_empty() { Ok(()) } else { Err(Problems(self.problems.clone())) }
     }
 
     /// What holds for one of the daemon's variables.

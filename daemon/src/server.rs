@@ -48,6 +48,9 @@ const GRACE_RESERVE: Duration = Duration::from_millis(500);
 /// above, a sender has more than a second to read its answer.
 const RELEASE_RESERVE: Duration = Duration::from_secs(1);
 
+// Less would be taken for silence by those who are still reading.
+const _: () = assert!(GRACE_RESERVE.as_millis() + RELEASE_RESERVE.as_millis() >= 1_000);
+
 /// Why the daemon did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use mail_laser::delivery::spool::DEAD_DIRECTORY;
@@ -26,7 +27,7 @@ use serde_json::{Map, Value, json};
 #[derive(Args)]
 pub(crate) struct SpoolArguments {
     /// The spool's directory, in place of MAIL_LASER_SPOOL_DIR
-    #[arg(long, global = true)]
+    #[arg(long, global = true, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) dir: Option<String>,
     #[command(subcommand)]
     pub(crate) command: SpoolCommand,

@@ -420,7 +420,7 @@ mod tests {
         assert!(empty[0].to_string().contains("\"/tls.crt\" with MAIL_LASER_TLS_KEY_FILE"), "{empty:?}");
         let missing = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
         assert_eq!(problems("/tls.crt", &missing).len(), 2);
-        for pasted in ["-----BEGIN PRIVATE KEY-----MIIE", "MIIE\nAAAA"] {
+        for pasted in ["-----BEGIN CERTIFICATE-----MIIE", "MIIE\nAAAA"] {
             let text = problems(pasted, &missing)[0].to_string();
             assert!(
                 text.contains("MAIL_LASER_TLS_CERT_FILE (not shown)") && !text.contains("MIIE"),
