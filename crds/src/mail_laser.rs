@@ -18,7 +18,7 @@ use crate::pod_template::PodTemplate;
 use crate::probes::Probes;
 use crate::references::LocalReference;
 use crate::reserved;
-use crate::route::{atom, domain_pattern};
+use crate::route::{atom, domain_pattern, is_short};
 use crate::service::Service;
 use crate::status::MailLaserStatus;
 use crate::tls::Tls;
@@ -211,8 +211,8 @@ fn target_emails_rule() -> Rule {
     let domain = domain_pattern();
     let literal = r"\[[A-Za-z0-9.:]+\]";
     let pattern = format!(r"^{atom}(\.{atom})*@({domain}|{literal})$");
-    Rule::new(format!("self.all(address, address.matches(r\"{pattern}\") && address.indexOf('@') <= 64)")).message(
-        "targetEmails must be plain addresses such as support@example.com: at most 64 characters, then '@', then \
+    Rule::new(format!("self.all(address, address.matches(r\"{pattern}\") && {})", is_short("address"))).message(
+        "targetEmails must be plain addresses such as support@example.com: at most 64 octets, then '@', then \
          a domain; no commas, no blanks",
     )
 }
