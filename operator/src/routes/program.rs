@@ -21,7 +21,7 @@ use super::maps::Maps;
 use super::status::{is_told, programmed_generation};
 use super::table::{Evaluation, Programming, evaluate};
 use super::tables::Tables;
-use super::tell::{Seen, Told};
+use super::tell::Seen;
 use super::webhook::{Known, MapFound, SecretFound, ServiceFound};
 use crate::apply::{Applier, Outcome, Removal, sent};
 use crate::caches::Caches;
@@ -91,7 +91,9 @@ impl Programmer {
             return Programmed::default();
         }
         if let Some(wait) = self.tables.wait(&gateway, now) {
-            return Programmed { again: Some(wait), ..Programmed::default() };
+            // Its status says what it said, and is not written back and forth.
+            let problems = self.tables.problem(&gateway).into_iter().collect();
+            return Programmed { problems, again: Some(wait), ..Programmed::default() };
         }
         let named = known.of(&gateway.0, &gateway.1);
         let attached: Vec<&MailRoute> = named.iter().filter_map(|route| attached(route, &gateway)).collect();
@@ -121,6 +123,8 @@ impl Programmer {
                 (programming, Programmed { routes, failure: Some(error), ..Programmed::default() })
             }
         };
+        let failed = programmed.failure.as_ref().map(RequestError::problem);
+        self.tables.tried(&gateway, programmed.problems.first().cloned().or(failed));
         let had: HashMap<Key, i64> = match programming {
             Programming::Done(_) => HashMap::new(),
             Programming::Failed(_) => attached
@@ -288,17 +292,21 @@ impl Writer<'_> {
         pods.extend(self.caches.drain_pods(namespace, name));
         let pods: Vec<Seen<'_>> = pods.iter().filter_map(|pod| seen(pod)).collect();
         let due = programmer.tables.telling(gateway, |telling| telling.to_tell(&pods, generation, self.now));
+        let tried = |name: &str, outcome| {
+            let name = name.to_owned();
+            programmer.tables.telling(gateway, |telling| telling.tried(name, outcome, Instant::now()));
+        };
         let told = due.unwrap_or_default().into_iter().map(|(name, told)| async move {
+            // Should the reconciliation be cut off here, the next one has other things to do.
+            tried(&name, None);
             let (annotation, told) = told.next(generation);
-            let version = programmer.tell(namespace, &name, &annotation).await;
-            (name, version.map(|version| (told, version)))
+            if let Some(version) = programmer.tell(namespace, &name, &annotation).await {
+                tried(&name, Some((told, version)));
+            }
         });
-        let told: Vec<(String, Option<(Told, String)>)> =
-            stream::iter(told).buffer_unordered(TOLD_AT_ONCE).collect().await;
-        let now = Instant::now();
+        stream::iter(told).buffer_unordered(TOLD_AT_ONCE).collect::<()>().await;
         programmer.tables.telling(gateway, |telling| {
-            told.into_iter().for_each(|(name, outcome)| telling.tried(name, outcome, now));
-            telling.settle(&pods, generation, now);
+            telling.settle(&pods, generation, self.now, Instant::now());
         });
     }
 

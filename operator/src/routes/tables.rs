@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::table::Verdict;
 use super::tell::Telling;
 use crate::key::Key;
+use crate::problem::Problem;
 
 /// Between two generations of a table. Changes that come meanwhile are gathered in the next, so that a thousand routes
 /// cost a few writes; one that comes alone waits for nothing.
@@ -30,6 +31,8 @@ struct Table {
     /// Until when the next evaluation has to wait.
     next_evaluation: Option<Instant>,
     written: Option<Written>,
+    /// What was in the way of the last write.
+    problem: Option<Problem>,
 }
 
 /// The generation that was written last.
@@ -56,6 +59,16 @@ impl Tables {
     pub(crate) fn evaluated(&self, gateway: &Key, took: Duration, now: Instant) {
         let pause = (took * EVALUATION_PAUSE).max(EVALUATION_PACE_MIN);
         self.tables().entry(gateway.clone()).or_default().next_evaluation = Some(now + pause);
+    }
+
+    /// What is in the way of the table, as far as the last try found something.
+    pub(crate) fn problem(&self, gateway: &Key) -> Option<Problem> {
+        self.tables().get(gateway)?.problem.clone()
+    }
+
+    /// A try to write the table found this in the way.
+    pub(crate) fn tried(&self, gateway: &Key, problem: Option<Problem>) {
+        self.tables().entry(gateway.clone()).or_default().problem = problem;
     }
 
     /// A generation was written in so many Secrets, or found to be there.
@@ -133,20 +146,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_the_way_of_a_table_is_known_between_two_tries() {
+        let Clock(tables, gateway, _) = Clock::new();
+        let problem = Problem::new(mail_laser_crds::conditions::Reason::NameConflict, "it is another's");
+        tables.tried(&gateway, Some(problem.clone()));
+        assert_eq!(tables.problem(&gateway), Some(problem));
+        tables.tried(&gateway, None);
+        assert_eq!(tables.problem(&gateway), None);
+    }
+
+    #[test]
     fn what_pods_are_told_begins_anew_with_each_generation() {
         let clock = Clock::new();
         let at = |ms| clock.2 + Duration::from_millis(ms);
         let pods = [Seen { name: "edge-0", version: "1", annotation: Some("one") }];
         let more_in = |ms| clock.0.telling(&clock.1, |telling| telling.more_in(at(ms))).flatten();
         clock.wrote("one", 1, 0);
-        clock.0.telling(&clock.1, |telling| telling.settle(&pods, "one", at(0)));
+        clock.0.telling(&clock.1, |telling| telling.settle(&pods, "one", at(0), at(0)));
         assert_eq!(more_in(1_000), Some(Duration::from_secs(4)));
         // To find what is there takes nothing back.
         clock.wrote("one", 0, 2_000);
         assert_eq!(more_in(2_000), Some(Duration::from_secs(3)));
         clock.wrote("two", 1, 3_000);
         assert_eq!(more_in(3_000), None);
-        clock.0.telling(&clock.1, |telling| telling.settle(&pods, "one", at(3_000)));
+        clock.0.telling(&clock.1, |telling| telling.settle(&pods, "one", at(3_000), at(3_000)));
         clock.0.took_away(&clock.1);
         assert_eq!(more_in(9_000), None, "without a table nobody is to be told");
         assert_eq!(clock.wait_ms(9_000), None);

@@ -97,11 +97,11 @@ impl Telling {
         self.tried.insert(name, tried);
     }
 
-    /// All were told that were to be; the rest may wait for the second time.
-    pub(crate) fn settle(&mut self, pods: &[Seen<'_>], generation: &str, now: Instant) {
+    /// All were told that were to be at `begun`; the rest may wait for the second time.
+    pub(crate) fn settle(&mut self, pods: &[Seen<'_>], generation: &str, begun: Instant, now: Instant) {
         self.tried.retain(|name, _| pods.iter().any(|pod| pod.name == name));
         let do_pods_wait = pods.iter().any(|pod| self.told(pod, generation, now) == Some(Told::Once));
-        let is_ahead = self.second.is_some_and(|due| due > now);
+        let is_ahead = self.second.is_some_and(|due| due > begun);
         match (do_pods_wait, is_ahead) {
             // A pod that comes later takes nothing from those that wait.
             (true, true) => {}
@@ -147,7 +147,7 @@ mod tests {
             for (name, told) in due {
                 telling.tried(name, Some((told.next("ab").1, version.to_owned())), at(ms));
             }
-            telling.settle(&[pod], "ab", at(ms));
+            telling.settle(&[pod], "ab", at(ms), at(ms));
             (count, telling.more_in(at(ms)).map(|more| more.as_millis()))
         };
         let cached = seen("7", Some("cd/again"));
@@ -161,17 +161,28 @@ mod tests {
     }
 
     #[test]
+    fn the_second_time_is_not_put_off_by_others_that_are_just_being_told() {
+        let (mut telling, begin) = (Telling::default(), Instant::now());
+        let pods = [seen("7", Some("ab"))];
+        let at = |ms| begin + Duration::from_millis(ms);
+        telling.settle(&pods, "ab", at(0), at(0));
+        telling.settle(&pods, "ab", at(4_900), at(5_100));
+        assert_eq!(telling.more_in(at(5_100)), Some(Duration::ZERO));
+        assert_eq!(telling.to_tell(&pods, "ab", at(5_350)).len(), 1);
+    }
+
+    #[test]
     fn a_pod_that_cannot_be_told_is_left_alone_for_a_minute() {
         let (mut telling, now) = (Telling::default(), Instant::now());
         let pods = [seen("7", None)];
         assert_eq!(telling.to_tell(&pods, "ab", now), [("edge-0".to_owned(), Told::Never)]);
         telling.tried("edge-0".to_owned(), None, now);
-        telling.settle(&pods, "ab", now);
+        telling.settle(&pods, "ab", now, now);
         assert_eq!(telling.more_in(now), None);
         let later = |seconds| now + Duration::from_secs(seconds);
         assert_eq!(telling.to_tell(&pods, "ab", later(59)), []);
         assert_eq!(telling.to_tell(&pods, "ab", later(60)), [("edge-0".to_owned(), Told::Never)]);
-        telling.settle(&[], "ab", later(1));
+        telling.settle(&[], "ab", later(1), later(1));
         assert!(telling.tried.is_empty(), "nothing is kept of a pod that has gone");
     }
 
@@ -180,7 +191,7 @@ mod tests {
         let (mut telling, now) = (Telling::default(), Instant::now());
         let pods = [seen("7", Some("ab"))];
         assert_eq!(telling.to_tell(&pods, "ab", now), []);
-        telling.settle(&pods, "ab", now);
+        telling.settle(&pods, "ab", now, now);
         assert_eq!(telling.more_in(now), Some(TOLD_AGAIN_AFTER));
         assert_eq!(telling.to_tell(&pods, "ab", now + TOLD_AGAIN_AFTER), [("edge-0".to_owned(), Told::Once)]);
     }

@@ -21,8 +21,8 @@ async fn a_leader_that_is_told_to_stop_hands_over_within_seconds() -> anyhow::Re
         let told = Instant::now();
         cluster.delete_operator(&first).await?;
         change(&env, "X-First", RESOURCES / 2..RESOURCES * 3 / 4).await?;
-        // One that does not give it up has it for another 15 s.
-        wait_for("the Lease to be given up", Duration::from_secs(14), || async {
+        // One that does not give it up has it for another 12 s at least.
+        wait_for("the Lease to be given up", Duration::from_secs(10), || async {
             let holder = cluster.leader().await?;
             ensure!(holder != first.name_any(), "{holder} has it");
             Ok(())
