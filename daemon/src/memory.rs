@@ -17,6 +17,12 @@ impl MemoryBudget {
         self.limit_bytes
     }
 
+    /// What nobody has taken.
+    #[must_use]
+    pub fn free_bytes(&self) -> usize {
+        self.limit_bytes.saturating_sub(self.used_bytes())
+    }
+
     /// A budget of `limit_bytes`.
     #[must_use]
     pub fn new(limit_bytes: usize) -> Arc<Self> {
@@ -84,7 +90,7 @@ impl Reservation {
     /// Bytes of the budget that nobody holds.
     #[must_use]
     pub fn free_bytes(&self) -> usize {
-        self.budget.limit_bytes.saturating_sub(self.budget.used_bytes())
+        self.budget.free_bytes()
     }
 
     /// Whether the budget as a whole has room for so many bytes, whoever holds them now.

@@ -81,6 +81,10 @@ impl Confirm {
         &self.shared.totals
     }
 
+    pub(super) fn intake(&self) -> &Intake {
+        self.journeys.intake()
+    }
+
     /// Dropping the future means that the sender has gone: what its mail comes to is remembered
     /// for the retry.
     pub(super) async fn accept(&self, incoming: Incoming) -> Answer {

@@ -37,6 +37,10 @@ impl Forward {
         &self.totals
     }
 
+    pub(super) fn intake(&self) -> &Intake {
+        self.journeys.intake()
+    }
+
     pub(super) async fn accept(&self, incoming: Incoming) -> Answer {
         let id = incoming.mail.id;
         let begun = match self.journeys.begin(incoming).await {

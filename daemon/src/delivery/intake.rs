@@ -65,6 +65,13 @@ impl Intake {
         taken.collect::<Option<_>>().ok_or(Answer::QueueFull)
     }
 
+    /// Whether a destination may have another mail, if that is small.
+    pub(super) fn has_share_for(&self, destination: &Destination, memory_free_bytes: usize) -> bool {
+        let has = |held: &Held, free| !self.is_shared || held.is_below(free);
+        has(destination.held_places(), self.queue.available_permits())
+            && has(destination.held_bytes(), memory_free_bytes)
+    }
+
     fn place(&self, destination: &Destination) -> Option<Place> {
         let share = self.share(destination.held_places(), 1, self.queue.available_permits())?;
         let permit = Arc::clone(&self.queue).try_acquire_owned().ok()?;

@@ -54,6 +54,11 @@ impl Journeys {
         Self { intake, tasks: TaskTracker::new(), stop: CancellationToken::new() }
     }
 
+    /// What lets mails in.
+    pub(super) fn intake(&self) -> &Intake {
+        &self.intake
+    }
+
     /// Takes a mail in: one journey to each of its destinations, in their order.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ use crate::message::Mail;
 use crate::message::id::MailId;
 use crate::metrics::MessageOutcome;
 use crate::routes::Route;
+use crate::webhook::destination::Destination;
 use confirm::Confirm;
 use forward::Forward;
 use spool::{Spill, Spilled, Spool};
@@ -118,6 +119,20 @@ impl Delivery {
     #[must_use]
     pub fn outlives_process(&self) -> bool {
         matches!(self, Self::Spool(_))
+    }
+
+    /// Whether a destination is likely to take another mail now; one that does not must not have a mail in common with
+    /// others, who would go without it.
+    #[must_use]
+    pub fn is_likely_to_take(&self, destination: &Destination, memory: &MemoryBudget) -> bool {
+        match self {
+            Self::Forward(forward) => forward.intake().has_share_for(destination, memory.free_bytes()),
+            Self::Confirm(confirm) => {
+                confirm.intake().has_share_for(destination, memory.free_bytes()) && !destination.is_open()
+            }
+            // What waits on disk waits there for an open circuit, too.
+            Self::Spool(spool) => spool.has_share_for(destination),
+        }
     }
 
     /// How many destinations a mail of up to `bytes` octets may have, with so much `memory` for all: the sender brings it

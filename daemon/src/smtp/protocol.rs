@@ -230,6 +230,12 @@ impl<D> Protocol<D> {
         self.on_too_many("Too many destinations for one mail of this size")
     }
 
+    /// Takes the answer to [`Action::LookUp`] when this recipient's destination, or the one that the mail has, does not take
+    /// mail now: the others get theirs in a transaction without it.
+    pub fn on_destination_for_itself(&mut self) -> Action<D> {
+        self.on_too_many("Not in one mail with the recipients before, send it to this one alone")
+    }
+
     /// Takes the answer to [`Action::LookUp`] while it is not known yet whether somebody knows the recipient.
     pub fn on_recipient_not_yet_known(&mut self) -> Action<D> {
         self.within_limits(Action::Reply(Reply::new(

@@ -223,6 +223,9 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
                     return Ok(Some(End::StartTls));
                 }
                 Action::LookUp(address) => match self.context.routes.lookup(&address) {
+                    Lookup::Route(route) if !self.goes_with_others(&route) => {
+                        self.protocol.on_destination_for_itself()
+                    }
                     Lookup::Route(route) if self.has_room_for(&route) => {
                         self.protocol.on_recipient(address, Some(route))
                     }
@@ -261,6 +264,19 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
                 }
             };
         }
+    }
+
+    /// Whether the mail may have this destination beside those that it has: one that does not take mail now goes alone.
+    fn goes_with_others(&self, route: &Route) -> bool {
+        // Of several, each took mail when it was added.
+        let first = self.protocol.transaction().and_then(|transaction| transaction.recipients.first());
+        let Some((_, first)) =
+            first.filter(|(_, first)| first.destination.route() != route.destination.route())
+        else {
+            return true;
+        };
+        let Context { delivery, memory, .. } = self.context;
+        [first, route].iter().all(|route| delivery.is_likely_to_take(&route.destination, memory))
     }
 
     /// Whether the mail may have this destination, too. Of one that may be small it is seen when it is there: what says

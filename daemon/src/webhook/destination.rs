@@ -33,6 +33,7 @@ pub struct Destination {
     concurrency: u32,
     holdings: Holdings,
     held_disk: Held,
+    coming_in: Held,
     metrics: RouteMetrics,
     /// Whether another has taken its place, and shows its state instead.
     is_replaced: AtomicBool,
@@ -76,6 +77,7 @@ impl Destination {
             concurrency: config.concurrency.get(),
             holdings: Holdings::default(),
             held_disk: Held::default(),
+            coming_in: Held::default(),
             metrics,
             is_replaced: AtomicBool::new(false),
         };
@@ -93,7 +95,11 @@ impl Destination {
             before.is_replaced.store(true, Ordering::Release);
         }
         self.show(&self.breaker());
-        Self { held_disk: before.held_disk.clone(), ..self.holding(before.holdings.clone()) }
+        Self {
+            held_disk: before.held_disk.clone(),
+            coming_in: before.coming_in.clone(),
+            ..self.holding(before.holdings.clone())
+        }
     }
 
     /// Has what mails of an earlier route of this name hold count for this one.
@@ -136,6 +142,12 @@ impl Destination {
     #[must_use]
     pub fn held_disk(&self) -> &Held {
         &self.held_disk
+    }
+
+    /// What its mails will hold of the disk that are on their way there.
+    #[must_use]
+    pub fn coming_in(&self) -> &Held {
+        &self.coming_in
     }
 
     /// Waits for a delivery slot; who waits longest gets the next.

@@ -43,6 +43,19 @@ impl Held {
         Some(Share { held: self.clone(), amount })
     }
 
+    /// Takes `amount`, whatever is held.
+    #[must_use]
+    pub fn hold(&self, amount: usize) -> Share {
+        self.0.fetch_add(amount, Ordering::AcqRel);
+        Share { held: self.clone(), amount }
+    }
+
+    /// How much is held.
+    #[must_use]
+    pub fn amount(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+
     /// Notes how much the destination holds, where others keep account of it.
     pub fn set(&self, amount: usize) {
         self.0.store(amount, Ordering::Release);
@@ -51,7 +64,7 @@ impl Held {
     /// Whether the destination holds less than `limit`.
     #[must_use]
     pub fn is_below(&self, limit: usize) -> bool {
-        self.0.load(Ordering::Acquire) < limit
+        self.amount() < limit
     }
 }
 

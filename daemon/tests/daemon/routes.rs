@@ -282,19 +282,28 @@ fn an_open_circuit_keeps_no_mail_from_others() {
     target(&mut routes[0]).circuit_breaker_threshold = 1;
     put(directory.path(), &routes);
     let daemon = start(directory.path(), &[("MAIL_LASER_DELIVERY", "confirm")]);
+    let begin = |client: &mut Client, addresses: [&str; 2]| {
+        client.ask("MAIL FROM:<ann@example.org>");
+        addresses.map(|address| client.ask(&format!("RCPT TO:<{address}>")).0)
+    };
+    let both = ["a@example.com", "b@example.com"];
+    let mut client = daemon.client();
+    assert_eq!(begin(&mut client, both), [250, 250]);
     assert_eq!(daemon.client().mail("a@example.com", "\r\n").0, 451);
     assert_eq!(circuit(&daemon, "a/broken"), Some(2.0));
     for _ in 0..2 {
-        let mut client = daemon.client();
-        client.ask("MAIL FROM:<ann@example.org>");
-        for to in ["a@example.com", "b@example.com"] {
-            assert_eq!(client.ask(&format!("RCPT TO:<{to}>")).0, 250);
-        }
+        // It has been open since the mail was begun, or since it was sent first.
         assert_eq!(client.ask("DATA").0, 354);
         let (code, text) = client.ask("Subject: both\r\n\r\n.");
-        assert_eq!(code, 451, "{text}");
+        assert_eq!((code, fine.received().len()), (451, 1), "{text}");
+        assert_eq!(begin(&mut client, ["b@example.com", "b@example.com"]), [250, 250]);
+        client.ask("RSET");
+        // Whichever comes first, the mail goes to the others without the one that is down.
+        assert_eq!(begin(&mut client, ["b@example.com", "a@example.com"]), [250, 452]);
+        client.ask("RSET");
+        assert_eq!(begin(&mut client, both), [250, 452]);
     }
-    assert_eq!((broken.received().len(), fine.received().len()), (1, 1));
+    assert_eq!(broken.received().len(), 1);
 }
 
 /// All requests of a mail are in memory together: who sends a large one to many destinations sends it again to those for
@@ -583,6 +592,50 @@ fn a_webhook_that_is_down_leaves_disk_to_others() {
         (daemon.client().mail("down-0@example.com", &large).0 == 451).then_some(())
     });
     assert_eq!(daemon.client().mail("fine@example.com", &smaller).0, 250);
+}
+
+/// Mails that end at the same time all find the same room.
+#[test]
+fn a_burst_for_a_webhook_that_is_down_leaves_disk_to_others() {
+    const MAILS: usize = 150;
+    let (directory, spool) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (down, fine) = (Webhook::of_others_behaving(|_| Behaviour::status(503)), Webhook::of_others());
+    let routes = [route("a/down", "down@example.com", &down), route("b/fine", "fine@example.com", &fine)];
+    put(directory.path(), &routes);
+    let daemon = start(
+        directory.path(),
+        &[
+            ("MAIL_LASER_DELIVERY", "spool"),
+            ("MAIL_LASER_SPOOL_DIR", spool.path().to_str().unwrap()),
+            ("MAIL_LASER_SPOOL_MAX_BYTES", "8000000"),
+            ("MAIL_LASER_MAX_MESSAGE_SIZE", "200000"),
+            // Larger mails are looked through before they go to disk.
+            ("MAIL_LASER_MAX_ATTACHMENT_SIZE", "1000"),
+            ("MAIL_LASER_MAX_CONCURRENT_PER_IP", "0"),
+        ],
+    );
+    becomes(&daemon, "down@example.com", 250);
+    let large = format!("{}\r\n", "x".repeat(70)).repeat(1_000);
+    let mut clients: Vec<Client> = (0..MAILS).map(|_| daemon.client()).collect();
+    for client in &mut clients {
+        client.begin_mail("down@example.com");
+        client.send(format!("\r\n{large}"));
+    }
+    clients.iter_mut().for_each(|client| client.send(".\r\n"));
+    let taken = clients.iter_mut().filter_map(|client| (client.reply().0 == 250).then_some(())).count();
+    assert!((80..MAILS).contains(&taken), "{taken} were taken");
+    assert_eq!(daemon.client().mail("fine@example.com", &format!("\r\n{large}{large}")).0, 250);
+    fine.wait_for(1);
+    // One that has its share keeps no mail from others, whichever comes first.
+    for addresses in [["down@example.com", "fine@example.com"], ["fine@example.com", "down@example.com"]] {
+        eventually("it has its share, and goes alone", || {
+            daemon.client().mail("down@example.com", &format!("\r\n{large}"));
+            let mut client = daemon.client();
+            client.ask("MAIL FROM:<ann@example.org>");
+            let codes = addresses.map(|address| client.ask(&format!("RCPT TO:<{address}>")).0);
+            (codes == [250, 452]).then_some(())
+        });
+    }
 }
 
 /// Nobody learns of another's recipients, whose mail it is just as much.

@@ -24,7 +24,7 @@ use tracing::{error, warn};
 use crate::config::{MEMORY_PER_MAIL, SpoolConfig};
 use crate::memory::MemoryBudget;
 use crate::metrics::Metrics;
-use crate::routes::{Route, RouteTable};
+use crate::routes::RouteTable;
 use crate::spool::LOG_TARGET;
 use crate::spool::clock::{Clock, millis};
 use crate::spool::control::{self, Done, Request};
@@ -32,6 +32,7 @@ use crate::spool::dead::DeadLetters;
 use crate::spool::disk::Directory;
 use crate::spool::store::{AppendError, Entry, Limits, Store};
 use crate::spool::writer::{Adoption, Append, Job, Jobs, Writer};
+use crate::webhook::destination::Destination;
 
 use super::request::{has_attachment_beyond, work, workers};
 use super::totals::Totals;
@@ -225,11 +226,18 @@ impl Spool {
         }
     }
 
+    /// Whether a destination may have another mail.
+    pub(super) fn has_share_for(&self, destination: &Destination) -> bool {
+        self.room.is_left_for(destination)
+    }
+
     async fn take_over(&self, incoming: Incoming) -> Result<(), Answer> {
-        let has_room = |(route, _): &(Arc<Route>, _)| self.room.is_left_for(route.destination.held_disk());
-        if !incoming.destinations.iter().all(has_room) {
+        if !incoming.destinations.iter().all(|(route, _)| self.has_share_for(&route.destination)) {
             return Err(Answer::QueueFull);
         }
+        let bytes = incoming.spilled.as_ref().map_or(incoming.mail.content.len(), Spilled::bytes);
+        let destinations = incoming.destinations.iter().map(|(route, _)| &route.destination);
+        let _coming_in = self.room.expect(bytes, destinations);
         let mut incoming = self.with_attachments_checked(incoming).await?;
         let since_ms = millis(incoming.mail.received_at);
         let head = letter::head_of(&incoming);
