@@ -74,20 +74,16 @@ fn main() -> ExitCode {
             }
             match command {
                 SpoolCommand::Drain => start(&environment, "the spool is being drained", drain),
-                command => environment.intact().map_or_else(
-                    |problems| refuse(&problems),
-                    |()| cli::spool::run(command, Path::new(environment.setting(&variables::SPOOL_DIR))),
-                ),
+                command => environment.if_intact(|| {
+                    cli::spool::run(command, Path::new(environment.setting(&variables::SPOOL_DIR)))
+                }),
             }
         }
-        Command::Route(arguments) => {
-            if let Err(problems) = environment.intact() {
-                return refuse(&problems);
-            }
+        Command::Route(arguments) => environment.if_intact(|| {
             let directory = Some(environment.setting(&variables::ROUTES)).filter(|path| !path.is_empty());
             let own = environment.setting(&variables::TARGET_EMAILS);
             cli::route::run(arguments, own, directory.map(PathBuf::from))
-        }
+        }),
     }
 }
 
@@ -129,9 +125,9 @@ impl Environment {
         self.variables.get(name).map_or("", String::as_str)
     }
 
-    /// Whether all of it could be read.
-    fn intact(&self) -> Result<(), Problems> {
-        if self.problems.is_empty() { Ok(()) } else { Err(Problems(self.problems.clone())) }
+    /// Runs a command that needs no whole configuration, unless some of the environment could not be read.
+    fn if_intact(&self, command: impl FnOnce() -> ExitCode) -> ExitCode {
+        if self.problems.is_empty() { command() } else { refuse(&Problems(self.problems.clone())) }
     }
 
     /// What holds for one of the daemon's variables.

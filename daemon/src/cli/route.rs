@@ -1,7 +1,6 @@
 //! `mail-laser route`: tells who gets the mail of an address.
 
 use std::collections::HashMap;
-use std::error::Error;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -52,8 +51,7 @@ pub(crate) fn run(arguments: RouteArguments, own: &str, directory: Option<PathBu
 }
 
 fn explain(address: &Address, routes: Option<&Path>, json: bool, own: &str) -> io::Result<ExitCode> {
-    let found =
-        Known::read(own, routes).map_err(|error| io::Error::other(error.to_string()))?.explain(address);
+    let found = Known::read(own, routes)?.explain(address);
     let mut out = io::stdout().lock();
     match json {
         true => writeln!(out, "{}", found.json(address))?,
@@ -105,12 +103,13 @@ struct Found {
 }
 
 impl Known {
-    fn read(own: &str, routes: Option<&Path>) -> Result<Self, Box<dyn Error>> {
+    fn read(own: &str, routes: Option<&Path>) -> io::Result<Self> {
         let own = own.split(',').filter_map(|text| Address::parse(text.trim()).ok());
         let own: Vec<_> = own.map(|address| (Pattern::exact(&address), DEFAULT_ROUTE.to_owned())).collect();
         let mut known = Self { own: own.len(), patterns: own, ..Self::default() };
         let Some(path) = routes else { return Ok(known) };
-        let entries = follow::entries(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let entries = follow::entries(path)
+            .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?;
         known.is_awaited = entries.is_none();
         for entry in entries.into_iter().flatten() {
             known.patterns.extend(entry.recipients.into_iter().map(|it| (it, entry.name.clone())));

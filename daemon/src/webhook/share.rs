@@ -20,7 +20,7 @@ impl Holdings {
     /// Whether anything is held.
     #[must_use]
     pub fn is_any(&self) -> bool {
-        !(self.places.is_below(1) && self.bytes.is_below(1))
+        self.places.amount() > 0 || self.bytes.amount() > 0
     }
 }
 

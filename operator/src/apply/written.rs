@@ -104,7 +104,8 @@ mod tests {
         Mark::At(Some(version.to_owned()))
     }
 
-    /// What is taken for the present version when `9` was cached, `11` was written, and `cached` is there `after_s`.
+    /// What is taken for the present version `after_s` seconds after `written` was, when `before` was cached then and `cached`
+    /// is now.
     fn present(before: Mark, written: &str, cached: &Mark, after_s: u64) -> Option<String> {
         let (memory, now) = (Written::default(), Instant::now());
         let key = (Kind::Secret, "mail".to_owned(), "a".to_owned());
