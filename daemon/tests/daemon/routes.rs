@@ -623,7 +623,8 @@ fn a_burst_for_a_webhook_that_is_down_leaves_disk_to_others() {
     }
     clients.iter_mut().for_each(|client| client.send(".\r\n"));
     let taken = clients.iter_mut().filter_map(|client| (client.reply().0 == 250).then_some(())).count();
-    assert!((80..MAILS).contains(&taken), "{taken} were taken");
+    // 97 make its share. For a moment each counts twice, as coming in and as there, so it may be half of that.
+    assert!((48..MAILS).contains(&taken), "{taken} were taken");
     assert_eq!(daemon.client().mail("fine@example.com", &format!("\r\n{large}{large}")).0, 250);
     fine.wait_for(1);
     // One that has its share keeps no mail from others, whichever comes first.
