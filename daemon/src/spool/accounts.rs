@@ -247,7 +247,7 @@ impl World {
 
     fn bury(&mut self, expired: Vec<Waiting<()>>) {
         for waiting in expired {
-            assert!(self.backlog.is_expired(&waiting, self.now_ms), "{waiting:?} before its time");
+            assert!(self.backlog.is_expired(waiting.since_ms, self.now_ms), "{waiting:?} before its time");
             self.backlog.set_aside(&waiting);
             self.remove(&waiting);
         }
@@ -360,7 +360,8 @@ impl World {
             if self.disk.is_empty() {
                 break;
             }
-            (0..LANES).for_each(|lane| self.dispatch(lane));
+            let lanes: Vec<LaneId> = self.backlog.occupied().collect();
+            lanes.into_iter().for_each(|lane| self.dispatch(lane));
             for waiting in std::mem::take(&mut self.under_way) {
                 self.end(waiting, End::Delivered);
             }

@@ -41,6 +41,8 @@ pub struct Backlog<T> {
     free: Vec<LaneId>,
     /// Mails in memory, those under way aside.
     loaded: usize,
+    /// The lanes that have those: what is done every second should cost nothing for the thousands that have none.
+    occupied: BTreeSet<LaneId>,
     bounds: Bounds,
     /// Octets on disk of each lane's mails.
     held: BTreeMap<LaneId, u64>,
@@ -135,6 +137,7 @@ impl<T> Backlog<T> {
             lanes: Vec::new(),
             free: Vec::new(),
             loaded: 0,
+            occupied: BTreeSet::new(),
             bounds,
             held: BTreeMap::new(),
             away: HashMap::new(),
@@ -197,6 +200,11 @@ impl<T> Backlog<T> {
         self.lanes.get(lane as usize)
     }
 
+    /// The lanes that have mails in memory, those under way aside.
+    pub fn occupied(&self) -> impl Iterator<Item = LaneId> {
+        self.occupied.iter().copied()
+    }
+
     /// Octets on disk of a lane's mails that wait or are under way, as far as it is known.
     #[must_use]
     pub fn held_bytes(&self, lane: LaneId) -> u64 {
@@ -218,7 +226,7 @@ impl<T> Backlog<T> {
     /// Since when the oldest of them exists, in milliseconds since 1970.
     #[must_use]
     pub fn oldest_ms(&self) -> Option<u64> {
-        let loaded = self.lanes.iter().filter_map(Lane::oldest_ms);
+        let loaded = self.occupied.iter().filter_map(|lane| self.lane(*lane)?.oldest_ms());
         let resting =
             self.segments.values().flat_map(|shelf| shelf.resting.values().map(|resting| resting.since_ms));
         loaded.chain(resting).chain(self.away.values().map(|away| away.since_ms)).min()
@@ -256,17 +264,17 @@ impl<T> Backlog<T> {
         Some(next)
     }
 
-    /// What is held of the first `most` fresh mails of a lane is held no longer.
-    pub fn let_go(&mut self, lane: LaneId, most: usize) {
+    /// What is held of the fresh mails of a lane is held no longer.
+    pub fn let_go(&mut self, lane: LaneId) {
         if let Some(lane) = self.lanes.get_mut(lane as usize) {
-            lane.let_go(most);
+            lane.let_go();
         }
     }
 
-    /// Whether a mail has waited for as long as it may.
+    /// Whether a mail that exists since then has waited for as long as it may.
     #[must_use]
-    pub fn is_expired(&self, waiting: &Waiting<T>, now_ms: u64) -> bool {
-        waiting.since_ms.saturating_add(self.lifetime_ms) <= now_ms
+    pub fn is_expired(&self, since_ms: u64, now_ms: u64) -> bool {
+        since_ms.saturating_add(self.lifetime_ms) <= now_ms
     }
 
     /// When a mail that is not delivered before is to be given up: at the end of its lifetime, and not before it is due,
@@ -386,9 +394,8 @@ impl<T> Backlog<T> {
     }
 
     fn take(&mut self, wanted: impl Fn(&Waiting<T>) -> bool) -> Vec<Waiting<T>> {
-        let taken: Vec<_> = self.lanes.iter_mut().flat_map(|lane| lane.take(&wanted)).collect();
-        self.loaded -= taken.len();
-        taken
+        let lanes: Vec<LaneId> = self.occupied().collect();
+        lanes.into_iter().filter_map(|lane| self.on(lane, |lane| lane.take(&wanted))).flatten().collect()
     }
 
     /// The segment that is to be read now, unless one is: one of which nothing is known, or with mails
@@ -439,7 +446,8 @@ impl<T> Backlog<T> {
             scanned.waiting.iter().for_each(|waiting| shelf.hold(&mut self.held, waiting));
         }
         shelf.bytes = shelf.bytes.max(scanned.bytes);
-        let here = self.lanes.iter().flat_map(|lane| lane.of_segment(segment));
+        let here = self.occupied.iter().filter_map(|lane| self.lane(*lane));
+        let here = here.flat_map(|lane| lane.of_segment(segment));
         let away = self.away.keys().copied().filter(|pair| pair.mail.segment == segment);
         let here: HashSet<Pair> = here.chain(away).collect();
         for waiting in scanned.waiting {
@@ -490,10 +498,16 @@ impl<T> Backlog<T> {
 
     /// Changes a lane and keeps account of what is in memory.
     fn on<R>(&mut self, lane: LaneId, change: impl FnOnce(&mut Lane<T>) -> R) -> Option<R> {
-        let lane = self.lanes.get_mut(lane as usize)?;
-        let before = lane.loaded();
-        let result = change(lane);
-        self.loaded = self.loaded + lane.loaded() - before;
+        let changed = self.lanes.get_mut(lane as usize)?;
+        let before = changed.loaded();
+        let result = change(changed);
+        let after = changed.loaded();
+        self.loaded = self.loaded + after - before;
+        match (before, after) {
+            (0, 1..) => drop(self.occupied.insert(lane)),
+            (1.., 0) => drop(self.occupied.remove(&lane)),
+            _ => {}
+        }
         Some(result)
     }
 

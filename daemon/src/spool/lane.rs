@@ -54,6 +54,8 @@ pub enum Gate {
 #[derive(Debug)]
 pub struct Lane<T> {
     fresh: VecDeque<Waiting<T>>,
+    /// Whether something may be held of a fresh one.
+    holds: bool,
     due: BTreeMap<(u64, Pair), Waiting<T>>,
     /// What is under way, by the window's names.
     under_way: BTreeMap<Pair, u64>,
@@ -72,6 +74,7 @@ impl<T> Lane<T> {
     pub fn new(concurrency: u32, bound: usize) -> Self {
         Self {
             fresh: VecDeque::new(),
+            holds: false,
             due: BTreeMap::new(),
             under_way: BTreeMap::new(),
             probe: None,
@@ -118,13 +121,16 @@ impl<T> Lane<T> {
         if self.fresh.len() >= self.bound {
             return Err(waiting);
         }
+        self.holds |= waiting.held.is_some();
         self.fresh.push_back(waiting);
         Ok(())
     }
 
-    /// What is held of the first `most` fresh ones is held no longer.
-    pub fn let_go(&mut self, most: usize) {
-        self.fresh.iter_mut().take(most).for_each(|waiting| waiting.held = None);
+    /// What is held of fresh ones is held no longer.
+    pub fn let_go(&mut self) {
+        if std::mem::take(&mut self.holds) {
+            self.fresh.iter_mut().for_each(|waiting| waiting.held = None);
+        }
     }
 
     /// Adds a mail from disk, or one that failed; returns the one that is due last when there are

@@ -170,7 +170,7 @@ impl World {
 
     fn dispatch(&mut self) {
         while let Some(waiting) = self.backlog.next(self.lane, self.now_ms(), self.gate()) {
-            assert!(!self.backlog.is_expired(&waiting, self.now_ms()));
+            assert!(!self.backlog.is_expired(waiting.since_ms, self.now_ms()));
             let Some(admission) = self.breaker.admit(self.instant()) else {
                 self.backlog.back(self.lane, waiting.pair, None);
                 self.backlog.wait(waiting);

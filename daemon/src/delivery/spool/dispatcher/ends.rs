@@ -99,7 +99,7 @@ impl Dispatcher {
         let due_ms = self.due_ms(lane, now_ms + in_millis(wait));
         let waiting = Waiting { failures, due_ms, ..waiting };
         let progress = Progress { failures, due_ms: waiting.due_ms, at_ms: now_ms, reason };
-        if self.backlog.is_expired(&waiting, waiting.due_ms) {
+        if self.backlog.is_expired(waiting.since_ms, waiting.due_ms) {
             let why = format!("{LATE}; at last: {}", progress.reason);
             self.bury(waiting, why, Some(progress));
             return;

@@ -305,12 +305,12 @@ impl Dispatcher {
         let now_ms = self.clock.now_ms();
         if self.gate(lane) == Gate::Shut {
             // They may have to wait for hours.
-            self.backlog.let_go(lane, HELD_MAX);
+            self.backlog.let_go(lane);
             return;
         }
         while let Some(mut waiting) = self.backlog.next(lane, now_ms, self.gate(lane)) {
             let pair = waiting.pair;
-            if self.backlog.is_expired(&waiting, now_ms) {
+            if self.backlog.is_expired(waiting.since_ms, now_ms) {
                 self.backlog.back(lane, pair, None);
                 self.bury(waiting, LATE.to_owned(), None);
                 continue;
@@ -333,11 +333,15 @@ impl Dispatcher {
     /// What has to be done from time to time.
     fn tick(&mut self) {
         let now_ms = self.clock.now_ms();
-        for waiting in self.backlog.take_expired(now_ms) {
-            self.bury(waiting, LATE.to_owned(), None);
+        let oldest_ms = self.backlog.oldest_ms();
+        if oldest_ms.is_some_and(|since_ms| self.backlog.is_expired(since_ms, now_ms)) {
+            for waiting in self.backlog.take_expired(now_ms) {
+                self.bury(waiting, LATE.to_owned(), None);
+            }
         }
         self.remove_lanes();
-        self.touched.extend(self.by_name.values());
+        // What is due by now, and what waits for a circuit.
+        self.touched.extend(self.backlog.occupied());
         let quiet = std::mem::replace(&mut self.quiet, true);
         if let Some((segment, end)) = self.newest.filter(|_| quiet)
             && self.backlog.is_finished(segment)
@@ -354,12 +358,12 @@ impl Dispatcher {
             self.backlog.take_out(segment);
             self.ask(Job::Compact { segment, jobs: self.jobs.clone() });
         }
-        let oldest_ms = self.backlog.oldest_ms().map_or(0, |oldest| now_ms.saturating_sub(oldest));
         let standing = Standing {
             known: self.backlog.is_known() && self.compacting.is_none(),
             waiting: self.backlog.pairs(),
         };
-        self.metrics.waiting(standing.waiting, oldest_ms / 1_000);
+        let age_ms = oldest_ms.map_or(0, |since_ms| now_ms.saturating_sub(since_ms));
+        self.metrics.waiting(standing.waiting, age_ms / 1_000);
         self.standing.send_if_modified(|before| std::mem::replace(before, standing) != standing);
     }
 
@@ -370,6 +374,7 @@ impl Dispatcher {
             let lane = self.lane(&name);
             let due_ms = self.due_ms(lane, waiting.due_ms);
             self.backlog.push_copy(&Waiting { lane, due_ms, ..waiting });
+            self.touched.insert(lane);
         }
     }
 
