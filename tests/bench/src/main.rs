@@ -58,10 +58,9 @@ async fn main() -> anyhow::Result<()> {
     // Before the load of its own.
     let machine = machine::describe()?;
     let rows = rows::measure(&Tools::from_environment()?, rounds, &arguments.only).await?;
-    let results = format!("{machine}\n\n{}", report::table(&rows));
-    print!("\n{results}");
+    print!("\n{machine}\n\n{}", report::table(&rows));
     match arguments.record {
-        Some(file) => report::record(&file, &results),
+        Some(file) => report::record(&file, &machine, &rows),
         None => Ok(()),
     }
 }

@@ -38,8 +38,12 @@ const HEAD: [&str; 6] = ["what", "target", "daemon", "peer", "ratio", ""];
 
 /// A table in Markdown, its columns aligned.
 pub(crate) fn table(rows: &[Row]) -> String {
+    aligned(&rows.iter().map(Row::cells).collect::<Vec<_>>())
+}
+
+fn aligned(rows: &[[String; HEAD.len()]]) -> String {
     let mut cells = vec![HEAD.map(str::to_owned), HEAD.map(|_| "---".to_owned())];
-    cells.extend(rows.iter().map(Row::cells));
+    cells.extend_from_slice(rows);
     let mut widths = [0; HEAD.len()];
     for line in &cells {
         for (width, cell) in widths.iter_mut().zip(line) {
@@ -57,18 +61,32 @@ pub(crate) fn table(rows: &[Row]) -> String {
     table
 }
 
-/// Puts `results` in the place of the old ones.
-pub(crate) fn record(file: &Path, results: &str) -> anyhow::Result<()> {
+/// Puts `rows` in the place of the old ones that are about the same, and `machine` in the place of what was said of that.
+pub(crate) fn record(file: &Path, machine: &str, rows: &[Row]) -> anyhow::Result<()> {
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let text = replaced(&text, results)
+    let text = replaced(&text, machine, rows)
         .with_context(|| format!("no {BEGIN:?} and {END:?} in {}", file.display()))?;
     fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }
 
-fn replaced(text: &str, results: &str) -> Option<String> {
+fn replaced(text: &str, machine: &str, rows: &[Row]) -> Option<String> {
     let (before, rest) = text.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n{results}\n{END}{after}"))
+    let (old, after) = rest.split_once(END)?;
+    let new: Vec<_> = rows.iter().map(Row::cells).collect();
+    let is_new = |line: &[String; HEAD.len()]| new.iter().any(|new| new[0] == line[0]);
+    let mut lines: Vec<_> = old.lines().filter_map(cells).skip(2).collect();
+    let place = lines.iter().position(is_new).unwrap_or(lines.len());
+    lines.retain(|line| !is_new(line));
+    lines.splice(place..place, new);
+    let table = aligned(&lines);
+    Some(format!("{before}{BEGIN}\n{machine}\n\n{table}\n{END}{after}"))
+}
+
+/// The cells of a line of a table.
+fn cells(line: &str) -> Option<[String; HEAD.len()]> {
+    let line = line.trim().strip_prefix('|')?.strip_suffix('|')?;
+    let cells: Vec<String> = line.split('|').map(|cell| cell.trim().to_owned()).collect();
+    cells.try_into().ok()
 }
 
 /// The one in the middle; of an even number, the lower of the two.
@@ -115,11 +133,27 @@ mod tests {
         assert!((percentile(&[1.0, 2.0], 99) - 2.0).abs() < f64::EPSILON);
     }
 
+    fn row(what: &str, daemon: &str) -> Row {
+        let (target, peer) = (String::new(), String::new());
+        Row { what: what.into(), target, daemon: daemon.into(), peer, ratio: None, met: None }
+    }
+
     #[test]
     fn results_take_the_place_of_the_old_ones_alone() {
-        let text = format!("a\n{BEGIN}old\n{END}b\n");
-        assert_eq!(replaced(&text, "new").unwrap(), format!("a\n{BEGIN}\nnew\n{END}b\n"));
-        assert_eq!(replaced("a", "new"), None);
+        let old = table(&[row("start", "1"), row("memory", "2"), row("memory", "3"), row("sessions", "4")]);
+        let text = format!("a\n{BEGIN}\nold\n\n{old}\n{END}b\n");
+        let new = replaced(&text, "new", &[row("memory", "5"), row("memory", "6"), row("memory", "7")]);
+        let rows = [
+            row("start", "1"),
+            row("memory", "5"),
+            row("memory", "6"),
+            row("memory", "7"),
+            row("sessions", "4"),
+        ];
+        assert_eq!(new.unwrap(), format!("a\n{BEGIN}\nnew\n\n{}\n{END}b\n", table(&rows)));
+        let first = replaced(&format!("{BEGIN}{END}"), "new", &[row("start", "1")]).unwrap();
+        assert_eq!(first, format!("{BEGIN}\nnew\n\n{}\n{END}", table(&[row("start", "1")])));
+        assert_eq!(replaced("a", "new", &[]), None);
     }
 
     #[test]
