@@ -594,6 +594,35 @@ fn a_webhook_that_is_down_leaves_disk_to_others() {
     assert_eq!(daemon.client().mail("fine@example.com", &smaller).0, 250);
 }
 
+/// What a destination held of the disk it holds no longer when its mails were given up, none of which is delivered then.
+#[test]
+fn mails_that_were_given_up_hold_no_disk() {
+    let (directory, spool) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let down = Webhook::of_others_behaving(|_| Behaviour::status(503));
+    let routes = ["down", "other"].map(|it| route(&format!("a/{it}"), &format!("{it}@example.com"), &down));
+    put(directory.path(), &routes);
+    let variables = [
+        ("MAIL_LASER_DELIVERY", "spool"),
+        ("MAIL_LASER_SPOOL_DIR", spool.path().to_str().unwrap()),
+        ("MAIL_LASER_SPOOL_MAX_BYTES", "8000000"),
+        ("MAIL_LASER_SPOOL_LIFETIME", "5"),
+        ("MAIL_LASER_MAX_MESSAGE_SIZE", "2000000"),
+    ];
+    let daemon = start(directory.path(), &variables);
+    let mail = |to: &str, content: &str| daemon.client().mail(&format!("{to}@example.com"), content).0;
+    let circuit = "mail_laser_circuit_breaker_state{route=\"a/down\"}";
+    eventually("its circuit is open", || {
+        assert_eq!(mail("down", "\r\n"), 250);
+        (daemon.metric(circuit) == Some(2.0)).then_some(())
+    });
+    // So few and so fast that they are given up together.
+    let large = format!("\r\n{}", format!("{}\r\n", "x".repeat(998)).repeat(1_000));
+    eventually("it has its share", || (mail("down", &large) == 451).then_some(()));
+    eventually("none waits", || (daemon.metric("mail_laser_spool_messages") == Some(0.0)).then_some(()));
+    eventually("the other one has its share", || (mail("other", &large) == 451).then_some(()));
+    assert_eq!(mail("down", "\r\n"), 250);
+}
+
 /// Mails that end at the same time all find the same room.
 #[test]
 fn a_burst_for_a_webhook_that_is_down_leaves_disk_to_others() {

@@ -117,6 +117,8 @@ impl Dispatcher {
     }
 
     fn end(&mut self, waiting: &Waiting<Held>) {
+        // What the lane holds of the disk has become less, and nothing else may happen to it for long.
+        self.touched.insert(waiting.lane);
         let segment = waiting.pair.mail.segment;
         if self.backlog.end(waiting) && self.newest.is_none_or(|(newest, _)| segment < newest) {
             self.retire(segment);
