@@ -240,8 +240,11 @@ async fn serve(config: Config, shutdown: CancellationToken) -> Result<ExitCode, 
 async fn drain(config: Config, shutdown: CancellationToken) -> Result<ExitCode, Box<dyn Error>> {
     Ok(match drain_spool(&config, shutdown).await? {
         Drained::Empty => ExitCode::SUCCESS,
-        Drained::DeadLetters(count) => {
-            eprintln!("mail-laser: {count} dead letters are left in the spool");
+        Drained::Left { dead_letters, damaged_segments } => {
+            eprintln!("mail-laser: {dead_letters} dead letters are left in the spool");
+            if damaged_segments > 0 {
+                eprintln!("mail-laser: {damaged_segments} damaged segments are set aside in the spool");
+            }
             ExitCode::from(EXIT_DEAD_LETTERS)
         }
         Drained::Stopped => {

@@ -79,6 +79,14 @@ impl Reservation {
         self.try_grow(bytes - self.bytes)
     }
 
+    /// Holds `bytes` from now on, even beyond the limit: for memory that is in use already and cannot be refused. Others
+    /// get nothing until there is less.
+    pub fn force_resize(&mut self, bytes: usize) {
+        self.shrink_to(bytes);
+        self.budget.used_bytes.fetch_add(bytes - self.bytes, Ordering::Relaxed);
+        self.bytes = bytes;
+    }
+
     /// Takes up to `bytes` of what is held into a reservation of its own.
     #[must_use]
     pub fn split(&mut self, bytes: usize) -> Self {

@@ -218,8 +218,13 @@ impl Daemon {
 pub enum Drained {
     /// Nothing is left in it.
     Empty,
-    /// So many dead letters are left in it.
-    DeadLetters(u64),
+    /// This is left in it, for a person to look at.
+    Left {
+        /// Dead letters.
+        dead_letters: u64,
+        /// Segments that were set aside because some of them is damaged.
+        damaged_segments: u64,
+    },
     /// It was told to stop before everything was delivered.
     Stopped,
 }
@@ -252,11 +257,12 @@ pub async fn drain_spool(config: &Config, shutdown: CancellationToken) -> Result
     spool.finish(sleep_until(deadline)).await;
     spool.totals().log();
     let dead_letters = spool.dead_letters().map_err(Error::DeadLetters)?;
-    info!(dead_letters, stopped, "the spool was drained");
-    Ok(match dead_letters {
+    let damaged_segments = spool.damaged_segments().map_err(Error::DeadLetters)?;
+    info!(dead_letters, damaged_segments, stopped, "the spool was drained");
+    Ok(match (dead_letters, damaged_segments) {
         _ if stopped => Drained::Stopped,
-        0 => Drained::Empty,
-        dead_letters => Drained::DeadLetters(dead_letters),
+        (0, 0) => Drained::Empty,
+        _ => Drained::Left { dead_letters, damaged_segments },
     })
 }
 
@@ -304,7 +310,7 @@ impl Daemon {
                     message_bytes_max: self.config.smtp.message_bytes_max,
                     is_shared: self.config.routes.is_some(),
                 };
-                Delivery::Spool(Spool::open(config, around).map_err(Error::Spool)?)
+                Delivery::Spool(Box::new(Spool::open(config, around).map_err(Error::Spool)?))
             }
         })
     }

@@ -13,12 +13,12 @@ use jiff::Timestamp;
 use mail_laser::delivery::spool::DEAD_DIRECTORY;
 use mail_laser::spool::clock::millis;
 use mail_laser::spool::control::{self, Request};
+use mail_laser::spool::dead::keeper::Wish;
 use mail_laser::spool::disk::Directory;
 use mail_laser::spool::entry::{Head, Progress, Subject, Target};
 use mail_laser::spool::segment::{Extent, Found, Histories, Location, SegmentId, load};
 use mail_laser::spool::selector::{Kind, Selector};
 use mail_laser::spool::survey;
-use mail_laser::spool::writer::Wish;
 use serde_json::{Map, Value, json};
 
 /// Looks at the mails of a spool, and acts on them.
@@ -65,6 +65,9 @@ pub(crate) enum SpoolCommand {
         /// All of them
         #[arg(long)]
         all: bool,
+        /// Dead letters with damaged content, too: the webhook receives what is left of them
+        #[arg(long)]
+        force: bool,
     },
     /// Give mails up for good
     Discard {
@@ -74,7 +77,8 @@ pub(crate) enum SpoolCommand {
         #[arg(long)]
         all: bool,
     },
-    /// Deliver what waits without taking mail, and exit: 0 when the spool is empty, 3 when dead letters are left
+    /// Deliver what waits without taking mail, and exit: 0 when the spool is empty, 3 when dead letters or damaged segments
+    /// are left
     Drain,
 }
 
@@ -138,7 +142,9 @@ pub(crate) fn run(command: SpoolCommand, directory: &Path) -> ExitCode {
     let result = match command {
         SpoolCommand::List { choice, json, limit } => list(directory, &choice.selector(), json, limit),
         SpoolCommand::Show { ids, json, content } => show(directory, ids, json, content),
-        SpoolCommand::Retry { choice, all } => act(directory, choice.selector(), all, Wish::Retry),
+        SpoolCommand::Retry { choice, all, force } => {
+            act(directory, choice.selector(), all, if force { Wish::Force } else { Wish::Retry })
+        }
         SpoolCommand::Discard { choice, all } => act(directory, choice.selector(), all, Wish::Discard),
         SpoolCommand::Drain => Ok(()),
     };
@@ -177,7 +183,12 @@ impl Listed<'_> {
         field("size_bytes", json!(self.content_bytes));
         field("failures", json!(self.progress.failures));
         match &self.head.death {
-            Some(death) => field("died_at", json!(time(death.at_ms))),
+            Some(death) => {
+                if death.is_damaged {
+                    field("damaged", json!(true));
+                }
+                field("died_at", json!(time(death.at_ms)))
+            }
             None if self.progress.is_none() => None,
             None => field("due_at", json!(time(self.progress.due_ms))),
         };
@@ -325,10 +336,16 @@ fn act(directory: &Path, selector: Selector, all: bool, wish: Wish) -> io::Resul
         io::Error::new(error.kind(), why)
     })?;
     let done = done.map_err(|why| io::Error::other(format!("not all of it was done: {why}")))?;
-    let did = if wish == Wish::Retry { "on their way again" } else { "discarded" };
+    let did = if wish == Wish::Discard { "discarded" } else { "on their way again" };
     println!("{} mails are {did}", done.done);
     if done.busy > 0 {
         println!("{} mails are just being delivered and were left alone", done.busy);
+    }
+    if done.damaged > 0 {
+        println!(
+            "{} dead letters have damaged content and were left alone; --force delivers what is left of them",
+            done.damaged
+        );
     }
     Ok(())
 }

@@ -87,7 +87,7 @@ pub enum Delivery {
     /// While the sender waits.
     Confirm(Confirm),
     /// From disk, after the sender was answered.
-    Spool(Spool),
+    Spool(Box<Spool>),
 }
 
 impl Delivery {

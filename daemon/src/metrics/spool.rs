@@ -17,6 +17,8 @@ pub struct SpoolMetrics {
     bytes: Gauge,
     oldest_seconds: Gauge,
     refused: Counter,
+    damaged_segments: Gauge,
+    waiting_for_memory: Gauge,
     dead_letters: Family<ByRoute, Gauge>,
     dead_letters_dropped: Counter,
     /// What became of mails, which all destinations share.
@@ -47,6 +49,16 @@ impl SpoolMetrics {
             self.oldest_seconds.clone(),
         );
         registry.register("spool_refused", "Mails for which there was no room on disk", self.refused.clone());
+        registry.register(
+            "spool_damaged_segments",
+            "Segments of the spool that were set aside because some of them is damaged",
+            self.damaged_segments.clone(),
+        );
+        registry.register(
+            "spool_waiting_for_memory",
+            "Messages that are due and wait for memory",
+            self.waiting_for_memory.clone(),
+        );
         registry.register("dead_letters", "Mails that were given up and are kept", self.dead_letters.clone());
         registry.register(
             "dead_letters_dropped",
@@ -68,6 +80,17 @@ impl SpoolMetrics {
     /// Counts a mail for which there was no room.
     pub fn refused(&self) {
         self.refused.inc();
+    }
+
+    /// Shows how many segments are set aside.
+    pub fn damaged_segments(&self, segments: usize) {
+        self.damaged_segments.set(i64::try_from(segments).unwrap_or(i64::MAX));
+    }
+
+    /// Messages that are due and wait for memory.
+    #[must_use]
+    pub fn waiting_for_memory(&self) -> &Gauge {
+        &self.waiting_for_memory
     }
 
     /// Shows what the files take.

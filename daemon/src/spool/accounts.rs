@@ -33,8 +33,12 @@ enum Action {
     CompactionEnds {
         all: bool,
     },
-    /// All mails of a lane are due.
-    Hasten(LaneId),
+    /// The route of a lane goes, or comes back.
+    GiveUp(LaneId, bool),
+    /// There is room for dead letters, or none.
+    MayExpire(bool),
+    /// The clock is set.
+    SetClock(i64),
     /// Lanes without a mail go, and others take their place.
     RemoveEmpty,
     /// A person wants a mail now, or not at all.
@@ -64,7 +68,9 @@ fn action() -> impl Strategy<Value = Action> {
         8 => lane.clone().prop_map(Action::Arrive),
         1 => (lane.clone(), prop::bool::weighted(0.7)).prop_map(|(lane, open)| Action::Gate(lane, open)),
         6 => lane.clone().prop_map(Action::Dispatch),
-        1 => lane.prop_map(Action::Hasten),
+        1 => (lane, prop::bool::weighted(0.3)).prop_map(|(lane, gone)| Action::GiveUp(lane, gone)),
+        1 => prop::bool::weighted(0.8).prop_map(Action::MayExpire),
+        1 => (-20_000_000i64..20_000_000).prop_map(Action::SetClock),
         1 => Just(Action::RemoveEmpty),
         6 => (any::<prop::sample::Index>(), end).prop_map(|(which, end)| Action::End(which, end)),
         4 => Just(Action::ScanBegins),
@@ -95,6 +101,8 @@ struct World {
     written: u64,
     backlog: Backlog<()>,
     open: [bool; LANES as usize],
+    gone: [bool; LANES as usize],
+    may_expire: bool,
     under_way: Vec<Waiting<()>>,
     /// What the disk said when the scan began.
     scanned: Option<(SegmentId, Vec<Waiting<()>>)>,
@@ -107,12 +115,14 @@ struct World {
 impl World {
     fn new() -> Self {
         let mut world = Self {
-            now_ms: 1_000_000,
+            now_ms: 1_000_000_000,
             disk: BTreeMap::new(),
             newest: 0,
             written: 0,
             backlog: Backlog::new([], LIFETIME_MS, BOUNDS),
             open: [true; LANES as usize],
+            gone: [false; LANES as usize],
+            may_expire: true,
             under_way: Vec::new(),
             scanned: None,
             compacted: None,
@@ -124,7 +134,10 @@ impl World {
     }
 
     fn add_lanes(&mut self) {
-        (0..LANES).for_each(|lane| assert_eq!(self.backlog.add_lane(3), lane));
+        for lane in 0..LANES {
+            assert_eq!(self.backlog.add_lane(3), lane);
+            self.backlog.give_up(lane, self.gone[lane as usize]);
+        }
     }
 
     fn gate(&self, lane: LaneId) -> Gate {
@@ -158,11 +171,14 @@ impl World {
             Action::CompactionBegins => self.compaction_begins(),
             Action::Copy => self.copy(),
             Action::CompactionEnds { all } => self.compaction_ends(*all),
-            Action::Hasten(lane) => self.hasten(*lane),
+            Action::GiveUp(lane, gone) => self.give_up(*lane, *gone),
+            Action::MayExpire(may_expire) => self.may_expire = *may_expire,
+            Action::SetClock(by_ms) => self.set_clock(*by_ms),
             Action::RemoveEmpty => {
                 let removed = self.backlog.remove_empty((0..LANES).collect());
                 let added: BTreeSet<LaneId> = removed.iter().map(|_| self.backlog.add_lane(3)).collect();
                 assert_eq!(added, removed);
+                added.iter().for_each(|lane| self.backlog.give_up(*lane, self.gone[*lane as usize]));
             }
             Action::Pick(which, now) => self.pick(which, *now),
             Action::Restart => {
@@ -186,7 +202,10 @@ impl World {
             assert_eq!(self.backlog.pairs(), on_disk as u64, "after {action:?}");
             // Each mail is of one octet.
             for lane in 0..LANES {
-                let mails = self.disk.values().flat_map(BTreeMap::values).filter(|mail| mail.lane == lane);
+                // Those that are being copied count for their lane all the while.
+                let copied = self.compacted.iter().map(|(_, mails)| mails);
+                let mails = self.disk.values().chain(copied).flat_map(BTreeMap::values);
+                let mails = mails.filter(|mail| mail.lane == lane);
                 assert_eq!(self.backlog.held_bytes(lane), mails.count() as u64, "after {action:?}");
             }
         }
@@ -247,7 +266,9 @@ impl World {
 
     fn bury(&mut self, expired: Vec<Waiting<()>>) {
         for waiting in expired {
-            assert!(self.backlog.is_expired(waiting.since_ms, self.now_ms), "{waiting:?} before its time");
+            let is_gone = self.gone[waiting.lane as usize];
+            let is_over = is_gone || self.backlog.is_expired(waiting.since_ms, self.now_ms);
+            assert!(is_over, "{waiting:?} before its time");
             self.backlog.set_aside(&waiting);
             self.remove(&waiting);
         }
@@ -269,7 +290,10 @@ impl World {
 
     fn scan_begins(&mut self) {
         let open = self.open;
-        let Some(segment) = self.backlog.wants(self.now_ms, |lane| !open[lane as usize]) else { return };
+        self.backlog.look_at_all();
+        let may_expire = self.may_expire;
+        let wanted = self.backlog.wants(self.now_ms, may_expire, |lane| !open[lane as usize]);
+        let Some(segment) = wanted else { return };
         assert!(self.scanned.is_none());
         self.backlog.scan_begins(segment);
         let mails = self.disk.get(&segment).into_iter().flatten();
@@ -282,10 +306,11 @@ impl World {
         if fails {
             self.backlog.scan_failed(self.now_ms);
         } else {
-            let found = self.backlog.scanned(Scanned { waiting, bytes: SEGMENT_MAILS }, self.now_ms);
+            let scanned = Scanned { waiting, bytes: SEGMENT_MAILS, is_damaged: false };
+            let found = self.backlog.scanned(scanned, self.now_ms, self.may_expire);
             self.bury(found.expired);
         }
-        if self.backlog.is_finished(segment) && segment < self.newest {
+        if self.backlog.is_finished(segment).is_some() && segment < self.newest {
             self.backlog.forget(segment);
         }
     }
@@ -294,7 +319,7 @@ impl World {
         if self.compacted.is_some() {
             return;
         }
-        let Some(segment) = self.backlog.sparse(self.newest) else { return };
+        let Some(segment) = self.backlog.sparse(self.newest, self.now_ms) else { return };
         self.backlog.take_out(segment);
         self.compacted = Some((segment, self.disk.remove(&segment).unwrap()));
     }
@@ -303,7 +328,7 @@ impl World {
         let next = self.compacted.as_mut().and_then(|(_, mails)| mails.pop_first());
         if let Some((_, mail)) = next {
             let waiting = self.write(mail);
-            self.backlog.push_copy(&waiting);
+            self.backlog.push_copy(&waiting, 1);
         }
     }
 
@@ -314,17 +339,39 @@ impl World {
         let Some((segment, mails)) = self.compacted.take() else { return };
         if !mails.is_empty() {
             self.disk.insert(segment, mails);
-            self.backlog.put_in(segment);
+            self.backlog.put_in(segment, self.now_ms);
         }
     }
 
-    fn hasten(&mut self, lane: LaneId) {
-        self.backlog.hasten(lane);
+    fn give_up(&mut self, lane: LaneId, is_gone: bool) {
+        self.gone[lane as usize] = is_gone;
+        self.backlog.give_up(lane, is_gone);
+        if !is_gone {
+            return;
+        }
+        // What is read of a message without a destination is due now.
         let copied = self.compacted.iter_mut().map(|(_, mails)| mails);
         let on_disk = self.disk.values_mut().chain(copied).flat_map(BTreeMap::values_mut);
         on_disk.filter(|mail| mail.lane == lane).for_each(|mail| mail.due_ms = 0);
         let read = self.scanned.iter_mut().flat_map(|(_, waiting)| waiting);
         read.filter(|waiting| waiting.lane == lane).for_each(|waiting| waiting.due_ms = 0);
+    }
+
+    /// The disk's times are read as if they had been noted by the clock as it is now.
+    fn set_clock(&mut self, by_ms: i64) {
+        let shift = |ms: &mut u64| *ms = if *ms == 0 { 0 } else { ms.saturating_add_signed(by_ms) };
+        self.now_ms = self.now_ms.saturating_add_signed(by_ms);
+        self.backlog.shift(by_ms);
+        let copied = self.compacted.iter_mut().map(|(_, mails)| mails);
+        for mail in self.disk.values_mut().chain(copied).flat_map(BTreeMap::values_mut) {
+            shift(&mut mail.since_ms);
+            shift(&mut mail.due_ms);
+        }
+        let read = self.scanned.iter_mut().flat_map(|(_, waiting)| waiting);
+        for waiting in read.chain(&mut self.under_way) {
+            shift(&mut waiting.since_ms);
+            shift(&mut waiting.due_ms);
+        }
     }
 
     fn pick(&mut self, which: &prop::sample::Index, now: bool) {
@@ -355,6 +402,7 @@ impl World {
     /// Everything that waits is delivered, in the time that this takes.
     fn drain(&mut self) {
         self.open = [true; LANES as usize];
+        self.may_expire = true;
         self.compaction_ends(true);
         for _ in 0..10_000 {
             if self.disk.is_empty() {
@@ -367,6 +415,8 @@ impl World {
             }
             self.scan_begins();
             self.scan_ends(false);
+            let expired = self.backlog.take_expired(self.now_ms);
+            self.bury(expired);
             self.now_ms += 1_000;
         }
         assert_eq!(self.ended.len() as u64, self.arrived, "{:?} are left, {:?}", self.disk, self.backlog);
@@ -409,29 +459,36 @@ fn old_and_due(due_ms: u64) -> (Backlog<()>, [Waiting<()>; 2]) {
 fn expired(backlog: &mut Backlog<()>, mail: &Waiting<()>, now_ms: u64) -> usize {
     backlog.scan_begins(mail.pair.mail.segment);
     let waiting = vec![mail.clone()];
-    backlog.scanned(Scanned { waiting, bytes: SEGMENT_MAILS }, now_ms).expired.len()
+    let scanned = Scanned { waiting, bytes: SEGMENT_MAILS, is_damaged: false };
+    backlog.scanned(scanned, now_ms, true).expired.len()
 }
 
 #[test]
 fn what_has_expired_before_it_is_due_does_not_keep_others_from_being_read() {
     let (mut backlog, [old, due]) = old_and_due(3_600_000);
-    let wants = |backlog: &Backlog<()>, now_ms| backlog.wants(now_ms, |_| true);
-    assert_eq!(wants(&backlog, NOW_MS), Some(0));
+    let wants = |backlog: &mut Backlog<()>, now_ms| {
+        backlog.look_at_all();
+        backlog.wants(now_ms, true, |_| true)
+    };
+    assert_eq!(wants(&mut backlog, NOW_MS), Some(0));
     assert_eq!(expired(&mut backlog, &old, NOW_MS), 0);
-    assert_eq!(wants(&backlog, NOW_MS), Some(1));
+    assert_eq!(wants(&mut backlog, NOW_MS), Some(1));
     assert_eq!(expired(&mut backlog, &due, NOW_MS), 0);
-    assert_eq!((wants(&backlog, NOW_MS), wants(&backlog, old.due_ms - 1)), (None, None));
+    assert_eq!((wants(&mut backlog, NOW_MS), wants(&mut backlog, old.due_ms - 1)), (None, None));
     // There is no room for it, and never need be.
-    assert_eq!(wants(&backlog, old.due_ms), Some(0));
+    assert_eq!(wants(&mut backlog, old.due_ms), Some(0));
     assert_eq!(expired(&mut backlog, &old, old.due_ms), 1);
     backlog.set_aside(&old);
-    assert_eq!(wants(&backlog, old.due_ms), None);
+    assert_eq!(wants(&mut backlog, old.due_ms), None);
 }
 
 #[test]
 fn a_disk_that_fails_at_what_has_expired_does_not_keep_others_from_being_read() {
     let (mut backlog, [old, due]) = old_and_due(0);
-    let wants = |backlog: &Backlog<()>, now_ms| backlog.wants(now_ms, |_| true);
+    let wants = |backlog: &mut Backlog<()>, now_ms| {
+        backlog.look_at_all();
+        backlog.wants(now_ms, true, |_| true)
+    };
     assert_eq!(expired(&mut backlog, &old, NOW_MS), 1);
     backlog.set_aside(&old);
     // It could not be made a dead letter, and waits in memory.
@@ -443,9 +500,9 @@ fn a_disk_that_fails_at_what_has_expired_does_not_keep_others_from_being_read() 
     backlog.set_aside(&old);
     assert_eq!(expired(&mut backlog, &due, NOW_MS), 0);
     backlog.wait(Waiting { due_ms: later, ..old.clone() });
-    assert_eq!((wants(&backlog, later - 1), wants(&backlog, later)), (None, Some(0)));
+    assert_eq!((wants(&mut backlog, later - 1), wants(&mut backlog, later)), (None, Some(0)));
     // What cannot be read at all is left alone for a while.
     backlog.scan_begins(0);
     backlog.scan_failed(later);
-    assert_eq!((wants(&backlog, later + 59_999), wants(&backlog, later + 60_000)), (None, Some(0)));
+    assert_eq!((wants(&mut backlog, later + 59_999), wants(&mut backlog, later + 60_000)), (None, Some(0)));
 }

@@ -1,12 +1,17 @@
-//! All mails that wait, most of them on disk alone: what is in memory, what is read next, which
+//! All messages that wait, most of them on disk alone: what is in memory, what is read next, which
 //! segments have had their time. Pure.
+
+mod due;
+mod segment;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use self::due::DueIndex;
+use self::segment::{OnDisk, SegmentState};
 use super::lane::{Gate, Lane, LaneId, Pair, Waiting};
 use super::segment::SegmentId;
 
-/// How many mails are in memory.
+/// How many messages are in memory.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// Of one lane, fresh and due ones each: enough to keep any number of delivery slots busy while
@@ -25,30 +30,44 @@ impl Default for Bounds {
     }
 }
 
-/// Mails that are due within this time are brought into memory when their segment is read anyway, so
+/// Messages that are due within this time are brought into memory when their segment is read anyway, so
 /// that it is not read for each of them.
 const HORIZON_MS: u64 = 60_000;
 
 /// How long a segment that could not be read is left alone.
 const UNREADABLE_WAIT_MS: u64 = 60_000;
 
-/// The mails of a spool that wait.
+/// How long a segment is not compacted again of which not all could be copied: a full disk may have room by then.
+const UNCOMPACTED_WAIT_MS: u64 = 60_000;
+
+/// Lanes that are looked at for one decision: some 10 us.
+const LANES_LOOKED_AT_MAX: usize = 64;
+
+/// The messages of a spool that wait.
 #[derive(Debug)]
 pub struct Backlog<T> {
-    segments: BTreeMap<SegmentId, Shelf>,
+    segments: BTreeMap<SegmentId, SegmentState>,
+    /// Segments of which nothing is known.
+    unknown: BTreeSet<SegmentId>,
+    /// Segments with pairs on disk alone, by when the first of them is over.
+    expiring: BTreeSet<(u64, SegmentId)>,
+    /// Lanes with pairs on disk alone.
+    due: DueIndex,
     lanes: Vec<Lane<T>>,
     /// Lanes that were removed: the next ones take their place.
     free: Vec<LaneId>,
-    /// Mails in memory, those under way aside.
+    /// Messages in memory, those under way aside.
     loaded: usize,
-    /// The lanes that have those: what is done every second should cost nothing for the thousands that have none.
+    /// The lanes that have those: a look at them should cost nothing for the thousands that have none.
     occupied: BTreeSet<LaneId>,
     bounds: Bounds,
-    /// Octets on disk of each lane's mails.
-    held: BTreeMap<LaneId, u64>,
-    /// What is under way or set aside.
+    /// Bytes on disk of each lane's messages.
+    held: HashMap<LaneId, u64>,
+    /// Pairs that are under way or set aside.
     away: HashMap<Pair, Away>,
     scan: Option<Scan>,
+    /// Whose turn it is when several reasons to read a segment compete.
+    turn: u8,
     lifetime_ms: u64,
 }
 
@@ -66,45 +85,12 @@ impl Away {
     }
 }
 
-/// A segment.
-#[derive(Debug, Default)]
-struct Shelf {
-    /// Whether it is known what is in it.
-    known: bool,
-    /// Until when it is left alone, because it could not be read, in milliseconds since 1970.
-    unreadable_until_ms: u64,
-    /// Whether it was copied, though not all of it: another time would not do better.
-    copied: bool,
-    /// Pairs that wait or are under way.
-    pairs: u64,
-    /// Octets of those.
-    live_bytes: u64,
-    /// The same for each lane.
-    by_lane: BTreeMap<LaneId, u64>,
-    /// Octets of all its mails.
-    bytes: u64,
-    /// Those that are not in memory.
-    resting: BTreeMap<LaneId, Resting>,
-}
-
-/// The pairs of a segment and a lane that are on disk alone.
-#[derive(Debug, Clone, Copy)]
-struct Resting {
-    pairs: u64,
-    /// When the first of them is due, or was.
-    due_ms: u64,
-    /// When the first of them is over: see [`Backlog::is_over`].
-    over_ms: u64,
-    /// Since when the oldest of them exists, at most.
-    since_ms: u64,
-}
-
 /// A segment is being read.
 #[derive(Debug)]
 struct Scan {
     segment: SegmentId,
-    /// What rested there before.
-    before: BTreeMap<LaneId, Resting>,
+    /// Pairs that were on disk alone before.
+    before: OnDisk,
     /// Pairs of which more is known than the disk said.
     touched: HashSet<Pair>,
 }
@@ -114,8 +100,10 @@ struct Scan {
 pub struct Scanned<T> {
     /// Its pairs that have not met their end.
     pub waiting: Vec<Waiting<T>>,
-    /// Octets of all its mails.
+    /// Bytes of all its messages.
     pub bytes: u64,
+    /// Whether some of it is damaged.
+    pub is_damaged: bool,
 }
 
 /// What came of it.
@@ -123,25 +111,39 @@ pub struct Scanned<T> {
 pub struct Found<T> {
     /// Those of which the disk says the truth: they have not changed meanwhile.
     pub unchanged: Vec<Pair>,
-    /// Those that have waited for as long as they may, and are nowhere else: [`Backlog::set_aside`] comes next.
+    /// Those that have waited for as long as they may, or have nowhere to go, and are nowhere else:
+    /// [`Backlog::set_aside`] comes next.
     pub expired: Vec<Waiting<T>>,
 }
 
+/// What becomes of a segment whose messages have all met their end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finished {
+    /// It is removed.
+    Removable,
+    /// It is set aside: some of it could not be read.
+    Damaged,
+}
+
 impl<T> Backlog<T> {
-    /// What waits in `segments`, of which nothing is known yet. A mail waits no longer than
-    /// `lifetime_ms`.
+    /// The messages in `segments`, of which nothing is known yet. A message waits no longer than `lifetime_ms`.
     #[must_use]
     pub fn new(segments: impl IntoIterator<Item = SegmentId>, lifetime_ms: u64, bounds: Bounds) -> Self {
+        let unknown: BTreeSet<SegmentId> = segments.into_iter().collect();
         Self {
-            segments: segments.into_iter().map(|segment| (segment, Shelf::default())).collect(),
+            segments: unknown.iter().map(|segment| (*segment, SegmentState::unknown())).collect(),
+            unknown,
+            expiring: BTreeSet::new(),
+            due: DueIndex::default(),
             lanes: Vec::new(),
             free: Vec::new(),
             loaded: 0,
             occupied: BTreeSet::new(),
             bounds,
-            held: BTreeMap::new(),
+            held: HashMap::new(),
             away: HashMap::new(),
             scan: None,
+            turn: 0,
             lifetime_ms,
         }
     }
@@ -159,31 +161,43 @@ impl<T> Backlog<T> {
         LaneId::try_from(self.lanes.len() - 1).unwrap_or(LaneId::MAX)
     }
 
-    /// Removes those of `lanes` that have no mail, wherever it might be, and returns them. Another lane may have the
+    /// Removes those of `lanes` that have no message, wherever it might be, and returns them. Another lane may have the
     /// name of one from then on.
     pub fn remove_empty(&mut self, mut lanes: BTreeSet<LaneId>) -> BTreeSet<LaneId> {
-        let before = self.scan.iter().flat_map(|scan| scan.before.keys());
-        let resting = self.segments.values().flat_map(|shelf| shelf.resting.keys());
-        for lane in self.away.values().map(|away| &away.lane).chain(before).chain(resting) {
-            lanes.remove(lane);
-        }
+        // Messages that are being copied are nowhere else, and count all the while.
+        lanes.retain(|lane| self.held_bytes(*lane) == 0);
         lanes.retain(|lane| self.lane(*lane).is_some_and(|lane| lane.loaded() == 0));
+        for away in self.away.values() {
+            lanes.remove(&away.lane);
+        }
+        let before = self.scan.iter().map(|scan| &scan.before);
+        for on_disk in self.segments.values().map(|segment| &segment.on_disk).chain(before) {
+            if lanes.is_empty() {
+                break;
+            }
+            lanes.retain(|lane| on_disk.due_ms(*lane).is_none());
+        }
         self.free.extend(&lanes);
-        self.held.retain(|lane, _| !lanes.contains(lane));
+        for lane in &lanes {
+            self.held.remove(lane);
+            self.due.remove(*lane);
+        }
         lanes
     }
 
-    /// All mails of a lane are due from now on.
-    pub fn hasten(&mut self, lane: LaneId) {
-        if let Some(lane) = self.lanes.get_mut(lane as usize) {
-            lane.hasten();
+    /// Whether all messages of a lane have nowhere to go, and are over from now on.
+    pub fn give_up(&mut self, lane: LaneId, is_given_up: bool) {
+        let Some(state) = self.lanes.get_mut(lane as usize) else { return };
+        if std::mem::replace(&mut state.is_given_up, is_given_up) == is_given_up || !is_given_up {
+            return;
         }
-        let before = self.scan.iter_mut().map(|scan| &mut scan.before);
-        for resting in self.segments.values_mut().map(|shelf| &mut shelf.resting).chain(before) {
-            if let Some(resting) = resting.get_mut(&lane) {
-                resting.due_ms = 0;
-                resting.over_ms = resting.since_ms.saturating_add(self.lifetime_ms);
-            }
+        state.hasten();
+        let segments: Vec<SegmentId> = self.segments.keys().copied().collect();
+        for segment in segments {
+            self.change_on_disk(segment, |on_disk| on_disk.give_up(lane));
+        }
+        if let Some(scan) = &mut self.scan {
+            scan.before.give_up(lane);
         }
     }
 
@@ -200,12 +214,12 @@ impl<T> Backlog<T> {
         self.lanes.get(lane as usize)
     }
 
-    /// The lanes that have mails in memory, those under way aside.
+    /// The lanes that have messages in memory, those under way aside.
     pub fn occupied(&self) -> impl Iterator<Item = LaneId> {
         self.occupied.iter().copied()
     }
 
-    /// Octets on disk of a lane's mails that wait or are under way, as far as it is known.
+    /// Bytes on disk of a lane's messages that wait or are under way, as far as it is known.
     #[must_use]
     pub fn held_bytes(&self, lane: LaneId) -> u64 {
         self.held.get(&lane).copied().unwrap_or(0)
@@ -214,27 +228,52 @@ impl<T> Backlog<T> {
     /// Whether it is known of all segments what waits there.
     #[must_use]
     pub fn is_known(&self) -> bool {
-        self.segments.values().all(|shelf| shelf.known)
+        self.unknown.is_empty()
+    }
+
+    /// Segments of which nothing is known.
+    pub fn unknown(&self) -> impl Iterator<Item = SegmentId> {
+        self.unknown.iter().copied()
+    }
+
+    /// Pairs that wait or are under way, and the bytes of the segments that they are in, as far as they are known.
+    #[must_use]
+    pub fn density(&self) -> (u64, u64) {
+        let known = self.segments.values().filter(|state| state.is_known);
+        known.fold((0, 0), |(pairs, bytes), state| (pairs + state.pairs, bytes + state.bytes))
     }
 
     /// Pairs that wait or are under way, as far as it is known.
     #[must_use]
     pub fn pairs(&self) -> u64 {
-        self.segments.values().map(|shelf| shelf.pairs).sum()
+        self.segments.values().map(|segment| segment.pairs).sum()
     }
 
     /// Since when the oldest of them exists, in milliseconds since 1970.
     #[must_use]
     pub fn oldest_ms(&self) -> Option<u64> {
         let loaded = self.occupied.iter().filter_map(|lane| self.lane(*lane)?.oldest_ms());
-        let resting =
-            self.segments.values().flat_map(|shelf| shelf.resting.values().map(|resting| resting.since_ms));
-        loaded.chain(resting).chain(self.away.values().map(|away| away.since_ms)).min()
+        let on_disk = self.segments.values().filter_map(|segment| segment.on_disk.since_ms());
+        let before = self.scan.iter().filter_map(|scan| scan.before.since_ms());
+        loaded.chain(on_disk).chain(before).chain(self.away.values().map(|away| away.since_ms)).min()
     }
 
-    /// Takes in a mail that was just spooled.
+    /// Bytes of memory that all of it takes, roughly.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        // A message in memory is an entry of a tree with its key; trees and tables are three quarters full.
+        let loaded = (size_of::<Waiting<T>>() + size_of::<(u64, Pair)>()) * 4 / 3;
+        let away = size_of::<(Pair, Away)>() * 2;
+        let on_disk: usize = self.segments.values().map(|segment| segment.on_disk.memory_bytes()).sum();
+        // Lanes are there with and without messages; those with some on disk are in the index, too.
+        let lanes = self.lanes.len() * size_of::<Lane<T>>() + self.due.len() * 64;
+        self.loaded * loaded + self.away.len() * away + on_disk + lanes
+    }
+
+    /// Takes in a message that was just spooled.
     pub fn push(&mut self, waiting: Waiting<T>) {
         self.count(&waiting);
+        *self.held.entry(waiting.lane).or_default() += waiting.bytes;
         let (enough, share) = (self.loaded >= self.bounds.total, self.bounds.share);
         let rests = self.on(waiting.lane, |lane| {
             if enough && lane.loaded() >= share { Some(waiting) } else { lane.push_fresh(waiting).err() }
@@ -242,83 +281,100 @@ impl<T> Backlog<T> {
         rests.flatten().into_iter().for_each(|waiting| self.rest(&waiting));
     }
 
-    /// Takes in a mail that was copied to where it is now.
-    pub fn push_copy(&mut self, waiting: &Waiting<T>) {
+    /// Takes in a message that was copied to where it is now. Before, it counted for `replaces` bytes.
+    pub fn push_copy(&mut self, waiting: &Waiting<T>, replaces: u64) {
         self.count(waiting);
+        let held = self.held.entry(waiting.lane).or_default();
+        *held = held.saturating_sub(replaces) + waiting.bytes;
         self.rest(waiting);
     }
 
     fn count(&mut self, waiting: &Waiting<T>) {
-        let shelf = self.segments.entry(waiting.pair.mail.segment).or_default();
+        let segment = waiting.pair.mail.segment;
+        let state = self.segments.entry(segment).or_insert_with(SegmentState::new);
         // Only a new segment is written to.
-        shelf.known = true;
-        shelf.pairs += 1;
-        shelf.bytes += waiting.bytes;
-        shelf.hold(&mut self.held, waiting);
+        state.is_known = true;
+        state.pairs += 1;
+        state.bytes += waiting.bytes;
+        state.live_bytes += waiting.bytes;
+        self.unknown.remove(&segment);
     }
 
-    /// The mail of a lane that has to be delivered now.
+    /// The message of a lane that has to be delivered now.
     pub fn next(&mut self, lane: LaneId, now_ms: u64, gate: Gate) -> Option<Waiting<T>> {
         let next = self.on(lane, |lane| lane.next(now_ms, gate))??;
         self.away.insert(next.pair, Away::of(&next));
         Some(next)
     }
 
-    /// What is held of the fresh mails of a lane is held no longer.
+    /// Drops what is held of the fresh messages of a lane.
     pub fn let_go(&mut self, lane: LaneId) {
         if let Some(lane) = self.lanes.get_mut(lane as usize) {
             lane.let_go();
         }
     }
 
-    /// Whether a mail that exists since then has waited for as long as it may.
+    /// Whether a message that exists since then has waited for as long as it may.
     #[must_use]
     pub fn is_expired(&self, since_ms: u64, now_ms: u64) -> bool {
         since_ms.saturating_add(self.lifetime_ms) <= now_ms
     }
 
-    /// When a mail that is not delivered before is to be given up: at the end of its lifetime, and not before it is due,
-    /// which a disk that fails puts off.
-    fn over_ms(since_ms: u64, due_ms: u64, lifetime_ms: u64) -> u64 {
-        since_ms.saturating_add(lifetime_ms).max(due_ms)
-    }
-
-    fn is_over(&self, waiting: &Waiting<T>, now_ms: u64) -> bool {
-        Self::over_ms(waiting.since_ms, waiting.due_ms, self.lifetime_ms) <= now_ms
+    /// When a message that is not delivered before is to be given up: at the end of its lifetime, and not before it is
+    /// due, which a disk that fails puts off.
+    fn over_ms(&self, waiting: &Waiting<T>) -> u64 {
+        if self.lane(waiting.lane).is_some_and(|lane| lane.is_given_up) {
+            return waiting.due_ms;
+        }
+        waiting.since_ms.saturating_add(self.lifetime_ms).max(waiting.due_ms)
     }
 
     /// A delivery is over. `succeeded` says how; `None` when there was none.
     ///
-    /// What is known of the mail comes next: [`Self::wait`], [`Self::end`] or [`Self::set_aside`].
+    /// What is known of the message comes next: [`Self::wait`], [`Self::end`] or [`Self::set_aside`].
     pub fn back(&mut self, lane: LaneId, pair: Pair, succeeded: Option<bool>) {
         self.away.remove(&pair);
         self.on(lane, |lane| lane.back(pair, succeeded));
+        self.due.touch(lane);
     }
 
-    /// A mail is neither delivered nor at its end for now.
+    /// A message is neither delivered nor at its end for now.
     pub fn set_aside(&mut self, waiting: &Waiting<T>) {
         self.away.insert(waiting.pair, Away::of(waiting));
     }
 
-    /// A mail waits on, until it is due.
+    /// A message waits on, until it is due.
     pub fn wait(&mut self, waiting: Waiting<T>) {
         self.away.remove(&waiting.pair);
         self.touch(waiting.pair);
-        let rests = self.on(waiting.lane, |lane| lane.push_due(waiting));
+        self.keep_or_rest(waiting);
+    }
+
+    /// Keeps a message in memory, in place of one that is due later where there is no room, or leaves it on disk.
+    fn keep_or_rest(&mut self, waiting: Waiting<T>) {
+        let (enough, share) = (self.loaded >= self.bounds.total, self.bounds.share);
+        let rests = self.on(waiting.lane, |lane| {
+            let is_full = enough && lane.loaded() >= share;
+            lane.push_due(waiting).or_else(|| if is_full { lane.pop_last_due() } else { None })
+        });
         rests.flatten().into_iter().for_each(|waiting| self.rest(&waiting));
     }
 
-    /// A mail has met its end. Whether it was the last of its segment.
+    /// A message has met its end. Whether it was the last of its segment.
     pub fn end(&mut self, waiting: &Waiting<T>) -> bool {
         self.away.remove(&waiting.pair);
         self.touch(waiting.pair);
-        let Some(shelf) = self.segments.get_mut(&waiting.pair.mail.segment) else { return false };
-        shelf.pairs = shelf.pairs.saturating_sub(1);
-        shelf.release(&mut self.held, waiting);
-        shelf.known && shelf.pairs == 0
+        let Some(state) = self.segments.get_mut(&waiting.pair.mail.segment) else { return false };
+        state.pairs = state.pairs.saturating_sub(1);
+        state.live_bytes = state.live_bytes.saturating_sub(waiting.bytes);
+        let is_finished = state.is_finished();
+        if let Some(held) = self.held.get_mut(&waiting.lane) {
+            *held = held.saturating_sub(waiting.bytes);
+        }
+        is_finished
     }
 
-    /// Takes a mail that is not under way out of memory or off the disk's account; whether it was
+    /// Takes a message that is not under way out of memory or off the disk's account; whether it was
     /// there.
     pub fn pick(&mut self, wanted: &Waiting<T>) -> bool {
         if self.away.contains_key(&wanted.pair) {
@@ -327,70 +383,96 @@ impl<T> Backlog<T> {
         if self.on(wanted.lane, |lane| lane.pick(wanted.due_ms, wanted.pair)).flatten().is_some() {
             return true;
         }
-        let Some(shelf) = self.segments.get_mut(&wanted.pair.mail.segment) else { return false };
-        let Some(resting) = shelf.resting.get_mut(&wanted.lane) else { return false };
-        resting.pairs -= 1;
-        if resting.pairs == 0 {
-            shelf.resting.remove(&wanted.lane);
-        }
-        true
+        let mut was_there = false;
+        self.change_on_disk(wanted.pair.mail.segment, |on_disk| was_there = on_disk.remove(wanted.lane));
+        was_there
     }
 
     /// Segments older than `newest` of which nothing waits any more.
     #[must_use]
     pub fn finished(&self, newest: SegmentId) -> Vec<SegmentId> {
         let older = self.segments.range(..newest);
-        let finished = older.filter(|(segment, shelf)| {
-            shelf.known && shelf.pairs == 0 && self.scan.as_ref().is_none_or(|scan| scan.segment != **segment)
+        let finished = older.filter(|(segment, state)| {
+            state.is_finished() && self.scan.as_ref().is_none_or(|scan| scan.segment != **segment)
         });
         finished.map(|(segment, _)| *segment).collect()
     }
 
-    /// Whether all mails of a segment have met their end.
+    /// Whether all messages of a segment have met their end, and what becomes of it then.
     #[must_use]
-    pub fn is_finished(&self, segment: SegmentId) -> bool {
-        self.segments.get(&segment).is_some_and(|shelf| shelf.known && shelf.pairs == 0)
+    pub fn is_finished(&self, segment: SegmentId) -> Option<Finished> {
+        let state = self.segments.get(&segment).filter(|state| state.is_finished())?;
+        Some(if state.is_damaged { Finished::Damaged } else { Finished::Removable })
+    }
+
+    /// Some of a segment is damaged: it will not be removed.
+    pub fn note_damage(&mut self, segment: SegmentId) {
+        if let Some(state) = self.segments.get_mut(&segment) {
+            state.is_damaged = true;
+        }
     }
 
     /// A segment has gone.
     pub fn forget(&mut self, segment: SegmentId) {
-        let Some(shelf) = self.segments.remove(&segment) else { return };
-        for (lane, bytes) in shelf.by_lane {
-            take_from(&mut self.held, lane, bytes);
-        }
+        self.change_on_disk(segment, |on_disk| *on_disk = OnDisk::default());
+        self.segments.remove(&segment);
+        self.unknown.remove(&segment);
     }
 
     /// A segment older than `newest` most of which has met its end, so that copying the rest gives
     /// back three times the space that the copies take.
     #[must_use]
-    pub fn sparse(&self, newest: SegmentId) -> Option<SegmentId> {
+    pub fn sparse(&self, newest: SegmentId, now_ms: u64) -> Option<SegmentId> {
         let scanned = self.scan.as_ref().map(|scan| scan.segment);
-        let sparse = self.segments.range(..newest).find(|(segment, shelf)| {
-            shelf.known
-                && shelf.pairs > 0
-                && shelf.live_bytes.saturating_mul(4) <= shelf.bytes
+        let sparse = self.segments.range(..newest).find(|(segment, state)| {
+            state.is_known
+                && state.pairs > 0
+                && state.live_bytes.saturating_mul(4) <= state.bytes
                 && scanned != Some(**segment)
-                && !shelf.copied
+                && !state.is_damaged
+                && state.uncompacted_until_ms <= now_ms
                 && !self.away.keys().any(|pair| pair.mail.segment == **segment)
         });
         sparse.map(|(segment, _)| *segment)
     }
 
-    /// Takes a segment out, with all of its mails that are in memory, none of which is under way.
+    /// Takes a segment out, with all of its messages that are in memory, none of which is under way. They count for
+    /// their lanes all the same.
     pub fn take_out(&mut self, segment: SegmentId) {
         self.take(|waiting| waiting.pair.mail.segment == segment);
         self.forget(segment);
     }
 
     /// A segment that was taken out is there again, because not all of it could be copied.
-    pub fn put_in(&mut self, segment: SegmentId) {
-        self.segments.insert(segment, Shelf { copied: true, ..Shelf::default() });
+    pub fn put_in(&mut self, segment: SegmentId, now_ms: u64) {
+        let uncompacted_until_ms = now_ms.saturating_add(UNCOMPACTED_WAIT_MS);
+        let state = SegmentState { uncompacted_until_ms, is_charged: true, ..SegmentState::unknown() };
+        self.segments.insert(segment, state);
+        self.unknown.insert(segment);
     }
 
-    /// Takes the mails out of memory that have waited for as long as they may.
+    /// Takes the messages out of memory that have waited for as long as they may, or have nowhere to go.
     pub fn take_expired(&mut self, now_ms: u64) -> Vec<Waiting<T>> {
         let lifetime_ms = self.lifetime_ms;
-        self.take(|waiting| Self::over_ms(waiting.since_ms, waiting.due_ms, lifetime_ms) <= now_ms)
+        let lanes: Vec<LaneId> = self.occupied().collect();
+        let mut expired = Vec::new();
+        for lane in lanes {
+            let taken = self.on(lane, |lane| {
+                let lifetime_ms = if lane.is_given_up { 0 } else { lifetime_ms };
+                let is_over = |waiting: &Waiting<T>| {
+                    waiting.since_ms.saturating_add(lifetime_ms).max(waiting.due_ms) <= now_ms
+                };
+                if lane.is_given_up
+                    || lane.oldest_ms().is_some_and(|since_ms| since_ms + lifetime_ms <= now_ms)
+                {
+                    lane.take(is_over)
+                } else {
+                    Vec::new()
+                }
+            });
+            expired.extend(taken.into_iter().flatten());
+        }
+        expired
     }
 
     fn take(&mut self, wanted: impl Fn(&Waiting<T>) -> bool) -> Vec<Waiting<T>> {
@@ -398,22 +480,78 @@ impl<T> Backlog<T> {
         lanes.into_iter().filter_map(|lane| self.on(lane, |lane| lane.take(&wanted))).flatten().collect()
     }
 
-    /// The segment that is to be read now, unless one is: one of which nothing is known, or with mails
-    /// that are due, or expired, and for which their lane has room. `shut` says whether the gate of
-    /// a lane is: then one mail in memory is enough, as the probe.
-    #[must_use]
-    pub fn wants(&self, now_ms: u64, shut: impl Fn(LaneId) -> bool) -> Option<SegmentId> {
+    /// Something has happened to a lane: it may have room for messages from disk.
+    pub fn look_at(&mut self, lane: LaneId) {
+        self.due.touch(lane);
+    }
+
+    /// Time has gone by: any lane may have room for messages from disk.
+    pub fn look_at_all(&mut self) {
+        self.due.touch_all();
+    }
+
+    /// The segment that is to be read now, unless one is: one with messages that are over, if `may_expire`; one of
+    /// which nothing is known; one with messages that are due and for which their lane has room. They take turns.
+    /// `shut` says whether the gate of a lane is: then one message in memory is enough, as the probe.
+    pub fn wants(
+        &mut self,
+        now_ms: u64,
+        may_expire: bool,
+        shut: impl Fn(LaneId) -> bool,
+    ) -> Option<SegmentId> {
         if self.scan.is_some() {
             return None;
         }
-        let is_wanted = |lane: LaneId, resting: &Resting| {
-            resting.over_ms <= now_ms || (resting.due_ms <= now_ms && self.has_room(lane, now_ms, &shut))
-        };
-        let wanted = |shelf: &Shelf| {
-            shelf.unreadable_until_ms <= now_ms
-                && (!shelf.known || shelf.resting.iter().any(|(lane, resting)| is_wanted(*lane, resting)))
-        };
-        self.segments.iter().find(|(_, shelf)| wanted(shelf)).map(|(segment, _)| *segment)
+        for _ in 0..3 {
+            self.turn = (self.turn + 1) % 3;
+            let wanted = match self.turn {
+                0 => self.next_due(now_ms, &shut),
+                1 => self.unknown.iter().copied().find(|segment| self.is_readable(*segment, now_ms)),
+                _ => self.next_over(now_ms).filter(|_| may_expire),
+            };
+            if wanted.is_some() {
+                return wanted;
+            }
+        }
+        None
+    }
+
+    fn next_over(&self, now_ms: u64) -> Option<SegmentId> {
+        let over = self.expiring.iter().take_while(|(over_ms, _)| *over_ms <= now_ms);
+        over.map(|(_, segment)| *segment).find(|segment| self.is_readable(*segment, now_ms))
+    }
+
+    fn next_due(&mut self, now_ms: u64, shut: &impl Fn(LaneId) -> bool) -> Option<SegmentId> {
+        for _ in 0..LANES_LOOKED_AT_MAX {
+            let lane = self.due.next(now_ms)?;
+            if !self.has_room(lane, now_ms, shut) {
+                self.due.park(lane);
+                continue;
+            }
+            let (mut first_ms, mut wanted) = (None::<u64>, None);
+            for (segment, state) in &self.segments {
+                let Some(due_ms) = state.on_disk.due_ms(lane) else { continue };
+                first_ms = Some(first_ms.map_or(due_ms, |first| first.min(due_ms)));
+                if due_ms <= now_ms && state.unreadable_until_ms <= now_ms {
+                    wanted = Some(*segment);
+                    break;
+                }
+            }
+            if wanted.is_some() {
+                return wanted;
+            }
+            if first_ms.is_some_and(|first_ms| first_ms <= now_ms) {
+                // In a segment that cannot be read now.
+                self.due.park(lane);
+            } else {
+                self.due.set_exactly(lane, first_ms);
+            }
+        }
+        None
+    }
+
+    fn is_readable(&self, segment: SegmentId, now_ms: u64) -> bool {
+        self.segments.get(&segment).is_some_and(|state| state.unreadable_until_ms <= now_ms)
     }
 
     fn has_room(&self, lane: LaneId, now_ms: u64, shut: impl Fn(LaneId) -> bool) -> bool {
@@ -423,29 +561,42 @@ impl<T> Backlog<T> {
         }
         // Before the lane runs dry.
         let low = (self.bounds.lane / 4).max(1);
-        state.due_len(now_ms, low) < low
-            && (self.loaded < self.bounds.total || state.loaded() < self.bounds.share)
+        let due = state.due_len(now_ms, low);
+        // Where memory is short, messages that are due take the place of others.
+        due < low
+            && (self.loaded < self.bounds.total
+                || state.loaded() < self.bounds.share
+                || due == 0 && state.fresh_len() == 0)
     }
 
     /// A segment begins to be read: what the disk says from now on is what counts.
     pub fn scan_begins(&mut self, segment: SegmentId) {
-        let Some(shelf) = self.segments.get_mut(&segment) else { return };
-        let before = std::mem::take(&mut shelf.resting);
+        if !self.segments.contains_key(&segment) {
+            return;
+        }
+        let mut before = OnDisk::default();
+        self.change_on_disk(segment, |on_disk| before = std::mem::take(on_disk));
         self.scan = Some(Scan { segment, before, touched: HashSet::new() });
     }
 
-    /// A segment was read. Those that are due go into memory, as many as there is room for.
-    pub fn scanned(&mut self, scanned: Scanned<T>, now_ms: u64) -> Found<T> {
+    /// A segment was read. Those that are due go into memory, as many as there is room for. Those that are over are
+    /// found only if they `may_expire` now.
+    pub fn scanned(&mut self, scanned: Scanned<T>, now_ms: u64, may_expire: bool) -> Found<T> {
         let mut found = Found { unchanged: Vec::new(), expired: Vec::new() };
         let Some(Scan { segment, touched, .. }) = self.scan.take() else { return found };
-        let Some(shelf) = self.segments.get_mut(&segment) else { return found };
-        let first_look = !shelf.known;
-        if first_look {
-            shelf.known = true;
-            shelf.pairs = scanned.waiting.len() as u64;
-            scanned.waiting.iter().for_each(|waiting| shelf.hold(&mut self.held, waiting));
+        let Some(state) = self.segments.get_mut(&segment) else { return found };
+        state.is_damaged |= scanned.is_damaged;
+        state.bytes = state.bytes.max(scanned.bytes);
+        if !state.is_known {
+            state.is_known = true;
+            state.pairs = scanned.waiting.len() as u64;
+            state.live_bytes = scanned.waiting.iter().map(|waiting| waiting.bytes).sum();
+            let is_charged = std::mem::replace(&mut state.is_charged, true);
+            for waiting in scanned.waiting.iter().filter(|_| !is_charged) {
+                *self.held.entry(waiting.lane).or_default() += waiting.bytes;
+            }
+            self.unknown.remove(&segment);
         }
-        shelf.bytes = shelf.bytes.max(scanned.bytes);
         let here = self.occupied.iter().filter_map(|lane| self.lane(*lane));
         let here = here.flat_map(|lane| lane.of_segment(segment));
         let away = self.away.keys().copied().filter(|pair| pair.mail.segment == segment);
@@ -459,17 +610,17 @@ impl<T> Backlog<T> {
                 continue;
             }
             // There may never be room for it, and it would be wanted again at once.
-            if self.is_over(&waiting, now_ms) {
-                found.expired.push(waiting);
-                continue;
+            if self.over_ms(&waiting) <= now_ms {
+                if may_expire {
+                    found.expired.push(waiting);
+                } else {
+                    self.rest(&waiting);
+                }
+            } else if waiting.due_ms <= now_ms.saturating_add(HORIZON_MS) {
+                self.keep_or_rest(waiting);
+            } else {
+                self.rest(&waiting);
             }
-            let soon = waiting.due_ms <= now_ms.saturating_add(HORIZON_MS);
-            let (enough, share) = (self.loaded >= self.bounds.total, self.bounds.share);
-            let rests = self.on(waiting.lane, |lane| {
-                let room = soon && (!enough || lane.loaded() < share);
-                if room { lane.push_due(waiting) } else { Some(waiting) }
-            });
-            rests.flatten().into_iter().for_each(|waiting| self.rest(&waiting));
         }
         found
     }
@@ -477,12 +628,10 @@ impl<T> Backlog<T> {
     /// A segment could not be read. What is known of it stays, and it is looked at again later.
     pub fn scan_failed(&mut self, now_ms: u64) {
         let Some(Scan { segment, before, .. }) = self.scan.take() else { return };
-        let Some(shelf) = self.segments.get_mut(&segment) else { return };
-        shelf.unreadable_until_ms = now_ms + UNREADABLE_WAIT_MS;
-        for (lane, resting) in before {
-            let other = shelf.resting.get(&lane).copied();
-            shelf.resting.insert(lane, other.map_or(resting, |other| resting.and(other)));
+        if let Some(state) = self.segments.get_mut(&segment) {
+            state.unreadable_until_ms = now_ms + UNREADABLE_WAIT_MS;
         }
+        self.change_on_disk(segment, |on_disk| on_disk.append(before));
     }
 
     /// The segment that is being read.
@@ -494,6 +643,30 @@ impl<T> Backlog<T> {
     /// All segments.
     pub fn segments(&self) -> impl Iterator<Item = SegmentId> {
         self.segments.keys().copied()
+    }
+
+    /// Moves all times in memory by `shift_ms`, after the clock was corrected.
+    pub fn shift(&mut self, shift_ms: i64) {
+        let shift =
+            |ms: u64| if matches!(ms, 0 | u64::MAX) { ms } else { ms.saturating_add_signed(shift_ms) };
+        self.lanes.iter_mut().for_each(|lane| lane.shift(shift));
+        self.away.values_mut().for_each(|away| away.since_ms = shift(away.since_ms));
+        if let Some(scan) = &mut self.scan {
+            scan.before.shift(shift);
+        }
+        let segments: Vec<SegmentId> = self.segments.keys().copied().collect();
+        for segment in segments {
+            if let Some(state) = self.segments.get_mut(&segment) {
+                state.unreadable_until_ms = shift(state.unreadable_until_ms);
+                state.uncompacted_until_ms = shift(state.uncompacted_until_ms);
+            }
+            self.change_on_disk(segment, |on_disk| on_disk.shift(shift));
+            let lanes: Vec<(LaneId, u64)> = self.segments.get(&segment).map_or_else(Vec::new, |state| {
+                let due_ms = |lane| state.on_disk.due_ms(lane).map(|due_ms| (lane, due_ms));
+                state.on_disk.lanes().filter_map(due_ms).collect()
+            });
+            lanes.into_iter().for_each(|(lane, due_ms)| self.due.add(lane, due_ms));
+        }
     }
 
     /// Changes a lane and keeps account of what is in memory.
@@ -511,58 +684,32 @@ impl<T> Backlog<T> {
         Some(result)
     }
 
+    /// Changes what is on disk alone of a segment, and keeps account of when the first of it is over.
+    fn change_on_disk<R>(&mut self, segment: SegmentId, change: impl FnOnce(&mut OnDisk) -> R) {
+        let Some(state) = self.segments.get_mut(&segment) else { return };
+        let before = state.on_disk.over_ms();
+        change(&mut state.on_disk);
+        let after = state.on_disk.over_ms();
+        if before != after {
+            self.expiring.remove(&(before, segment));
+            if after != u64::MAX {
+                self.expiring.insert((after, segment));
+            }
+        }
+    }
+
     fn touch(&mut self, pair: Pair) {
         if let Some(scan) = self.scan.as_mut().filter(|scan| scan.segment == pair.mail.segment) {
             scan.touched.insert(pair);
         }
     }
 
-    /// A mail is on disk alone from now on.
+    /// A message is on disk alone from now on.
     fn rest(&mut self, waiting: &Waiting<T>) {
         self.touch(waiting.pair);
-        let Waiting { since_ms, due_ms, .. } = *waiting;
-        let over_ms = Self::over_ms(since_ms, due_ms, self.lifetime_ms);
-        let one = Resting { pairs: 1, due_ms, over_ms, since_ms };
-        let Some(shelf) = self.segments.get_mut(&waiting.pair.mail.segment) else { return };
-        let resting = shelf.resting.get(&waiting.lane).map_or(one, |resting| resting.and(one));
-        shelf.resting.insert(waiting.lane, resting);
-    }
-}
-
-impl Shelf {
-    /// A mail takes of the disk, in this segment and among all of its lane.
-    fn hold<T>(&mut self, held: &mut BTreeMap<LaneId, u64>, waiting: &Waiting<T>) {
-        self.live_bytes += waiting.bytes;
-        *self.by_lane.entry(waiting.lane).or_default() += waiting.bytes;
-        *held.entry(waiting.lane).or_default() += waiting.bytes;
-    }
-
-    /// It does no longer. Its share of a mail may have grown since, when other destinations had theirs.
-    fn release<T>(&mut self, held: &mut BTreeMap<LaneId, u64>, waiting: &Waiting<T>) {
-        self.live_bytes = self.live_bytes.saturating_sub(waiting.bytes);
-        let released = take_from(&mut self.by_lane, waiting.lane, waiting.bytes);
-        take_from(held, waiting.lane, released);
-    }
-}
-
-/// Takes up to `bytes` from what a lane has; returns how many there were.
-fn take_from(lanes: &mut BTreeMap<LaneId, u64>, lane: LaneId, bytes: u64) -> u64 {
-    let Some(has) = lanes.get_mut(&lane) else { return 0 };
-    let taken = bytes.min(*has);
-    *has -= taken;
-    if *has == 0 {
-        lanes.remove(&lane);
-    }
-    taken
-}
-
-impl Resting {
-    fn and(self, other: Self) -> Self {
-        Self {
-            pairs: self.pairs + other.pairs,
-            due_ms: self.due_ms.min(other.due_ms),
-            over_ms: self.over_ms.min(other.over_ms),
-            since_ms: self.since_ms.min(other.since_ms),
-        }
+        let over_ms = self.over_ms(waiting);
+        let Waiting { lane, due_ms, since_ms, pair, .. } = *waiting;
+        self.change_on_disk(pair.mail.segment, |on_disk| on_disk.add(lane, due_ms, over_ms, since_ms));
+        self.due.add(lane, due_ms);
     }
 }

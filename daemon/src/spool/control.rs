@@ -1,7 +1,9 @@
 //! How `mail-laser spool` speaks to the daemon that writes: one line of JSON each way over a socket in
 //! the spool's directory, which only the user may open that the daemon runs as.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,8 +13,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
+use super::dead::keeper::Wish;
 use super::selector::Selector;
-use super::writer::Wish;
 
 /// The socket.
 const SOCKET: &str = "control.sock";
@@ -39,6 +41,9 @@ pub struct Done {
     pub done: u64,
     /// Mails that were just being delivered, and were left alone.
     pub busy: u64,
+    /// Dead letters that were left alone because the disk has damaged their content.
+    #[serde(default)]
+    pub damaged: u64,
 }
 
 /// Makes the socket in a spool's directory; one that a process before has left goes.
@@ -46,7 +51,8 @@ pub struct Done {
 /// # Errors
 /// What the system says.
 pub fn listen(directory: &Path) -> io::Result<UnixListener> {
-    let path = path(directory);
+    let place = Place::of(directory)?;
+    let path = place.path();
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -79,7 +85,8 @@ where
 /// # Errors
 /// When there is none, it does not answer, or it could not do all of it.
 pub async fn ask(directory: &Path, request: &Request) -> io::Result<Result<Done, String>> {
-    let mut stream = UnixStream::connect(path(directory)).await?;
+    let place = Place::of(directory)?;
+    let mut stream = UnixStream::connect(place.path()).await?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line).await?;
@@ -88,6 +95,57 @@ pub async fn ask(directory: &Path, request: &Request) -> io::Result<Result<Done,
     Ok(serde_json::from_str(&answer)?)
 }
 
-fn path(directory: &Path) -> PathBuf {
-    directory.join(SOCKET)
+/// Bytes of a socket's path, the end that C wants aside (`unix(7)`).
+const PATH_BYTES_MAX: usize = 107;
+
+/// Where the socket is.
+enum Place {
+    Path(PathBuf),
+    /// In a directory whose path is too long for a socket: by way of the open directory it is short.
+    Open(File),
+}
+
+impl Place {
+    fn of(directory: &Path) -> io::Result<Self> {
+        let path = directory.join(SOCKET);
+        if path.as_os_str().len() <= PATH_BYTES_MAX {
+            return Ok(Self::Path(path));
+        }
+        File::open(directory).map(Self::Open)
+    }
+
+    fn path(&self) -> PathBuf {
+        match self {
+            Self::Path(path) => path.clone(),
+            Self::Open(directory) => {
+                PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())).join(SOCKET)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::dead::keeper::Wish;
+
+    #[tokio::test]
+    async fn socket_works_in_a_directory_whose_path_is_too_long_for_one() {
+        let parent = tempfile::tempdir().unwrap();
+        for length in [10, 90, 200] {
+            let directory = parent.path().join("d".repeat(length));
+            std::fs::create_dir(&directory).unwrap();
+            let listener = listen(&directory).unwrap();
+            let mode = std::fs::metadata(directory.join(SOCKET)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+            let request = Request { selector: Selector::default(), wish: Wish::Retry };
+            let done = Done { done: 3, ..Done::default() };
+            let (asked, served) = tokio::join!(ask(&directory, &request), async {
+                let (stream, _) = listener.accept().await.unwrap();
+                serve(stream, async |_| Ok(done)).await
+            });
+            served.unwrap();
+            assert_eq!(asked.unwrap(), Ok(done), "{length} bytes");
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! Dead letters: mails that were given up, kept with the reason until a person looks at them, they
 //! are too old, or there are too many.
 
+pub mod keeper;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
@@ -13,7 +15,7 @@ use crate::metrics::SpoolMetrics;
 use super::LOG_TARGET;
 use super::disk::Disk;
 use super::entry::{Head, Outcome};
-use super::segment::{Extent, Location, SegmentId, load, scan};
+use super::segment::{Loaded, Location, SegmentId, load, scan};
 use super::selector::Selector;
 use super::store::{AppendError, Entry, Store};
 
@@ -40,15 +42,13 @@ struct OfRoute {
     bytes: u64,
 }
 
-/// A dead letter that was taken out of its segment.
+/// A dead letter that a person has chosen.
 #[derive(Debug)]
-pub struct Exhumed {
+pub struct Chosen {
     /// Where it is.
     pub at: Location,
     /// What is known of it.
     pub head: Head,
-    /// Its content.
-    pub content: Vec<u8>,
 }
 
 impl<D: Disk> DeadLetters<D> {
@@ -60,9 +60,11 @@ impl<D: Disk> DeadLetters<D> {
         let segments: Vec<SegmentId> = dead.store.segments().collect();
         for segment in segments {
             let mut kept = Kept::default();
-            let scanned = scan(dead.store.disk(), &Extent::all_of(segment), |found| {
+            let extent = dead.store.extent(segment);
+            let scanned = scan(dead.store.disk(), &extent, |found| {
                 if found.is_pending() {
-                    kept.add(&found.head, found.entry_bytes);
+                    let died_ms = died_ms(&found.head).saturating_add_signed(extent.shift_ms);
+                    kept.add(&found.head, died_ms, found.entry_bytes);
                 }
                 ControlFlow::Continue(())
             });
@@ -111,7 +113,7 @@ impl<D: Disk> DeadLetters<D> {
     }
 
     fn count_in(&mut self, segment: SegmentId, head: &Head, bytes: u64) {
-        self.segments.entry(segment).or_default().add(head, bytes);
+        self.segments.entry(segment).or_default().add(head, died_ms(head), bytes);
         for target in &head.destinations {
             self.metrics.dead_letters(&target.route, 1);
         }
@@ -119,6 +121,10 @@ impl<D: Disk> DeadLetters<D> {
 
     /// Gives up dead letters that are older than their lifetime.
     pub fn expire(&mut self, now_ms: u64) {
+        // What failed before is tried again now and then.
+        if let Err(error) = self.store.write_corrections().and_then(|()| self.store.remove_again()) {
+            error!(target: LOG_TARGET, %error, "files of dead letters cannot be written or removed; it is tried again");
+        }
         let lifetime_ms = self.lifetime_ms;
         let is_old = |died_ms: u64| died_ms.saturating_add(lifetime_ms) <= now_ms;
         let has_old = |(_, kept): &(&SegmentId, &Kept)| kept.oldest_ms.is_some_and(is_old);
@@ -126,8 +132,9 @@ impl<D: Disk> DeadLetters<D> {
             self.segments.iter().filter(has_old).map(|(segment, _)| *segment).collect();
         for segment in segments {
             let (mut old, mut oldest_ms) = (Vec::new(), None::<u64>);
-            let scanned = scan(self.store.disk(), &self.store.extent(segment), |found| {
-                let died_ms = died_ms(&found.head);
+            let extent = self.store.extent(segment);
+            let scanned = scan(self.store.disk(), &extent, |found| {
+                let died_ms = died_ms(&found.head).saturating_add_signed(extent.shift_ms);
                 if found.is_pending() && is_old(died_ms) {
                     old.push((Location { segment, offset: found.offset }, found.head));
                 } else if found.is_pending() {
@@ -195,29 +202,38 @@ impl<D: Disk> DeadLetters<D> {
         }
     }
 
-    /// Dead letters of a segment that `selector` chooses, each given to `visit` with its content.
+    /// Dead letters of a segment that `selector` chooses.
     ///
     /// # Errors
     /// When the segment cannot be read.
-    pub fn select(
-        &self,
-        segment: SegmentId,
-        selector: &Selector,
-        now_ms: u64,
-        mut visit: impl FnMut(Exhumed),
-    ) -> io::Result<()> {
+    pub fn select(&self, segment: SegmentId, selector: &Selector, now_ms: u64) -> io::Result<Vec<Chosen>> {
         let mut chosen = Vec::new();
         scan(self.store.disk(), &self.store.extent(segment), |found| {
             if found.is_pending() && selector.chooses_dead(&found.head, now_ms) {
-                chosen.push(Location { segment, offset: found.offset });
+                let at = Location { segment, offset: found.offset };
+                chosen.push(Chosen { at, head: found.head });
             }
             ControlFlow::Continue(())
         })?;
-        for at in chosen {
-            let loaded = load(self.store.disk(), at)?;
-            visit(Exhumed { at, head: loaded.head, content: loaded.content });
+        Ok(chosen)
+    }
+
+    /// Reads a dead letter.
+    ///
+    /// # Errors
+    /// When it cannot be read, or what is known of it is damaged (`InvalidData`).
+    pub fn load(&self, at: Location) -> io::Result<Loaded> {
+        load(self.store.disk(), at)
+    }
+
+    /// Notes that the clock was corrected.
+    pub fn correct_clock(&mut self, by_ms: i64) {
+        if let Err(error) = self.store.correct_clock(by_ms) {
+            error!(target: LOG_TARGET, %error, "a correction of the clock cannot be written for dead letters; it is tried again");
         }
-        Ok(())
+        for kept in self.segments.values_mut() {
+            kept.oldest_ms = kept.oldest_ms.map(|ms| ms.saturating_add_signed(by_ms));
+        }
     }
 
     /// Dead letters are kept no longer.
@@ -256,12 +272,11 @@ impl Kept {
         self.routes.get(route).map_or(0, |of_route| of_route.bytes)
     }
 
-    fn add(&mut self, head: &Head, bytes: u64) {
+    fn add(&mut self, head: &Head, died_ms: u64, bytes: u64) {
         for target in &head.destinations {
             let of_route = self.routes.entry(target.route.clone()).or_default();
             *of_route = OfRoute { count: of_route.count + 1, bytes: of_route.bytes + bytes };
         }
-        let died_ms = died_ms(head);
         self.oldest_ms = Some(self.oldest_ms.map_or(died_ms, |oldest| oldest.min(died_ms)));
     }
 }
@@ -288,7 +303,7 @@ mod tests {
 
     #[test]
     fn who_has_most_makes_room_for_all() {
-        let limits = Limits { total_bytes: 100_000, segment_bytes: 10_000 };
+        let limits = Limits { total_bytes: 100_000, segment_bytes: 10_000, outcome_bytes: 0 };
         let store = Store::open(FaultyDisk::default(), limits).unwrap();
         let mut dead = DeadLetters::new(store, Duration::from_secs(10), SpoolMetrics::default());
         let mut number = 0;
@@ -316,7 +331,7 @@ mod tests {
         let mut left = Vec::new();
         for segment in dead.segments() {
             let selector = Selector::default();
-            dead.select(segment, &selector, 0, |letter| left.push(letter.head.id)).unwrap();
+            left.extend(dead.select(segment, &selector, 0).unwrap().into_iter().map(|chosen| chosen.head.id));
         }
         assert!(left.contains(&"503".to_owned()) && !left.contains(&"20".to_owned()), "{left:?}");
     }
@@ -324,14 +339,14 @@ mod tests {
     #[test]
     fn each_is_kept_for_its_lifetime() {
         let disk = FaultyDisk::default();
-        let limits = Limits { total_bytes: 100_000, segment_bytes: 10_000 };
+        let limits = Limits { total_bytes: 100_000, segment_bytes: 10_000, outcome_bytes: 0 };
         let open = || {
             let store = Store::open(disk.clone(), limits).unwrap();
             DeadLetters::new(store, Duration::from_secs(10), SpoolMetrics::default())
         };
         let mut dead = open();
         for at_ms in [1_000, 5_000, 9_000] {
-            let death = Some(Death { at_ms, reason: String::new() });
+            let death = Some(Death { at_ms, reason: String::new(), is_damaged: false });
             let head = Head { death, ..Head::example(&at_ms.to_string()) };
             let entry = Entry::new(&head, Vec::new()).unwrap();
             assert_eq!(dead.keep(&[head], &[entry]), [Ok(())]);

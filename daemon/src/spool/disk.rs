@@ -36,7 +36,7 @@ pub trait Disk: Send + Sync + 'static {
     /// What the system says.
     fn open_for_writing(&self, name: &str) -> io::Result<Self::File>;
 
-    /// Gives a file another name, which no file has.
+    /// Gives a file another name; a file that has this name goes in the same moment.
     ///
     /// # Errors
     /// What the system says.
@@ -108,7 +108,11 @@ impl Disk for Directory {
         let mut files = Vec::new();
         for entry in std::fs::read_dir(&self.0)? {
             let entry = entry?;
-            let metadata = entry.metadata()?;
+            let metadata = match entry.metadata() {
+                // It was removed since the directory was read.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                metadata => metadata?,
+            };
             if let (true, Ok(name)) = (metadata.is_file(), entry.file_name().into_string()) {
                 files.push((name, metadata.len()));
             }

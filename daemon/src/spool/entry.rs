@@ -11,17 +11,8 @@ pub const FILE_HEADER_BYTES: usize = 28;
 /// Octets before a mail's head.
 pub const MAIL_HEADER_BYTES: usize = 36;
 
-/// Octets before what an outcome says.
-pub const OUTCOME_HEADER_BYTES: usize = 12;
-
 /// Octets of a mail's head: 100 recipients of 320 octets, escaped, and a trace fit many times over.
 pub const HEAD_BYTES_MAX: u32 = 1024 * 1024;
-
-/// Octets that an outcome says: its numbers and a reason that is cut.
-const OUTCOME_BYTES_MAX: usize = 1024;
-
-/// Characters of a reason that are kept.
-const REASON_CHARS_MAX: usize = 200;
 
 /// 16 random bytes that mark the entries of one segment.
 ///
@@ -65,6 +56,10 @@ pub struct Head {
     /// When a person sent it on its way again, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replayed_at_ms: Option<u64>,
+    /// When its lifetime began, where that is not the time above because the clock was corrected, in milliseconds since
+    /// 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime_began_ms: Option<u64>,
     /// Why it is a dead letter, if it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub death: Option<Death>,
@@ -74,7 +69,7 @@ impl Head {
     /// When its lifetime began, in milliseconds since 1970.
     #[must_use]
     pub fn since_ms(&self) -> u64 {
-        self.replayed_at_ms.unwrap_or(self.received_at_ms)
+        self.lifetime_began_ms.or(self.replayed_at_ms).unwrap_or(self.received_at_ms)
     }
 }
 
@@ -95,6 +90,7 @@ impl Head {
             trace: "from c".to_owned(),
             destinations: vec![target],
             replayed_at_ms: None,
+            lifetime_began_ms: None,
             death: None,
         }
     }
@@ -107,6 +103,9 @@ pub struct Death {
     pub at_ms: u64,
     /// Why.
     pub reason: String,
+    /// Whether its content is not what was received, because the disk has damaged it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_damaged: bool,
 }
 
 /// One destination of a mail.
@@ -158,6 +157,8 @@ pub enum Outcome {
     Discarded,
     /// It goes on from a copy in a newer segment.
     Moved,
+    /// What is known of it is damaged: its segment is set aside.
+    Unreadable,
 }
 
 /// The numbers before a mail.
@@ -242,85 +243,6 @@ pub struct Subject {
     pub destination: u16,
 }
 
-/// Appends an outcome as it is written.
-pub fn write_outcome(output: &mut Vec<u8>, mark: Mark, subject: Subject, outcome: &Outcome) {
-    let (kind, progress) = match outcome {
-        Outcome::Delivered => (1, None),
-        Outcome::Deferred(progress) => (2, Some(progress)),
-        Outcome::Dead => (3, None),
-        Outcome::Discarded => (4, None),
-        Outcome::Moved => (5, None),
-    };
-    let mut says = Vec::with_capacity(32);
-    says.push(kind);
-    says.extend_from_slice(&subject.offset.to_le_bytes());
-    says.extend_from_slice(&subject.destination.to_le_bytes());
-    if let Some(progress) = progress {
-        says.extend_from_slice(&progress.failures.to_le_bytes());
-        says.extend_from_slice(&progress.due_ms.to_le_bytes());
-        says.extend_from_slice(&progress.at_ms.to_le_bytes());
-        let reason: String = progress.reason.chars().take(REASON_CHARS_MAX).collect();
-        says.extend_from_slice(reason.as_bytes());
-    }
-    let length = u32::try_from(says.len()).unwrap_or(u32::MAX).to_le_bytes();
-    output.extend_from_slice(&mark.0[..4]);
-    output.extend_from_slice(&length);
-    output.extend_from_slice(&crc32c::crc32c_append(crc32c::crc32c(&length), &says).to_le_bytes());
-    output.extend_from_slice(&says);
-}
-
-/// Reads all outcomes that are not damaged, in their order, and says how many octets are.
-#[must_use]
-pub fn read_outcomes(bytes: &[u8], mark: Mark) -> (Vec<(Subject, Outcome)>, usize) {
-    let (mut outcomes, mut damaged, mut rest) = (Vec::new(), 0, bytes);
-    while !rest.is_empty() {
-        if let Some((length, subject, outcome)) = read_outcome(rest, mark) {
-            outcomes.push((subject, outcome));
-            rest = &rest[length..];
-        } else {
-            let next = memchr::memmem::find(&rest[1..], &mark.0[..4]).map_or(rest.len(), |found| found + 1);
-            damaged += next;
-            rest = &rest[next..];
-        }
-    }
-    (outcomes, damaged)
-}
-
-fn read_outcome(bytes: &[u8], mark: Mark) -> Option<(usize, Subject, Outcome)> {
-    let header = bytes.get(..OUTCOME_HEADER_BYTES).filter(|header| header[..4] == mark.0[..4])?;
-    let length = u32::from_le_bytes(header[4..8].try_into().ok()?);
-    let length = usize::try_from(length).ok().filter(|length| *length <= OUTCOME_BYTES_MAX)?;
-    let says = bytes.get(OUTCOME_HEADER_BYTES..OUTCOME_HEADER_BYTES + length)?;
-    let sum = crc32c::crc32c_append(crc32c::crc32c(&header[4..8]), says);
-    if sum.to_le_bytes() != header[8..12] {
-        return None;
-    }
-    let (kind, rest) = says.split_first()?;
-    let (offset, rest) = rest.split_first_chunk()?;
-    let (destination, rest) = rest.split_first_chunk()?;
-    let subject =
-        Subject { offset: u64::from_le_bytes(*offset), destination: u16::from_le_bytes(*destination) };
-    let outcome = match kind {
-        1 => Outcome::Delivered,
-        2 => {
-            let (failures, rest) = rest.split_first_chunk()?;
-            let (due_ms, rest) = rest.split_first_chunk()?;
-            let (at_ms, reason) = rest.split_first_chunk()?;
-            Outcome::Deferred(Progress {
-                failures: u32::from_le_bytes(*failures),
-                due_ms: u64::from_le_bytes(*due_ms),
-                at_ms: u64::from_le_bytes(*at_ms),
-                reason: String::from_utf8_lossy(reason).into_owned(),
-            })
-        }
-        3 => Outcome::Dead,
-        4 => Outcome::Discarded,
-        5 => Outcome::Moved,
-        _ => return None,
-    };
-    Some((OUTCOME_HEADER_BYTES + length, subject, outcome))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -328,35 +250,6 @@ mod tests {
     use super::*;
 
     const MARK: Mark = Mark(*b"0123456789abcdef");
-
-    fn deferred(reason: &str) -> Outcome {
-        Outcome::Deferred(Progress {
-            failures: 7,
-            due_ms: 1_700_000_000_000,
-            at_ms: 1_600_000_000_000,
-            reason: reason.to_owned(),
-        })
-    }
-
-    fn some_outcomes() -> Vec<(Subject, Outcome)> {
-        [
-            Outcome::Delivered,
-            deferred("the webhook answered 503"),
-            Outcome::Dead,
-            Outcome::Discarded,
-            Outcome::Moved,
-        ]
-        .into_iter()
-        .zip(0..)
-        .map(|(outcome, n)| (Subject { offset: n * 1_000, destination: u16::try_from(n).unwrap() }, outcome))
-        .collect()
-    }
-
-    fn written(outcomes: &[(Subject, Outcome)]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        outcomes.iter().for_each(|(subject, outcome)| write_outcome(&mut bytes, MARK, *subject, outcome));
-        bytes
-    }
 
     #[test]
     fn a_file_says_what_it_is() {
@@ -374,7 +267,7 @@ mod tests {
     fn a_mail_comes_back_and_damage_is_seen() {
         let mut head = Head::example("01hf");
         head.replayed_at_ms = Some(3);
-        head.death = Some(Death { at_ms: 4, reason: "refused".to_owned() });
+        head.death = Some(Death { at_ms: 4, reason: "refused".to_owned(), is_damaged: true });
         head.destinations[0].history =
             vec![Progress { failures: 1, due_ms: 2, at_ms: 1, reason: "why".to_owned() }];
         let json = serde_json::to_vec(&head).unwrap();
@@ -392,38 +285,9 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_damaged_outcome_costs_itself_alone() {
-        let outcomes = some_outcomes();
-        let bytes = written(&outcomes);
-        assert_eq!(read_outcomes(&bytes, MARK), (outcomes.clone(), 0));
-        for at in 0..bytes.len() {
-            let mut damaged = bytes.clone();
-            damaged[at] ^= 0x10;
-            let (read, lost) = read_outcomes(&damaged, MARK);
-            assert_eq!(read.len(), outcomes.len() - 1, "byte {at}");
-            assert!(lost > 0 && read.iter().all(|outcome| outcomes.contains(outcome)), "byte {at}");
-        }
-        for length in 0..bytes.len() {
-            let (read, _) = read_outcomes(&bytes[..length], MARK);
-            assert_eq!(read, outcomes[..read.len()], "cut at {length}");
-        }
-    }
-
-    #[test]
-    fn a_long_reason_is_cut_and_can_be_read() {
-        let bytes = written(&[(Subject { offset: 0, destination: 0 }, deferred(&"\u{fc}".repeat(10_000)))]);
-        let (read, damaged) = read_outcomes(&bytes, MARK);
-        assert_eq!((read.len(), damaged), (1, 0));
-        assert_eq!(read[0].1, deferred(&"\u{fc}".repeat(REASON_CHARS_MAX)));
-    }
-
     proptest! {
         #[test]
-        fn any_bytes_are_read(mut bytes in proptest::collection::vec(any::<u8>(), 0..300), at in 0usize..300) {
-            bytes.splice(at.min(bytes.len())..at.min(bytes.len()), written(&some_outcomes()));
-            let (read, _) = read_outcomes(&bytes, MARK);
-            prop_assert!(read.len() >= some_outcomes().len());
+        fn any_bytes_are_read(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = MailHeader::read(&bytes, MARK);
         }
     }

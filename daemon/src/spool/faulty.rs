@@ -82,6 +82,18 @@ impl FaultyDisk {
         self.state().faults = Some(faults);
     }
 
+    /// Flips a bit where `text` stands in a file, as a disk that ages does.
+    pub(super) fn damage(&self, name: &str, text: &[u8]) {
+        let mut state = self.state();
+        let file = state.names[name];
+        let content = &mut state.files[file];
+        for bytes in [&mut content.seen, &mut content.durable] {
+            if let Some(at) = memchr::memmem::find(bytes, text) {
+                bytes[at] ^= 1;
+            }
+        }
+    }
+
     /// How often a file was synced.
     pub(super) fn syncs(&self) -> usize {
         self.state().syncs
@@ -115,7 +127,7 @@ impl FaultyDisk {
         let files = files.collect();
         let mut names = state.durable_names.clone();
         for (name, file) in &state.names {
-            if !state.durable_names.contains_key(name) && survives(1) == 1 {
+            if state.durable_names.get(name) != Some(file) && survives(1) == 1 {
                 names.insert(name.clone(), *file);
             }
         }
@@ -195,7 +207,6 @@ impl Disk for FaultyDisk {
     fn rename(&self, name: &str, to: &str) -> io::Result<()> {
         let mut state = self.state();
         state.operation()?;
-        assert!(!state.names.contains_key(to), "{to} is overwritten");
         let file = state.names.remove(name).ok_or(io::ErrorKind::NotFound)?;
         state.names.insert(to.to_owned(), file);
         Ok(())

@@ -1,5 +1,6 @@
 //! The mails that wait for one destination in memory, and which of them goes next. Pure.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 
 use super::pace::Window;
@@ -65,6 +66,10 @@ pub struct Lane<T> {
     bound: usize,
     /// Whether it is the turn of a fresh one.
     freshs_turn: bool,
+    /// Since when the oldest of the due ones exists, while that is known.
+    oldest_due_ms: Cell<Option<Option<u64>>>,
+    /// Whether its messages have nowhere to go.
+    pub is_given_up: bool,
 }
 
 impl<T> Lane<T> {
@@ -81,6 +86,8 @@ impl<T> Lane<T> {
             window: Window::new(concurrency),
             bound,
             freshs_turn: true,
+            oldest_due_ms: Cell::new(None),
+            is_given_up: false,
         }
     }
 
@@ -136,12 +143,32 @@ impl<T> Lane<T> {
     /// Adds a mail from disk, or one that failed; returns the one that is due last when there are
     /// too many.
     pub fn push_due(&mut self, waiting: Waiting<T>) -> Option<Waiting<T>> {
+        self.oldest_due_ms.set(None);
         self.due.insert((waiting.due_ms, waiting.pair), waiting);
-        if self.due.len() > self.bound { self.due.pop_last().map(|(_, last)| last) } else { None }
+        if self.due.len() > self.bound { self.pop_last_due() } else { None }
+    }
+
+    /// Takes out the one that is due last, fresh ones aside.
+    pub fn pop_last_due(&mut self) -> Option<Waiting<T>> {
+        self.oldest_due_ms.set(None);
+        self.due.pop_last().map(|(_, last)| last)
+    }
+
+    /// Moves all times, after the clock was corrected.
+    pub fn shift(&mut self, shift: impl Fn(u64) -> u64) {
+        self.oldest_due_ms.set(None);
+        let moved = |waiting: Waiting<T>| {
+            let (since_ms, due_ms) = (shift(waiting.since_ms), shift(waiting.due_ms));
+            Waiting { since_ms, due_ms, ..waiting }
+        };
+        self.fresh = std::mem::take(&mut self.fresh).into_iter().map(moved).collect();
+        let due = std::mem::take(&mut self.due).into_values().map(moved);
+        self.due = due.map(|waiting| ((waiting.due_ms, waiting.pair), waiting)).collect();
     }
 
     /// All mails in memory are due from now on.
     pub fn hasten(&mut self) {
+        self.fresh.iter_mut().for_each(|waiting| waiting.due_ms = 0);
         let due = std::mem::take(&mut self.due).into_values();
         self.due = due.map(|waiting| ((0, waiting.pair), Waiting { due_ms: 0, ..waiting })).collect();
     }
@@ -166,8 +193,12 @@ impl<T> Lane<T> {
             (Some(_), Some(_)) => self.freshs_turn,
         };
         self.freshs_turn = !fresh;
-        let next =
-            if fresh { self.fresh.pop_front() } else { self.due.pop_first().map(|(_, waiting)| waiting) }?;
+        let next = if fresh {
+            self.fresh.pop_front()
+        } else {
+            self.oldest_due_ms.set(None);
+            self.due.pop_first().map(|(_, waiting)| waiting)
+        }?;
         self.under_way.insert(next.pair, self.window.begin());
         if gate == Gate::Probe {
             self.probe = Some(next.pair);
@@ -195,6 +226,7 @@ impl<T> Lane<T> {
         let key = Some((due_ms, pair)).filter(|key| self.due.contains_key(key));
         let key = key.or_else(|| self.due.keys().copied().find(is_pair));
         if let Some(waiting) = key.and_then(|key| self.due.remove(&key)) {
+            self.oldest_due_ms.set(None);
             return Some(waiting);
         }
         // Fresh ones come in the order in which they were written.
@@ -206,6 +238,7 @@ impl<T> Lane<T> {
     pub fn take(&mut self, wanted: impl Fn(&Waiting<T>) -> bool) -> Vec<Waiting<T>> {
         let due: Vec<(u64, Pair)> =
             self.due.iter().filter(|(_, waiting)| wanted(waiting)).map(|(key, _)| *key).collect();
+        self.oldest_due_ms.set(None);
         let mut taken: Vec<Waiting<T>> = due.iter().filter_map(|key| self.due.remove(key)).collect();
         if self.fresh.iter().any(&wanted) {
             let (chosen, kept): (Vec<_>, Vec<_>) =
@@ -219,7 +252,13 @@ impl<T> Lane<T> {
     /// Since when the oldest in memory exists, in milliseconds since 1970.
     #[must_use]
     pub fn oldest_ms(&self) -> Option<u64> {
-        self.waiting().map(|waiting| waiting.since_ms).min()
+        let due = self.oldest_due_ms.get().unwrap_or_else(|| {
+            let oldest = self.due.values().map(|waiting| waiting.since_ms).min();
+            self.oldest_due_ms.set(Some(oldest));
+            oldest
+        });
+        // Fresh ones come in the order in which they were taken.
+        self.fresh.front().map(|waiting| waiting.since_ms).into_iter().chain(due).min()
     }
 
     fn waiting(&self) -> impl Iterator<Item = &Waiting<T>> {

@@ -8,11 +8,12 @@ use proptest::prelude::*;
 
 use super::entry::{Head, Outcome, Progress};
 use super::faulty::{Fault, FaultyDisk};
+use super::outcomes::OUTCOME_BYTES;
 use super::part::Part;
 use super::segment::{Extent, Loaded, Location, SegmentId, State, load, scan};
-use super::store::{AppendError, Entry, Limits, OUTCOME_BYTES, Store};
+use super::store::{AppendError, Entry, Limits, Merge, Store};
 
-const LIMITS: Limits = Limits { total_bytes: 500_000, segment_bytes: 2_000 };
+const LIMITS: Limits = Limits { total_bytes: 500_000, segment_bytes: 2_000, outcome_bytes: OUTCOME_BYTES };
 
 #[derive(Debug, Clone)]
 enum Action {
@@ -28,6 +29,9 @@ enum Action {
     WriteOutcomes {
         durable: bool,
     },
+    /// The outcomes of a segment are merged, if they have grown enough; more may happen meanwhile.
+    MergeBegins,
+    MergeEnds,
     /// The oldest segment goes, if all of its mails have met their end for good.
     Retire,
     /// The process ends, and starts again.
@@ -46,6 +50,8 @@ fn action() -> impl Strategy<Value = Action> {
         4 => (0usize..1_000, prop::bool::weighted(0.8))
             .prop_map(|(mail, ends)| Action::Note { mail, ends }),
         3 => any::<bool>().prop_map(|durable| Action::WriteOutcomes { durable }),
+        3 => Just(Action::MergeBegins),
+        3 => Just(Action::MergeEnds),
         2 => Just(Action::Retire),
         1 => Just(Action::Restart),
         1 => prop::collection::vec(any::<u8>(), 1..8).prop_map(|survives| Action::PowerLoss { survives }),
@@ -90,6 +96,7 @@ struct Run {
     notes: u64,
     /// Ids of mails that were refused because the disk failed: these may be found.
     doubtful: Vec<String>,
+    merge: Option<Merge>,
     faults: Arc<Mutex<(std::vec::IntoIter<Option<Fault>>, usize)>>,
 }
 
@@ -98,7 +105,16 @@ impl Run {
         let disk = FaultyDisk::default();
         let faults = Arc::new(Mutex::new((faults.into_iter(), 0)));
         let store = Store::open(disk.clone(), LIMITS).unwrap();
-        let run = Self { disk, store, known: Vec::new(), mails: 0, notes: 0, doubtful: Vec::new(), faults };
+        let run = Self {
+            disk,
+            store,
+            known: Vec::new(),
+            mails: 0,
+            notes: 0,
+            doubtful: Vec::new(),
+            merge: None,
+            faults,
+        };
         run.arm();
         run
     }
@@ -140,6 +156,17 @@ impl Run {
                 if self.store.write_outcomes(*durable).is_ok() && *durable {
                     let noted = self.known.iter_mut().filter(|known| known.end == End::Noted);
                     noted.for_each(|known| known.end = End::OnDisk);
+                }
+            }
+            Action::MergeBegins => {
+                if self.merge.is_none() {
+                    self.merge = self.store.begin_merge().ok().flatten();
+                }
+            }
+            Action::MergeEnds => {
+                if let Some(merge) = self.merge.take() {
+                    let merged = merge.run(&self.disk).ok();
+                    let _ = self.store.end_merge(merge, merged.as_ref());
                 }
             }
             Action::Retire => {
@@ -224,6 +251,7 @@ impl Run {
 
     fn reopen(&mut self, disk: FaultyDisk, power_was_lost: bool) {
         self.disk = disk;
+        self.merge = None;
         self.store = Store::open(self.disk.clone(), LIMITS).unwrap();
         self.check(power_was_lost);
         let noted = self.known.iter_mut().filter(|known| known.end == End::Noted);
@@ -243,7 +271,7 @@ impl Run {
             match (known.end, pending.remove(&known.id)) {
                 (End::NotMet, None) => panic!("{} is lost", known.id),
                 (End::NotMet, Some(at)) => {
-                    let Loaded { head, content, intact } = load(&self.disk, at).unwrap();
+                    let Loaded { head, content, intact, .. } = load(&self.disk, at).unwrap();
                     assert!(intact);
                     assert_eq!((head.id.as_str(), at), (known.id.as_str(), known.at));
                     assert!(content == known.content, "{} has other content", known.id);

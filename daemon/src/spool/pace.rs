@@ -10,7 +10,10 @@ const FIRST_WAIT: Duration = Duration::from_secs(60);
 const LAST_WAIT: Duration = Duration::from_secs(3_000);
 
 /// The longest time that a webhook is left alone because it asks for it.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+const RETRY_AFTER_MAX: Duration = WAIT_MAX;
+
+/// The longest wait between two deliveries, for whatever reason.
+pub const WAIT_MAX: Duration = Duration::from_secs(3_600);
 
 /// The shortest such time: a webhook that asks for none is not asked again in a loop.
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);

@@ -1,24 +1,19 @@
 //! Reads segments: the mails in them, and what became of each.
 
-use std::collections::HashMap;
 use std::io;
 use std::ops::ControlFlow;
 
 use super::disk::{Disk, DiskFile};
 use super::entry::{
-    FILE_HEADER_BYTES, Head, MAIL_HEADER_BYTES, MailHeader, Mark, Outcome, Progress, Subject, Target,
-    mark_of, read_outcomes,
+    FILE_HEADER_BYTES, Head, MAIL_HEADER_BYTES, MailHeader, Mark, Outcome, Progress, Subject, Target, mark_of,
 };
+use super::outcomes::{Fate, Fates, HISTORY_MAX};
 
 /// Octets that are read at once while a segment is gone through.
 const WINDOW_BYTES: usize = 256 * 1024;
 
-/// Octets of a segment's outcomes: what its mails can have at most with hundreds of failures each.
-/// Of a longer file, which no spool writes, only this much is read.
-const OUTCOMES_BYTES_MAX: u64 = 256 * 1024 * 1024;
-
-/// Failures of one delivery that are kept: what a person looks at to see what is the matter.
-pub const HISTORY_MAX: usize = 8;
+/// How often the outcomes of a segment are looked for while another process merges them.
+const READS_MAX: usize = 16;
 
 /// The number of a segment. Newer ones have higher numbers.
 pub type SegmentId = u64;
@@ -29,11 +24,17 @@ pub fn mails_file(segment: SegmentId) -> String {
     format!("{segment:016x}.mails")
 }
 
-/// A file with what became of them. There is a second one, and so on, when the one before could not
-/// be trusted any more.
+/// A file with what became of them. There may be several of them: a next one when the one before cannot be trusted any
+/// more, or while those before are merged into one.
 #[must_use]
 pub fn outcomes_file(segment: SegmentId, generation: u32) -> String {
     format!("{segment:016x}.outcomes-{generation}")
+}
+
+/// The file with the mails of a segment that was set aside.
+#[must_use]
+pub fn damaged_file(segment: SegmentId) -> String {
+    format!("{segment:016x}.damaged")
 }
 
 /// What a file of a spool holds.
@@ -41,8 +42,10 @@ pub fn outcomes_file(segment: SegmentId, generation: u32) -> String {
 pub enum FileKind {
     /// The mails of a segment.
     Mails(SegmentId),
-    /// What became of them, and the how many-eth file with that it is.
+    /// What became of them, and the number of the file.
     Outcomes(SegmentId, u32),
+    /// The mails of a segment that was set aside, because some of it is damaged.
+    Damaged(SegmentId),
 }
 
 impl FileKind {
@@ -53,6 +56,7 @@ impl FileKind {
         let segment = u64::from_str_radix(number, 16).ok()?;
         let kind = match kind.strip_prefix("outcomes-") {
             Some(generation) => Self::Outcomes(segment, generation.parse().ok()?),
+            None if kind == "damaged" => Self::Damaged(segment),
             None => Self::Mails(segment),
         };
         (kind.name() == name).then_some(kind)
@@ -62,6 +66,7 @@ impl FileKind {
         match self {
             Self::Mails(segment) => mails_file(segment),
             Self::Outcomes(segment, generation) => outcomes_file(segment, generation),
+            Self::Damaged(segment) => damaged_file(segment),
         }
     }
 }
@@ -125,21 +130,31 @@ pub struct Extent {
     pub end: Option<u64>,
     /// What became of its mails and is not in its files yet.
     pub unwritten: Vec<(Subject, Outcome)>,
+    /// By how many milliseconds the times in its files differ from those of the clock now.
+    pub shift_ms: i64,
 }
 
 impl Extent {
     /// All of a segment that nobody writes to.
     #[must_use]
     pub fn all_of(segment: SegmentId) -> Self {
-        Self { segment, end: None, unwritten: Vec::new() }
+        Self { segment, end: None, unwritten: Vec::new(), shift_ms: 0 }
     }
 }
 
-/// Goes through the mails of a segment in their order, until `visit` says no more; returns how many
-/// octets are damaged.
+/// Bytes of a segment that cannot be read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// Of entries that were acknowledged.
+    pub mail_bytes: u64,
+    /// Of outcomes, which costs a second delivery.
+    pub outcome_bytes: u64,
+}
+
+/// Goes through the mails of a segment in their order, until `visit` says no more; returns what is damaged.
 ///
-/// A damaged entry costs itself alone. What stands at the end of the file and is not whole was
-/// never answered with `250`.
+/// A damaged entry costs itself alone. An entry at the end of the file that is not whole was never answered with `250`,
+/// and is not damage.
 ///
 /// # Errors
 /// When the file with the mails cannot be read, or is none.
@@ -147,20 +162,22 @@ pub fn scan<D: Disk>(
     disk: &D,
     extent: &Extent,
     mut visit: impl FnMut(Found) -> ControlFlow<()>,
-) -> io::Result<u64> {
+) -> io::Result<Damage> {
     let file = disk.open(&mails_file(extent.segment))?;
     let mut window = Window::new(&file);
     let first = window.bytes(0, FILE_HEADER_BYTES + MAIL_HEADER_BYTES)?;
     let mark = mark_by(first).ok_or(io::ErrorKind::InvalidData)?;
-    let (outcomes, mut damaged_bytes) = outcomes(disk, extent.segment, mark)?;
-    // The last one of each is what holds.
-    let mut outcomes: HashMap<Subject, Outcome> =
-        outcomes.into_iter().chain(extent.unwritten.iter().cloned()).collect();
+    let (mut fates, outcome_bytes) = fates(disk, extent, mark, 1, |_| true)?;
+    let mut damage = Damage { mail_bytes: 0, outcome_bytes };
     let mut offset = FILE_HEADER_BYTES as u64;
     while extent.end.is_none_or(|end| offset < end) && !window.bytes(offset, 1)?.is_empty() {
         let Some(header) = MailHeader::read(window.bytes(offset, MAIL_HEADER_BYTES)?, mark) else {
+            let is_torn = is_torn(window.bytes(offset, MAIL_HEADER_BYTES)?);
             let next = window.find(offset + 1, mark)?;
-            damaged_bytes += next - offset;
+            if is_torn && window.bytes(next, 1)?.is_empty() {
+                break;
+            }
+            damage.mail_bytes += next - offset;
             offset = next;
             continue;
         };
@@ -170,15 +187,21 @@ pub fn scan<D: Disk>(
         }
         match header.head(window.bytes(offset + MAIL_HEADER_BYTES as u64, header.head_bytes as usize)?) {
             Some(head) => {
-                if visit(found(offset, header, head, &mut outcomes)).is_break() {
+                if visit(found(offset, header, head, &mut fates)).is_break() {
                     break;
                 }
             }
-            None => damaged_bytes += header.entry_bytes(),
+            None => damage.mail_bytes += header.entry_bytes(),
         }
         offset = next;
     }
-    Ok(damaged_bytes)
+    Ok(damage)
+}
+
+/// Whether these last bytes of a file are what a crash leaves of an entry that it cut off: the beginning of a header, or
+/// space that was never written.
+fn is_torn(bytes: &[u8]) -> bool {
+    bytes.len() < MAIL_HEADER_BYTES || bytes.iter().all(|byte| *byte == 0)
 }
 
 /// Whether a segment was made and nothing written to it: its header may not be whole then.
@@ -189,8 +212,8 @@ pub fn is_unwritten<D: Disk>(disk: &D, segment: SegmentId) -> bool {
 }
 
 /// Failed deliveries of the mails of a segment, by mail and destination.
-#[derive(Debug, Default)]
-pub struct Histories(HashMap<Subject, Vec<Progress>>);
+#[derive(Debug)]
+pub struct Histories(Fates);
 
 impl Histories {
     /// Reads those of `wanted`.
@@ -199,16 +222,7 @@ impl Histories {
     /// When the segment's files cannot be read.
     pub fn read<D: Disk>(disk: &D, extent: &Extent, wanted: impl Fn(Subject) -> bool) -> io::Result<Self> {
         let mark = Mails::open(disk, extent.segment)?.mark;
-        let (outcomes, _) = outcomes(disk, extent.segment, mark)?;
-        let mut histories = Self::default();
-        for (subject, outcome) in outcomes.into_iter().chain(extent.unwritten.iter().cloned()) {
-            if let (Outcome::Deferred(progress), true) = (outcome, wanted(subject)) {
-                let history = histories.0.entry(subject).or_default();
-                history.push(progress);
-                history.drain(..history.len().saturating_sub(HISTORY_MAX));
-            }
-        }
-        Ok(histories)
+        Ok(Self(fates(disk, extent, mark, HISTORY_MAX, wanted)?.0))
     }
 
     /// How often, when and why the delivery of a mail to one of its destinations failed, as far as it
@@ -216,7 +230,10 @@ impl Histories {
     #[must_use]
     pub fn of(&mut self, subject: Subject, target: &Target) -> Vec<Progress> {
         let moved = (!target.progress.is_none()).then(|| target.progress.clone());
-        let later = self.0.remove(&subject).unwrap_or_default();
+        let later = match self.0.take(subject) {
+            Some(Fate::Deferred(deferrals)) => deferrals.history(),
+            Some(Fate::Ended(_)) | None => Vec::new(),
+        };
         let mut all: Vec<Progress> = target.history.iter().cloned().chain(moved).chain(later).collect();
         all.drain(..all.len().saturating_sub(HISTORY_MAX));
         all
@@ -230,6 +247,8 @@ pub struct Loaded {
     pub head: Head,
     /// Its content.
     pub content: Vec<u8>,
+    /// Bytes of its whole entry.
+    pub entry_bytes: u64,
     /// Whether the content is what was received.
     pub intact: bool,
 }
@@ -274,37 +293,107 @@ impl<F: DiskFile> Mails<F> {
         let start = start + u64::from(header.head_bytes);
         let content = exactly(&self.file, start, header.content_bytes as usize)?;
         let intact = header.fits_content(&content);
-        Ok(Loaded { head, content, intact })
+        Ok(Loaded { head, content, entry_bytes: header.entry_bytes(), intact })
     }
 }
 
-/// What became of a segment's mails, in the order in which it did, and how many octets are damaged.
-fn outcomes<D: Disk>(disk: &D, segment: SegmentId, mark: Mark) -> io::Result<(Vec<(Subject, Outcome)>, u64)> {
-    let (mut all, mut damaged_bytes) = (Vec::new(), 0);
-    for generation in 0.. {
-        let file = match disk.open(&outcomes_file(segment, generation)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-            Err(error) => return Err(error),
-        };
-        let bytes = to_end(&file)?;
-        if mark_of(&bytes) == Some(mark) {
-            let (outcomes, damaged) = read_outcomes(&bytes[FILE_HEADER_BYTES..], mark);
-            all.extend(outcomes);
-            damaged_bytes += damaged as u64;
-        } else {
-            damaged_bytes += bytes.len() as u64;
+/// Fates of a segment's mails, and how many bytes of its outcomes are damaged.
+fn fates<D: Disk>(
+    disk: &D,
+    extent: &Extent,
+    mark: Mark,
+    keep: usize,
+    wanted: impl Fn(Subject) -> bool,
+) -> io::Result<(Fates, u64)> {
+    let (mut fates, damaged_bytes) = read_fates(disk, extent.segment, mark, u32::MAX, keep, &wanted)?;
+    for (subject, outcome) in extent.unwritten.iter().filter(|(subject, _)| wanted(*subject)) {
+        fates.add(*subject, outcome);
+    }
+    Ok((fates, damaged_bytes))
+}
+
+/// Fates by the files with outcomes up to number `last`.
+///
+/// Where one of them has gone, those before were merged into one meanwhile, which another look finds.
+pub(super) fn read_fates<D: Disk>(
+    disk: &D,
+    segment: SegmentId,
+    mark: Mark,
+    last: u32,
+    keep: usize,
+    wanted: &impl Fn(Subject) -> bool,
+) -> io::Result<(Fates, u64)> {
+    for _ in 0..READS_MAX {
+        match try_read_fates(disk, segment, mark, last, keep, wanted) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => return result,
         }
     }
-    Ok((all, damaged_bytes))
+    Err(io::ErrorKind::NotFound.into())
 }
 
-fn found(offset: u64, header: MailHeader, head: Head, outcomes: &mut HashMap<Subject, Outcome>) -> Found {
+fn try_read_fates<D: Disk>(
+    disk: &D,
+    segment: SegmentId,
+    mark: Mark,
+    last: u32,
+    keep: usize,
+    wanted: &impl Fn(Subject) -> bool,
+) -> io::Result<(Fates, u64)> {
+    let (mut fates, mut damaged_bytes) = (Fates::keeping(keep), 0);
+    for generation in generations(disk, segment)?.into_iter().filter(|generation| *generation <= last) {
+        let file = disk.open(&outcomes_file(segment, generation))?;
+        damaged_bytes += add_file(&mut fates, &file, mark, wanted)?;
+    }
+    Ok((fates, damaged_bytes))
+}
+
+/// The numbers of a segment's files with outcomes, in their order.
+pub(super) fn generations<D: Disk>(disk: &D, segment: SegmentId) -> io::Result<Vec<u32>> {
+    let names = disk.list()?.into_iter();
+    let mut generations: Vec<u32> = names
+        .filter_map(|(name, _)| match FileKind::of(&name) {
+            Some(FileKind::Outcomes(of, generation)) if of == segment => Some(generation),
+            _ => None,
+        })
+        .collect();
+    generations.sort_unstable();
+    Ok(generations)
+}
+
+/// Folds the outcomes of a file in, window by window; returns how many bytes are damaged.
+fn add_file(
+    fates: &mut Fates,
+    file: &impl DiskFile,
+    mark: Mark,
+    wanted: &impl Fn(Subject) -> bool,
+) -> io::Result<u64> {
+    let mut header = [0; FILE_HEADER_BYTES];
+    let read = file.read_at(&mut header, 0)?;
+    if mark_of(&header[..read]) != Some(mark) {
+        return file.length();
+    }
+    let (mut held, mut window) = (Vec::new(), vec![0; WINDOW_BYTES]);
+    let (mut offset, mut damaged_bytes) = (FILE_HEADER_BYTES as u64, 0);
+    loop {
+        let read = file.read_at(&mut window, offset)?;
+        offset += read as u64;
+        held.extend_from_slice(&window[..read]);
+        let (used, damaged) = fates.read(&held, mark, read == 0, wanted);
+        damaged_bytes += damaged as u64;
+        held.drain(..used);
+        if read == 0 {
+            return Ok(damaged_bytes);
+        }
+    }
+}
+
+fn found(offset: u64, header: MailHeader, head: Head, fates: &mut Fates) -> Found {
     let states = head.destinations.iter().zip(0..).map(|(target, destination)| {
-        match outcomes.remove(&Subject { offset, destination }) {
+        match fates.take(Subject { offset, destination }) {
             None => State::Pending(target.progress.clone()),
-            Some(Outcome::Deferred(progress)) => State::Pending(progress),
-            Some(Outcome::Delivered | Outcome::Dead | Outcome::Discarded | Outcome::Moved) => State::Ended,
+            Some(Fate::Deferred(deferrals)) => State::Pending(deferrals.progress()),
+            Some(Fate::Ended(_)) => State::Ended,
         }
     });
     let states = states.collect();
@@ -339,17 +428,6 @@ pub(super) fn exactly(file: &impl DiskFile, offset: u64, length: usize) -> io::R
         let room = window.len().min(length - bytes.len());
         match file.read_at(&mut window[..room], offset + bytes.len() as u64)? {
             0 => return Err(io::ErrorKind::InvalidData.into()),
-            read => bytes.extend_from_slice(&window[..read]),
-        }
-    }
-    Ok(bytes)
-}
-
-fn to_end(file: &impl DiskFile) -> io::Result<Vec<u8>> {
-    let (mut bytes, mut window) = (Vec::new(), vec![0; WINDOW_BYTES]);
-    while (bytes.len() as u64) < OUTCOMES_BYTES_MAX {
-        match file.read_at(&mut window, bytes.len() as u64)? {
-            0 => break,
             read => bytes.extend_from_slice(&window[..read]),
         }
     }

@@ -65,7 +65,7 @@ mod tests {
     use crate::spool::entry::Death;
 
     fn head(death: Option<&str>) -> Head {
-        let death = death.map(|reason| Death { at_ms: 0, reason: reason.to_owned() });
+        let death = death.map(|reason| Death { at_ms: 0, reason: reason.to_owned(), is_damaged: false });
         Head { death, ..Head::example("one") }
     }
 

@@ -16,11 +16,20 @@ pub fn segments<D: Disk>(disk: &D) -> io::Result<Vec<SegmentId>> {
         .into_iter()
         .filter_map(|(name, _)| match FileKind::of(&name) {
             Some(FileKind::Mails(segment)) => Some(segment),
-            Some(FileKind::Outcomes(..)) | None => None,
+            Some(FileKind::Outcomes(..) | FileKind::Damaged(_)) | None => None,
         })
         .collect();
     segments.sort_unstable();
     Ok(segments)
+}
+
+/// How many segments are set aside because some of them is damaged.
+///
+/// # Errors
+/// When the directory cannot be listed.
+pub fn damaged_segments<D: Disk>(disk: &D) -> io::Result<u64> {
+    let is_damaged = |(name, _): &(String, u64)| matches!(FileKind::of(name), Some(FileKind::Damaged(_)));
+    Ok(disk.list()?.iter().filter(|file| is_damaged(file)).count() as u64)
 }
 
 /// Gives all mails that have not met their end to `visit`, the oldest first, until it says no more.

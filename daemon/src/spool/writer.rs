@@ -1,8 +1,10 @@
-//! The one writer of a spool: a thread that appends mails in groups, notes what became of them, keeps
-//! dead letters and copies what is left of sparse segments.
+//! The one writer of a spool: a thread that appends messages in groups and notes what became of them.
+//!
+//! New messages come first: whatever else there is to write, they wait for one group before them and one sync. Bulk work
+//! on messages that wait already is read and prepared by other threads, and written in portions beside them: at most one
+//! portion, and the sync of one file with outcomes, for each group.
 
 mod compaction;
-mod dead;
 mod job;
 mod trouble;
 
@@ -12,48 +14,50 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
-use tracing::error;
+use tokio::sync::mpsc;
+use tracing::{error, warn};
 
 use crate::metrics::SpoolMetrics;
 
-use self::compaction::{Copied, Copies};
-use self::dead::Acting;
+use self::compaction::Copied;
 use self::trouble::Trouble;
 use super::LOG_TARGET;
-use super::clock::Clock;
-use super::dead::DeadLetters;
+use super::bulk;
 use super::disk::Disk;
-use super::entry::{Head, Outcome, Progress};
-use super::lane::Pair;
-use super::segment::{Location, SegmentId};
-use super::store::{AppendError, Entry, Store};
+use super::entry::{Outcome, Progress};
+use super::segment::SegmentId;
+use super::store::{AppendError, Entry, Merge, Merged, Store};
 
-pub use self::job::{Adoption, Append, Burial, DeadAction, Job, Jobs, Said, Spooled, Wish};
+pub use self::job::{
+    Adoption, Append, BulkAppend, BulkMessage, DeadLettered, Job, Jobs, Origin, Said, Spooled, share_bytes,
+};
 
 /// Octets of mails that are written and synced together: more does not make the disk faster.
 const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// How long an outcome may be lost by a loss of power, which costs a second delivery.
+/// How long an outcome may be lost by a loss of power, which costs a second delivery. With more than some hundred
+/// segments that something happened to, it takes longer: their files are synced one between two groups.
 const OUTCOMES_UNSYNCED_MAX: Duration = Duration::from_secs(1);
 
-/// How often dead letters are looked at for those that are too old.
-const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
+/// How often what could not be removed is tried again, and what a person may have removed is looked at.
+const TIDY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The thread that writes.
 pub struct Writer<D: Disk, T> {
     store: Store<D>,
-    dead: DeadLetters<D>,
+    jobs: Jobs<T>,
     said: mpsc::UnboundedSender<Said<T>>,
-    clock: Clock,
     metrics: SpoolMetrics,
     /// When the first outcome was written that is not synced.
     unsynced_since: Option<Instant>,
-    expired_at: Instant,
+    /// Whether outcomes are being synced, file by file.
+    is_syncing: bool,
+    tidied_at: Instant,
     /// Of the segment that is being compacted.
     copied: Copied,
-    /// What is wanted of dead letters.
-    acting: VecDeque<Acting>,
+    /// Portions of bulk work: one of each kind, as each waits for its answer.
+    bulk: VecDeque<BulkAppend>,
+    is_merging: bool,
     mails: Trouble,
     outcomes: Trouble,
 }
@@ -62,23 +66,19 @@ pub struct Writer<D: Disk, T> {
 #[derive(Debug)]
 struct Group<T> {
     appends: Vec<Append<T>>,
-    copies: Option<(Copies, oneshot::Sender<bool>)>,
-    burials: Vec<Burial>,
     bytes: usize,
     stop: bool,
 }
 
 impl<D: Disk + Clone, T: Send + 'static> Writer<D, T> {
-    /// Starts the thread, which ends when it is told to and everything is synced.
+    /// Starts the thread, which ends when it is told to and everything is synced. `jobs` leads to `asked`.
     ///
     /// # Errors
     /// When there can be no thread.
     pub fn spawn(
         store: Store<D>,
-        dead: impl FnOnce() -> DeadLetters<D> + Send + 'static,
-        jobs: Receiver<Job<T>>,
+        (jobs, asked): (Jobs<T>, Receiver<Job<T>>),
         said: mpsc::UnboundedSender<Said<T>>,
-        clock: Clock,
         metrics: SpoolMetrics,
     ) -> io::Result<JoinHandle<()>>
     where
@@ -87,43 +87,40 @@ impl<D: Disk + Clone, T: Send + 'static> Writer<D, T> {
         std::thread::Builder::new().name("spool".to_owned()).spawn(move || {
             let writer = Self {
                 store,
-                dead: dead(),
+                jobs,
                 said,
-                clock,
                 metrics,
                 unsynced_since: None,
-                expired_at: Instant::now(),
+                is_syncing: false,
+                tidied_at: Instant::now(),
                 copied: Copied::default(),
-                acting: VecDeque::new(),
+                bulk: VecDeque::new(),
+                is_merging: false,
                 mails: Trouble::new("mail is refused for now, what waits is delivered"),
                 outcomes: Trouble::new("what is delivered now is delivered again after a restart"),
             };
-            writer.run(&jobs);
+            writer.run(&asked);
         })
     }
 
-    fn run(mut self, jobs: &Receiver<Job<T>>) {
+    fn run(mut self, asked: &Receiver<Job<T>>) {
         loop {
             self.metrics.bytes(self.store.bytes());
-            let job = match jobs.recv_timeout(self.patience()) {
-                Ok(job) => job,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.housekeeping();
-                    continue;
-                }
+            self.metrics.damaged_segments(self.store.segments_aside());
+            let mut group = Group { appends: Vec::new(), bytes: 0, stop: false };
+            match asked.recv_timeout(self.patience()) {
+                Ok(job) => self.take(job, &mut group),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
-            };
-            let mut group =
-                Group { appends: Vec::new(), copies: None, burials: Vec::new(), bytes: 0, stop: false };
-            self.take(job, &mut group);
+            }
             while group.bytes < GROUP_BYTES_MAX
-                && let Ok(job) = jobs.try_recv()
+                && let Ok(job) = asked.try_recv()
             {
                 self.take(job, &mut group);
             }
-            self.append(group.appends, group.copies);
-            self.bury(group.burials);
-            self.write_outcomes(false);
+            let bulk = self.bulk.pop_front();
+            self.append(group.appends, bulk);
+            self.write_outcomes();
             self.housekeeping();
             if group.stop {
                 break;
@@ -131,25 +128,36 @@ impl<D: Disk + Clone, T: Send + 'static> Writer<D, T> {
         }
         // Of a compaction that has not come to its end.
         self.note_copied();
+        self.sync_all();
     }
 
     /// How long nothing has to be done if nothing is asked for.
     fn patience(&self) -> Duration {
-        if !self.acting.is_empty() {
+        if self.is_syncing || !self.bulk.is_empty() {
             return Duration::ZERO;
         }
         let unsynced = self.unsynced_since.map(|since| OUTCOMES_UNSYNCED_MAX.saturating_sub(since.elapsed()));
-        unsynced.unwrap_or(EXPIRY_INTERVAL)
+        unsynced.unwrap_or(TIDY_INTERVAL)
     }
 
     fn housekeeping(&mut self) {
-        self.go_on_acting();
         if self.unsynced_since.is_some_and(|since| since.elapsed() >= OUTCOMES_UNSYNCED_MAX) {
-            self.write_outcomes(true);
+            self.unsynced_since = None;
+            self.is_syncing = true;
         }
-        if self.expired_at.elapsed() >= EXPIRY_INTERVAL {
-            self.expired_at = Instant::now();
-            self.dead.expire(self.clock.now_ms());
+        if self.is_syncing {
+            self.sync_next();
+        }
+        self.merge();
+        if self.tidied_at.elapsed() >= TIDY_INTERVAL {
+            self.tidied_at = Instant::now();
+            self.store.look_aside();
+            if let Err(error) = self.store.remove_again() {
+                error!(target: LOG_TARGET, %error, "a segment cannot be removed; it is tried again");
+            }
+            if let Err(error) = self.store.write_corrections() {
+                error!(target: LOG_TARGET, %error, "a correction of the clock cannot be written; it is tried again");
+            }
         }
     }
 
@@ -164,17 +172,20 @@ impl<D: Disk + Clone, T: Send + 'static> Writer<D, T> {
                 self.store.note(pair.mail, pair.destination, outcome);
                 self.unsynced_since.get_or_insert_with(Instant::now);
             }
-            Job::Bury(burial) => {
-                // A dead letter is read and written again; a few at a time.
-                group.bytes += GROUP_BYTES_MAX / 64;
-                group.burials.push(burial);
-            }
-            Job::Extent(segment) => self.say(Said::Extent(self.store.extent(segment))),
+            // A reader that has gone needs no answer.
+            Job::Extent { segment, reply } => drop(reply.send(self.store.extent(segment))),
+            Job::ExpectOutcomes(segment, pairs) => self.store.expect_outcomes(segment, pairs),
             Job::Retire { segment, end } => self.retire(segment, end),
+            Job::SetAside(segment) => self.set_aside(segment),
             Job::Compact { segment, jobs } => self.compact(segment, jobs),
-            Job::Copy { copies, reply } => group.copies = Some((copies, reply)),
+            Job::Bulk(bulk) => self.bulk.push_back(bulk),
             Job::EndCompaction { segment, all } => self.end_compaction(segment, all),
-            Job::Dead(action) => self.acting.push_back(Acting::new(action)),
+            Job::EndMerge(merge, merged) => self.end_merge(merge, merged.as_ref()),
+            Job::CorrectClock(by_ms) => {
+                if let Err(error) = self.store.correct_clock(by_ms) {
+                    error!(target: LOG_TARGET, %error, "a correction of the clock cannot be written; it is tried again");
+                }
+            }
             Job::Stop => group.stop = true,
         }
     }
@@ -184,9 +195,9 @@ impl<D: Disk + Clone, T: Send + 'static> Writer<D, T> {
         let _ = self.said.send(said);
     }
 
-    /// Writes mails and copies, which are synced together.
-    fn append(&mut self, appends: Vec<Append<T>>, copies: Option<(Copies, oneshot::Sender<bool>)>) {
-        if appends.is_empty() && copies.is_none() {
+    /// Writes new messages and a portion of bulk work, which are synced together.
+    fn append(&mut self, appends: Vec<Append<T>>, bulk: Option<BulkAppend>) {
+        if appends.is_empty() && bulk.is_none() {
             return;
         }
         let (mut entries, rest): (Vec<Entry>, Vec<_>) = appends
@@ -194,9 +205,14 @@ impl<D: Disk + Clone, T: Send + 'static> Writer<D, T> {
             .map(|append| (append.entry, (append.routes, append.rest, append.since_ms, append.reply)))
             .unzip();
         let mails = entries.len();
-        let copies = copies.map(|(copies, reply)| {
-            entries.extend(copies.entries);
-            (copies.of, reply)
+        let mut of_bulk = Vec::new();
+        let bulk = bulk.map(|BulkAppend { origin, messages, reply }| {
+            for message in messages {
+                let BulkMessage { entry, head, replaces, replaces_bytes } = message;
+                entries.push(entry);
+                of_bulk.push((head, replaces, replaces_bytes));
+            }
+            (origin, reply)
         });
         let mut results = self.store.append(&entries);
         let failure = results.iter().find_map(|result| match result {
@@ -204,14 +220,25 @@ impl<D: Disk + Clone, T: Send + 'static> Writer<D, T> {
             Ok(_) | Err(AppendError::Full) => None,
         });
         self.mails.note(failure);
-        let (copy_entries, copy_results) = (entries.split_off(mails), results.split_off(mails));
+        let (bulk_entries, bulk_results) = (entries.split_off(mails), results.split_off(mails));
         let mut spooled = Vec::with_capacity(mails);
         for ((entry, (routes, rest, since_ms, reply)), result) in entries.into_iter().zip(rest).zip(results) {
             let told = result.map(|at| {
-                let bytes = entry.bytes();
+                let (end, share_bytes) =
+                    (at.offset + entry.bytes(), share_bytes(entry.bytes(), routes.len()));
                 let destinations = routes.into_iter().map(|route| (route, Progress::default())).collect();
                 let mail = Some((entry.content, rest));
-                spooled.push(Spooled { at, bytes, since_ms, destinations, mail });
+                let (id, replaces_bytes) = (None, 0);
+                spooled.push(Spooled {
+                    at,
+                    id,
+                    share_bytes,
+                    end,
+                    replaces_bytes,
+                    since_ms,
+                    destinations,
+                    mail,
+                });
             });
             // A session that has gone does not hear that its mail was taken; it is delivered all the same.
             let _ = reply.send(told);
@@ -219,54 +246,108 @@ impl<D: Disk + Clone, T: Send + 'static> Writer<D, T> {
         if !spooled.is_empty() {
             self.say(Said::Spooled(spooled));
         }
-        if let Some((of, reply)) = copies {
-            let all = copy_results.iter().all(Result::is_ok);
-            self.copied(copy_entries.iter().zip(copy_results).zip(of));
-            // Who reads what is left ends without an answer, too.
-            let _ = reply.send(all);
-        }
-    }
-
-    fn copied<'e>(
-        &mut self,
-        copies: impl Iterator<Item = ((&'e Entry, Result<Location, AppendError>), (Vec<Pair>, Head))>,
-    ) {
-        let mut spooled = Vec::new();
-        for ((entry, result), (from, head)) in copies {
+        let Some((origin, reply)) = bulk else { return };
+        let mut copies = Vec::with_capacity(bulk_entries.len());
+        let messages =
+            bulk_entries.into_iter().zip(of_bulk).map(|(entry, (head, replaces, replaces_bytes))| {
+                BulkMessage { entry, head, replaces, replaces_bytes }
+            });
+        for (message, result) in messages.zip(&bulk_results) {
             if let Ok(at) = result {
-                self.copied.from.extend(from);
-                spooled.push(Spooled::copy(at, entry, head));
+                if origin == Origin::Compaction {
+                    self.copied.from.extend(&message.replaces);
+                    self.copied.mails += 1;
+                }
+                copies.push(Spooled::copy(*at, message));
             }
         }
-        self.copied.mails += spooled.len();
-        self.say(Said::Copied(spooled));
+        match origin {
+            Origin::Compaction => self.say(Said::Copied(copies)),
+            Origin::Replay => self.say(Said::Spooled(copies)),
+        }
+        // A reader that has gone ends without an answer, too.
+        let _ = reply.send(bulk_results.into_iter().map(|result| result.map(drop)).collect());
     }
 
     fn adopt(&mut self, adoption: Adoption) {
-        let Adoption { sealed, routes, since_ms, reply } = adoption;
+        let Adoption { sealed, id, routes, since_ms, reply } = adoption;
         let adopted = self.store.adopt(&sealed, routes.len());
         self.mails.note(match &adopted {
             Err(AppendError::Failed(why)) => Some(why),
             Ok(_) | Err(AppendError::Full) => None,
         });
         let told = adopted.map(|at| {
+            let (end, share_bytes) =
+                (at.offset + sealed.entry_bytes, share_bytes(sealed.entry_bytes, routes.len()));
             let destinations = routes.into_iter().map(|route| (route, Progress::default())).collect();
-            let bytes = sealed.entry_bytes;
-            self.say(Said::Spooled(vec![Spooled { at, bytes, since_ms, destinations, mail: None }]));
+            let (id, replaces_bytes, mail) = (Some(id), 0, None);
+            let spooled = Spooled { at, id, share_bytes, end, replaces_bytes, since_ms, destinations, mail };
+            self.say(Said::Spooled(vec![spooled]));
         });
         let _ = reply.send(told);
     }
 
-    fn write_outcomes(&mut self, durable: bool) {
-        let written = self.store.write_outcomes(durable);
-        if durable {
-            self.unsynced_since = None;
+    fn write_outcomes(&mut self) {
+        let written = self.store.write_outcomes(false);
+        self.note_outcomes(written);
+    }
+
+    /// Syncs one file with outcomes, or notes that all are synced.
+    fn sync_next(&mut self) {
+        match self.store.sync_next() {
+            None => self.is_syncing = false,
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                // It goes on after a pause, with what was noted by then.
+                self.is_syncing = false;
+                self.note_outcomes(Err(error));
+            }
         }
+    }
+
+    /// Syncs all outcomes, for as long as the disk allows it.
+    fn sync_all(&mut self) {
+        let written = self.store.write_outcomes(true);
+        self.note_outcomes(written);
+    }
+
+    fn note_outcomes(&mut self, written: io::Result<()>) {
         let failure = written.err().map(|error| error.to_string());
         self.outcomes.note(failure.as_deref());
         if failure.is_some() {
             // What could not be written is written with the next, or after this time.
             self.unsynced_since = Some(Instant::now());
+        }
+    }
+
+    /// Has the outcomes of a segment merged that have grown much, one segment at a time.
+    fn merge(&mut self) {
+        if self.is_merging {
+            return;
+        }
+        let merge = match self.store.begin_merge() {
+            Ok(None) => return,
+            Ok(Some(merge)) => merge,
+            Err(error) => return self.note_outcomes(Err(error)),
+        };
+        let (disk, jobs) = (self.store.disk().clone(), self.jobs.clone());
+        let run = move || {
+            let merged = merge.run(&disk).inspect_err(|error| {
+                warn!(target: LOG_TARGET, segment = merge.segment, %error, "outcomes cannot be merged; it is tried again");
+            });
+            // A writer that has gone needs no answer: the file is removed at the next start.
+            let _ = jobs.send(Job::EndMerge(merge, merged.ok()));
+        };
+        self.is_merging = bulk::spawn("merge", run).is_ok();
+        if !self.is_merging {
+            self.end_merge(merge, None);
+        }
+    }
+
+    fn end_merge(&mut self, merge: Merge, merged: Option<&Merged>) {
+        self.is_merging = false;
+        if let Err(error) = self.store.end_merge(merge, merged) {
+            warn!(target: LOG_TARGET, segment = merge.segment, %error, "merged outcomes cannot take the place of others; it is tried again");
         }
     }
 
@@ -277,14 +358,25 @@ impl<D: Disk + Clone, T: Send + 'static> Writer<D, T> {
                 .store
                 .retire(segment)
                 .inspect_err(
-                    |error| error!(target: LOG_TARGET, segment, %error, "a segment cannot be removed"),
+                    |error| error!(target: LOG_TARGET, segment, %error, "a segment cannot be removed; it is tried again"),
                 )
                 .is_ok();
         self.say(Said::Retired(segment, retired));
     }
 
+    fn set_aside(&mut self, segment: SegmentId) {
+        match self.store.set_aside(segment) {
+            Ok(()) => {
+                error!(target: LOG_TARGET, segment, file = super::segment::damaged_file(segment), "a damaged segment was set aside: all of it that can be read was delivered");
+            }
+            Err(error) => {
+                error!(target: LOG_TARGET, segment, %error, "a damaged segment cannot be set aside; it is found again at the next start");
+            }
+        }
+    }
+
     fn compact(&mut self, segment: SegmentId, jobs: Jobs<T>) {
-        self.write_outcomes(false);
+        self.write_outcomes();
         let extent = self.store.extent(segment);
         if let Err(error) = compaction::begin(self.store.disk().clone(), extent, jobs) {
             error!(target: LOG_TARGET, segment, %error, "a segment cannot be compacted");
@@ -292,8 +384,10 @@ impl<D: Disk + Clone, T: Send + 'static> Writer<D, T> {
     }
 
     fn end_compaction(&mut self, segment: SegmentId, all: bool) {
-        let gone = all && self.store.retire(segment).is_ok();
         let mails = self.copied.mails;
+        // Once all is copied the segment counts as gone; if it cannot be removed now, it is tried again, and what there
+        // are two of is delivered from the new place.
+        let gone = all && self.store.retire(segment).is_ok();
         if gone {
             self.copied = Copied::default();
         } else {
@@ -307,7 +401,7 @@ impl<D: Disk + Clone, T: Send + 'static> Writer<D, T> {
         for from in std::mem::take(&mut self.copied).from {
             self.store.note(from.mail, from.destination, Outcome::Moved);
         }
-        self.write_outcomes(true);
+        self.sync_all();
     }
 }
 

@@ -351,6 +351,43 @@ fn a_damaged_entry_costs_itself_alone() {
     assert!(dead[0]["reason"].as_str().unwrap().contains("damaged on disk"), "{dead:?}");
     let (_, content) = spool(directory.path(), &["show", "--content", &ids[1]]);
     assert!(content.contains("Subject: mail 1\r\n"), "{content}");
+    // Its content is not what was received, so nobody delivers it by accident.
+    let (code, text) = spool(directory.path(), &["retry", &ids[1]]);
+    assert!(code == Some(0) && text.starts_with("0 mails") && text.contains("--force"), "{text}");
+    // The other was answered with 250 and cannot be read: its segment is there for a person to look at.
+    assert_eq!(spool(directory.path(), &["retry", "--waiting"]).0, Some(0));
+    daemon.wait_for_log("a damaged segment was set aside", 1);
+    let aside = directory.path().join("0000000000000001.damaged");
+    let kept = std::fs::read(&aside).unwrap();
+    assert!(kept.windows(14).any(|part| part == b"Text of mail 3"));
+    eventually("the metric shows it", || {
+        (daemon.metric("mail_laser_spool_damaged_segments") == Some(1.0)).then_some(())
+    });
+    let before = webhook.received().len();
+    assert_eq!(spool(directory.path(), &["retry", "--force", &ids[1]]).0, Some(0));
+    webhook.wait_for(before + 1);
+}
+
+#[test]
+fn a_segment_that_is_torn_at_its_end_is_not_damaged() {
+    let (webhook, status) = switchable(503);
+    let directory = tempfile::tempdir().unwrap();
+    let ids = left_behind(&webhook, directory.path(), 2);
+    let segment = directory.path().join("0000000000000001.mails");
+    // What a loss of power leaves of an entry that was never acknowledged.
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let torn: Vec<u8> = bytes[28..28 + 20].to_vec();
+    bytes.extend(torn);
+    std::fs::write(&segment, bytes).unwrap();
+    status.store(200, Ordering::Relaxed);
+    let seen = webhook.received().len();
+    let mut daemon = start(&webhook, directory.path(), &[]);
+    webhook.wait_for(seen + ids.len());
+    assert_eq!(spool(directory.path(), &["retry", "--all"]).0, Some(0));
+    eventually("the segment is gone", || (!segment.exists()).then_some(()));
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait_for_end().success());
+    assert!(!daemon.log_text().contains("damaged"), "{}", daemon.log_text());
 }
 
 #[test]

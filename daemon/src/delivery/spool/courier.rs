@@ -134,7 +134,8 @@ impl Courier {
         let loaded = tokio::task::spawn_blocking(move || load(&disk, pair.mail)).await;
         drop(reader);
         let damaged = |why| End::Unreadable(io::Error::new(io::ErrorKind::InvalidData, why));
-        let Loaded { head, content, intact } = loaded.map_err(|_| End::Defect)?.map_err(End::Unreadable)?;
+        let Loaded { head, content, intact, .. } =
+            loaded.map_err(|_| End::Defect)?.map_err(End::Unreadable)?;
         if !intact {
             return Err(damaged("its content is damaged on disk"));
         }

@@ -11,9 +11,13 @@ use crate::routes::Route;
 use crate::spool::clock::millis;
 use crate::spool::entry::{Head, Progress, Target};
 
-/// What is written of a mail beside its content.
+/// By how much the spool's clock may differ from the one by which a mail was received before that is written down.
+const CLOCKS_DIFFER_MS: u64 = 1_000;
+
+/// What is written of a mail beside its content, whose lifetime begins at `since_ms` by the spool's clock.
 #[must_use]
-pub(super) fn head_of(incoming: &Incoming) -> Head {
+pub(super) fn head_of(incoming: &Incoming, since_ms: u64) -> Head {
+    let received_at_ms = millis(incoming.mail.received_at);
     let target = |(route, recipients): &(Arc<Route>, Vec<Address>)| Target {
         route: route.destination.route().to_owned(),
         recipients: recipients.iter().map(|recipient| recipient.as_str().to_owned()).collect(),
@@ -22,11 +26,12 @@ pub(super) fn head_of(incoming: &Incoming) -> Head {
     };
     Head {
         id: incoming.mail.id.to_string(),
-        received_at_ms: millis(incoming.mail.received_at),
+        received_at_ms,
         reverse_path: incoming.mail.reverse_path.as_str().to_owned(),
         trace: incoming.mail.trace.clone().unwrap_or_default(),
         destinations: incoming.destinations.iter().map(target).collect(),
         replayed_at_ms: None,
+        lifetime_began_ms: (received_at_ms.abs_diff(since_ms) > CLOCKS_DIFFER_MS).then_some(since_ms),
         death: None,
     }
 }

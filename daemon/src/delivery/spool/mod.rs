@@ -26,11 +26,15 @@ use crate::memory::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::routes::RouteTable;
 use crate::spool::LOG_TARGET;
-use crate::spool::clock::{Clock, millis};
+use crate::spool::bulk;
+use crate::spool::clock::Clock;
 use crate::spool::control::{self, Done, Request};
 use crate::spool::dead::DeadLetters;
+use crate::spool::dead::keeper::{DeadJob, Keeper};
 use crate::spool::disk::Directory;
+use crate::spool::outcomes::OUTCOME_BYTES;
 use crate::spool::store::{AppendError, Entry, Limits, Store};
+use crate::spool::survey;
 use crate::spool::writer::{Adoption, Append, Job, Jobs, Writer};
 use crate::webhook::destination::Destination;
 
@@ -63,6 +67,9 @@ const SPILL_SHARE: u64 = 8;
 /// Commands that wait: they come one after the other.
 const COMMANDS_MAX: usize = 1;
 
+/// Threads that read segments: one segment is read at a time.
+const SCAN_THREADS: usize = 2;
+
 /// How long the answer to the last command may take to be read.
 const LAST_ANSWER_TIMEOUT: Duration = Duration::from_millis(250);
 
@@ -85,11 +92,22 @@ pub struct Spool {
     stop: CancellationToken,
     /// Cancelled when nothing is delivered any more, for whatever reason.
     ended: CancellationToken,
-    /// What carries out commands, and what writes.
-    threads: Mutex<Option<(tokio::task::JoinHandle<()>, JoinHandle<()>)>>,
+    clock: Clock,
+    dead_jobs: std::sync::mpsc::Sender<DeadJob>,
+    threads: Mutex<Option<Threads>>,
+    directory: PathBuf,
     dead: PathBuf,
     /// Held as long as this process writes.
     _lock: File,
+}
+
+/// What runs beside sessions and deliveries.
+#[derive(Debug)]
+struct Threads {
+    /// Carries out commands.
+    control: Option<tokio::task::JoinHandle<()>>,
+    writer: JoinHandle<()>,
+    keeper: JoinHandle<()>,
 }
 
 /// Why there is no spool.
@@ -158,43 +176,52 @@ impl Spool {
         let bounds = limits(config.bytes_max);
         let store = Store::open(disk.clone(), bounds).map_err(unusable)?;
         let room = Room::new(store.usage(), bounds, is_shared);
-        let dead_store =
-            Store::open(Directory::new(dead.clone()), limits(config.dead_bytes_max)).map_err(unusable)?;
-        let segments = store.segments().collect();
+        // Of a dead letter nothing more is noted than that it goes.
+        let dead_bounds = Limits { outcome_bytes: 0, ..limits(config.dead_bytes_max) };
+        let dead_store = Store::open(Directory::new(dead.clone()), dead_bounds).map_err(unusable)?;
+        let segments = store.segment_bytes().collect();
         let (clock, stop, ended) = (Clock::new(), CancellationToken::new(), CancellationToken::new());
         let (jobs, asked) = std::sync::mpsc::channel();
+        let (dead_jobs, dead_asked) = std::sync::mpsc::channel();
         let (says, said) = mpsc::unbounded_channel();
         let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
         let (stands, standing) = watch::channel(Standing::default());
         let (lifetime, spool_metrics) = (config.dead_lifetime, metrics.spool().clone());
         let kept = move || DeadLetters::new(dead_store, lifetime, spool_metrics);
-        let writer =
-            Writer::spawn(store, kept, asked, says, clock, metrics.spool().clone()).map_err(unusable)?;
+        let writer = Writer::spawn(store, (jobs.clone(), asked), says.clone(), metrics.spool().clone())
+            .map_err(unusable)?;
+        let of_writer = (jobs.clone(), says);
+        let keeper = Keeper::spawn(disk.clone(), kept, dead_asked, of_writer, clock.clone(), stop.clone())
+            .map_err(unusable)?;
         let spill_bytes = (config.bytes_max / SPILL_SHARE).max(message_bytes_max as u64);
         let spill = Arc::new(Spill::new(disk.clone(), spill_bytes));
         let workers = workers();
-        let courier = Arc::new(Courier::new(disk.clone(), memory, Arc::clone(&workers)));
         let totals = Arc::new(Totals::default());
+        let scheduler_memory =
+            memory.try_reserve(0).ok_or_else(|| unusable(io::ErrorKind::OutOfMemory.into()))?;
+        let courier = Arc::new(Courier::new(disk.clone(), memory, Arc::clone(&workers)));
         let parts = Parts {
             segments,
             lifetime: config.lifetime,
             routes,
             jobs: jobs.clone(),
+            dead_jobs: dead_jobs.clone(),
             courier: Arc::clone(&courier),
+            deliveries: tokio::runtime::Handle::current(),
+            memory: scheduler_memory,
             disk,
-            clock,
+            clock: clock.clone(),
             metrics: metrics.spool().clone(),
             totals: Arc::clone(&totals),
             standing: stands,
         };
-        let socket = Arc::new(control::listen(&config.directory).map_err(unusable)?);
-        let control = tokio::spawn(listen(socket, commands, ended.clone()));
-        let guard = ended.clone().drop_guard();
+        let control = control::listen(&config.directory);
+        let control = control
+            .inspect_err(|error| warn!(target: LOG_TARGET, %error, "mail-laser spool retry and discard cannot be used"))
+            .ok()
+            .map(|socket| tokio::spawn(listen(Arc::new(socket), commands, ended.clone())));
         let ears = Ears { said, commands: commanded, stop: stop.clone() };
-        tokio::spawn(async move {
-            let _guard = guard;
-            Dispatcher::run(parts, ears).await;
-        });
+        schedule(parts, ears, ended.clone()).map_err(unusable)?;
         Ok(Self {
             jobs,
             attachment_bytes_max,
@@ -206,7 +233,10 @@ impl Spool {
             courier,
             stop,
             ended,
-            threads: Mutex::new(Some((control, writer))),
+            clock,
+            dead_jobs,
+            threads: Mutex::new(Some(Threads { control, writer, keeper })),
+            directory: config.directory.clone(),
             dead,
             _lock: lock,
         })
@@ -236,11 +266,13 @@ impl Spool {
             return Err(Answer::QueueFull);
         }
         let bytes = incoming.spilled.as_ref().map_or(incoming.mail.content.len(), Spilled::bytes);
+        let outcome_bytes = usize::try_from(OUTCOME_BYTES).unwrap_or(usize::MAX);
+        let bytes = bytes.saturating_add(outcome_bytes);
         let destinations = incoming.destinations.iter().map(|(route, _)| &route.destination);
         let _coming_in = self.room.expect(bytes, destinations);
         let mut incoming = self.with_attachments_checked(incoming).await?;
-        let since_ms = millis(incoming.mail.received_at);
-        let head = letter::head_of(&incoming);
+        let since_ms = self.clock.now_ms();
+        let head = letter::head_of(&incoming, since_ms);
         let (reply, told) = oneshot::channel();
         let job = match incoming.spilled.take() {
             None => {
@@ -250,11 +282,12 @@ impl Spool {
                 Job::Append(Box::new(Append { entry, routes, rest: incoming, since_ms, reply }))
             }
             Some(spilled) => {
+                let id = head.id.clone();
                 let routes = head.destinations.iter().map(|target| target.route.clone()).collect();
                 let sealed = tokio::task::spawn_blocking(move || spilled.seal(&head)).await;
                 let sealed = sealed.map_err(|panic| AppendError::Failed(panic.to_string()))?;
                 let sealed = sealed.map_err(|error| AppendError::from(&error))?;
-                Job::Adopt(Adoption { sealed, routes, since_ms, reply })
+                Job::Adopt(Adoption { sealed, id, routes, since_ms, reply })
             }
         };
         // Where the job cannot be given, the reply is dropped with it.
@@ -314,7 +347,16 @@ impl Spool {
     /// # Errors
     /// When they cannot be looked at.
     pub fn dead_letters(&self) -> io::Result<u64> {
-        crate::spool::survey::count(&Directory::new(self.dead.clone()))
+        survey::count(&Directory::new(self.dead.clone()))
+    }
+
+    /// Segments that are set aside because some of them is damaged.
+    ///
+    /// # Errors
+    /// When they cannot be looked at.
+    pub fn damaged_segments(&self) -> io::Result<u64> {
+        Ok(survey::damaged_segments(&Directory::new(self.directory.clone()))?
+            + survey::damaged_segments(&Directory::new(self.dead.clone()))?)
     }
 
     /// Begins no further delivery, lets those under way come to their end until `grace` is over, and
@@ -328,15 +370,42 @@ impl Spool {
                 self.ended.cancelled().await;
             }
         }
-        let _ = self.jobs.send(Job::Stop);
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some((control, writer)) = threads else { return };
-        // Who waits for the answer to a command gets it.
-        let _ = tokio::time::timeout(LAST_ANSWER_TIMEOUT, control).await;
-        if !matches!(tokio::task::spawn_blocking(move || writer.join()).await, Ok(Ok(()))) {
-            error!(target: LOG_TARGET, "the spool's writer panicked, which is a defect");
+        let Some(Threads { control, writer, keeper }) = threads else { return };
+        if let Some(control) = control {
+            // A client that waits for the answer to a command gets it.
+            let _ = tokio::time::timeout(LAST_ANSWER_TIMEOUT, control).await;
+        }
+        // The keeper may wait for the writer.
+        let _ = self.dead_jobs.send(DeadJob::Stop);
+        let jobs = self.jobs.clone();
+        let joined = tokio::task::spawn_blocking(move || {
+            let keeper = keeper.join();
+            let _ = jobs.send(Job::Stop);
+            writer.join().and(keeper)
+        });
+        if !matches!(joined.await, Ok(Ok(()))) {
+            error!(target: LOG_TARGET, "a thread of the spool panicked, which is a defect");
         }
     }
+}
+
+/// Runs the scheduler on a thread of its own, until it ends; `ended` is cancelled then.
+fn schedule(parts: Parts, ears: Ears, ended: CancellationToken) -> io::Result<()> {
+    // It reads segments on threads that stand back behind all else.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .on_thread_start(bulk::stand_back)
+        .max_blocking_threads(SCAN_THREADS)
+        .thread_name("spool-scan")
+        .build()?;
+    let run = move || {
+        let _ended = ended.drop_guard();
+        runtime.block_on(Dispatcher::run(parts, ears));
+        // A segment that is being read holds nobody up.
+        runtime.shutdown_background();
+    };
+    std::thread::Builder::new().name("scheduler".to_owned()).spawn(run).map(drop)
 }
 
 /// Carries out what `mail-laser spool` asks for, one thing after the other, until `ended`.
@@ -387,5 +456,5 @@ pub fn lock(directory: &Path) -> Result<File, Error> {
 #[must_use]
 pub fn limits(bytes_max: u64) -> Limits {
     let segment_bytes = (bytes_max / SEGMENTS_MIN).clamp(*SEGMENT_BYTES.start(), *SEGMENT_BYTES.end());
-    Limits { total_bytes: bytes_max, segment_bytes }
+    Limits { total_bytes: bytes_max, segment_bytes, outcome_bytes: OUTCOME_BYTES }
 }

@@ -157,11 +157,13 @@ impl World {
 
     fn look(&mut self) {
         let shut = self.gate() == Gate::Shut;
-        while let Some(segment) = self.backlog.wants(self.now_ms(), |_| shut) {
+        self.backlog.look_at_all();
+        while let Some(segment) = self.backlog.wants(self.now_ms(), true, |_| shut) {
             self.backlog.scan_begins(segment);
             let range = Location { segment, offset: 0 }..Location { segment: segment + 1, offset: 0 };
             let waiting = self.disk.range(range).map(|(at, mail)| self.waiting(*at, mail)).collect();
-            let found = self.backlog.scanned(Scanned { waiting, bytes: SEGMENT_MAILS }, self.now_ms());
+            let scanned = Scanned { waiting, bytes: SEGMENT_MAILS, is_damaged: false };
+            let found = self.backlog.scanned(scanned, self.now_ms(), true);
             assert!(found.expired.is_empty(), "{found:?}");
         }
         let loaded = self.backlog.lane(self.lane).unwrap().loaded();

@@ -5,15 +5,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc;
 
-use super::super::entry::Death;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::super::clock::Clock;
+use super::super::dead::DeadLetters;
+use super::super::dead::keeper::{Acted, DeadAction, DeadJob, DeadLetterRequest, Keeper, Wish};
+use super::super::entry::{Death, Head};
 use super::super::faulty::{Fault, FaultyDisk};
-use super::super::segment::{FileKind, load};
+use super::super::lane::Pair;
+use super::super::segment::{FileKind, Location, load, mails_file};
 use super::super::selector::Selector;
 use super::super::store::Limits;
 use super::super::survey;
 use super::*;
 
-const LIMITS: Limits = Limits { total_bytes: 100_000, segment_bytes: 2_000 };
+const LIMITS: Limits = Limits { total_bytes: 100_000, segment_bytes: 2_000, outcome_bytes: 0 };
 
 /// A writer, and the disks that it writes to.
 struct Bench {
@@ -21,8 +28,10 @@ struct Bench {
     dead: FaultyDisk,
     failing: Arc<AtomicU8>,
     jobs: Jobs<()>,
+    dead_jobs: mpsc::Sender<DeadJob>,
+    draining: CancellationToken,
     said: tokio::sync::mpsc::UnboundedReceiver<Said<()>>,
-    thread: JoinHandle<()>,
+    threads: [JoinHandle<()>; 2],
 }
 
 impl Bench {
@@ -48,13 +57,17 @@ impl Bench {
         let (jobs, asked) = mpsc::channel();
         ask(&jobs);
         let (says, said) = tokio::sync::mpsc::unbounded_channel();
+        let (dead_jobs, dead_asked) = mpsc::channel();
         let store = Store::open(disk.clone(), LIMITS).unwrap();
         let dead_store = Store::open(dead.clone(), LIMITS).unwrap();
         let metrics = SpoolMetrics::default();
         let dead_metrics = metrics.clone();
         let kept = move || DeadLetters::new(dead_store, Duration::from_secs(60), dead_metrics);
-        let thread = Writer::spawn(store, kept, asked, says, Clock::new(), metrics).unwrap();
-        Self { disk, dead, failing, jobs, said, thread }
+        let writer = Writer::spawn(store, (jobs.clone(), asked), says.clone(), metrics).unwrap();
+        let (of_writer, draining) = ((jobs.clone(), says), CancellationToken::new());
+        let (of_spool, stop) = (disk.clone(), draining.clone());
+        let keeper = Keeper::spawn(of_spool, kept, dead_asked, of_writer, Clock::new(), stop).unwrap();
+        Self { disk, dead, failing, jobs, dead_jobs, draining, said, threads: [keeper, writer] }
     }
 
     /// What fails from now on: 0 nothing, 1 the spool, 2 the dead letters, 3 both are full.
@@ -77,11 +90,14 @@ impl Bench {
         }
     }
 
-    fn bury(&mut self, at: Location) -> Vec<(Pair, bool)> {
-        let death = Death { at_ms: 5, reason: "refused".to_owned() };
-        self.jobs.send(Job::Bury(Burial { pair: pair(at), death, last: Some(failure(3)) })).unwrap();
+    fn dead_letter(&mut self, at: Location) -> Vec<(Pair, DeadLettered)> {
+        self.dead_jobs.send(DeadJob::Keep(at.segment, vec![request(at)])).unwrap();
+        self.dead_lettered()
+    }
+
+    fn dead_lettered(&mut self) -> Vec<(Pair, DeadLettered)> {
         match self.said.blocking_recv().unwrap() {
-            Said::Buried(buried) => buried,
+            Said::DeadLettered(results) => results,
             other => panic!("{other:?}"),
         }
     }
@@ -104,7 +120,8 @@ impl Bench {
 
     /// The disks as they are after a loss of power, now.
     fn after_power_loss(self) -> (FaultyDisk, FaultyDisk) {
-        let disks = (self.disk.after_power_loss(|_| 0), self.dead.after_power_loss(|_| 0));
+        let (disk, dead) = (self.disk.clone(), self.dead.clone());
+        let disks = (disk.after_power_loss(|_| 0), dead.after_power_loss(|_| 0));
         self.end();
         disks
     }
@@ -117,9 +134,17 @@ impl Bench {
     }
 
     fn end(self) {
+        let [keeper, writer] = self.threads;
+        self.dead_jobs.send(DeadJob::Stop).unwrap();
+        keeper.join().unwrap();
         self.jobs.send(Job::Stop).unwrap();
-        self.thread.join().unwrap();
+        writer.join().unwrap();
     }
+}
+
+fn request(at: Location) -> DeadLetterRequest {
+    let death = Death { at_ms: 5, reason: "refused".to_owned(), is_damaged: false };
+    DeadLetterRequest { pair: pair(at), death, last: Some(failure(3)) }
 }
 
 fn pair(mail: Location) -> Pair {
@@ -164,13 +189,14 @@ fn a_dead_letter_keeps_the_mail_and_its_history() {
     let at = bench.append("one", "content").unwrap();
     bench.jobs.send(Job::Note(pair(at), Outcome::Deferred(failure(1)))).unwrap();
     bench.jobs.send(Job::Note(pair(at), Outcome::Deferred(failure(2)))).unwrap();
-    assert_eq!(bench.bury(at), [(pair(at), true)]);
-    let (disk, dead) = bench.after_power_loss();
+    assert_eq!(bench.dead_letter(at), [(pair(at), DeadLettered::Kept)]);
+    let (disk, dead) = bench.after_end();
     assert!(ids(&disk).is_empty());
     let [letter] = &waiting(&dead)[..] else { panic!("not one dead letter") };
-    assert_eq!(letter.death, Some(Death { at_ms: 5, reason: "refused".to_owned() }));
+    let death = Death { at_ms: 5, reason: "refused".to_owned(), is_damaged: false };
+    assert_eq!(letter.death, Some(death));
     assert_eq!(letter.destinations[0].progress, failure(3));
-    assert_eq!(letter.destinations[0].history, [failure(1), failure(2)]);
+    assert_eq!(letter.destinations[0].history, [Progress { due_ms: 0, ..failure(1) }, failure(2)]);
     let segment = survey::segments(&dead).unwrap()[0];
     assert_eq!(load(&dead, Location { segment, offset: 28 }).unwrap().content, b"content");
 }
@@ -180,10 +206,10 @@ fn a_mail_that_cannot_be_made_a_dead_letter_waits_on() {
     let mut bench = Bench::new();
     let at = bench.append("one", "content").unwrap();
     bench.fail(2);
-    assert_eq!(bench.bury(at), [(pair(at), false)]);
+    assert_eq!(bench.dead_letter(at), [(pair(at), DeadLettered::Failed)]);
     bench.fail(0);
     assert_eq!(ids(&bench.disk), ["one"]);
-    assert_eq!(bench.bury(at), [(pair(at), true)]);
+    assert_eq!(bench.dead_letter(at), [(pair(at), DeadLettered::Kept)]);
     bench.end();
 }
 
@@ -193,7 +219,7 @@ fn the_oldest_dead_letters_make_room_for_new_ones() {
     let large = "x".repeat(30_000);
     for id in ["one", "two", "three", "four", "five"] {
         let at = bench.append(id, &large).unwrap();
-        assert_eq!(bench.bury(at), [(pair(at), true)]);
+        assert_eq!(bench.dead_letter(at), [(pair(at), DeadLettered::Kept)]);
         bench.jobs.send(Job::Retire { segment: at.segment, end: None }).unwrap();
         assert!(matches!(bench.said.blocking_recv().unwrap(), Said::Retired(_, true)));
     }
@@ -206,14 +232,14 @@ fn dead_letters_are_replayed_or_discarded_by_hand() {
     let mut bench = Bench::new();
     for id in ["one", "two", "three"] {
         let at = bench.append(id, "content").unwrap();
-        bench.bury(at);
+        bench.dead_letter(at);
     }
     let mut act = |wish, ids: &[&str]| {
         let (reply, told) = oneshot::channel();
         let ids = ids.iter().map(|&id| id.to_owned()).collect();
         let selector = Selector { ids, ..Selector::default() };
-        bench.jobs.send(Job::Dead(DeadAction { selector, wish, reply })).unwrap();
-        let count = told.blocking_recv().unwrap();
+        bench.dead_jobs.send(DeadJob::Act(DeadAction { selector, wish, reply })).unwrap();
+        let count = told.blocking_recv().unwrap().map(|acted| acted.done);
         match bench.said.try_recv() {
             Ok(Said::Spooled(spooled)) => (count, spooled.len()),
             Ok(other) => panic!("{other:?}"),
@@ -223,7 +249,7 @@ fn dead_letters_are_replayed_or_discarded_by_hand() {
     assert_eq!(act(Wish::Discard, &["one"]), (Ok(1), 0));
     assert_eq!(act(Wish::Retry, &["two"]), (Ok(1), 1));
     assert_eq!(act(Wish::Retry, &["two"]), (Ok(0), 0));
-    let (disk, dead) = bench.after_power_loss();
+    let (disk, dead) = bench.after_end();
     assert_eq!(ids(&dead), ["three"]);
     let [replayed] = &waiting(&disk)[..] else { panic!("not one mail") };
     assert!(replayed.id == "two" && replayed.death.is_none() && replayed.replayed_at_ms.is_some());
@@ -232,29 +258,112 @@ fn dead_letters_are_replayed_or_discarded_by_hand() {
 
 /// A hundred thousand dead letters would keep senders waiting for minutes.
 #[test]
-fn mail_is_taken_between_dead_letters_that_are_replayed() {
-    let mut bench = Bench::new();
-    for id in ["one", "two", "three", "four"] {
-        let at = bench.append(id, &"x".repeat(1_000)).unwrap();
-        bench.bury(at);
-    }
-    let (disk, dead) = bench.after_end();
-    let ((dead_reply, dead_told), (reply, told)) = (oneshot::channel(), oneshot::channel());
-    let mut bench = Bench::asked(disk, dead, |jobs| {
-        let all = DeadAction { selector: Selector::default(), wish: Wish::Retry, reply: dead_reply };
-        jobs.send(Job::Dead(all)).unwrap();
+fn bulk_work_stands_back_behind_new_messages() {
+    let ((bulk_reply, bulk_told), (reply, told)) = (oneshot::channel(), oneshot::channel());
+    let mut bench = Bench::asked(FaultyDisk::default(), FaultyDisk::default(), |jobs| {
+        let head = Head::example("replayed");
+        let entry = Entry::new(&head, b"content".to_vec()).unwrap();
+        let messages = vec![BulkMessage { entry, head, replaces: Vec::new(), replaces_bytes: 0 }];
+        jobs.send(Job::Bulk(BulkAppend { origin: Origin::Replay, messages, reply: bulk_reply })).unwrap();
         let entry = Entry::new(&Head::example("new"), b"content".to_vec()).unwrap();
         let append = Append { entry, routes: vec!["default".to_owned()], rest: (), since_ms: 1, reply };
         jobs.send(Job::Append(Box::new(append))).unwrap();
     });
     assert_eq!(told.blocking_recv().unwrap(), Ok(()));
-    assert_eq!(dead_told.blocking_recv().unwrap(), Ok(4));
+    assert_eq!(bulk_told.blocking_recv().unwrap(), [Ok(())]);
     let mut is_new = Vec::new();
     while let Ok(Said::Spooled(spooled)) = bench.said.try_recv() {
         is_new.extend(spooled.iter().map(|spooled| spooled.mail.is_some()));
     }
-    assert_eq!(is_new, [true, false, false, false, false]);
+    assert_eq!(is_new, [true, false]);
+    assert_eq!(bench.disk.syncs(), 2, "for the new segment, and once for both");
     bench.end();
+}
+
+#[test]
+fn new_messages_are_taken_while_others_become_dead_letters() {
+    let mut bench = Bench::new();
+    let content = "x".repeat(200);
+    let all: Vec<Location> = (0..40).map(|n| bench.append(&n.to_string(), &content).unwrap()).collect();
+    let first = all[0].segment;
+    let of_first: Vec<DeadLetterRequest> =
+        all.iter().filter(|at| at.segment == first).map(|at| request(*at)).collect();
+    let count = of_first.len();
+    assert!(count > 2);
+    bench.dead_jobs.send(DeadJob::Keep(first, of_first)).unwrap();
+    let mut kept = Vec::new();
+    while kept.len() < count {
+        kept.extend(bench.dead_lettered());
+    }
+    assert!(kept.iter().all(|(_, result)| *result == DeadLettered::Kept));
+    let (disk, dead) = bench.after_end();
+    assert_eq!(ids(&disk).len(), all.len() - count);
+    assert_eq!(ids(&dead).len(), count);
+}
+
+#[test]
+fn no_dead_letter_is_made_while_the_process_ends() {
+    let mut bench = Bench::new();
+    let at = bench.append("one", "content").unwrap();
+    bench.draining.cancel();
+    assert_eq!(bench.dead_letter(at), [(pair(at), DeadLettered::Postponed)]);
+    let (disk, dead) = bench.after_end();
+    assert_eq!((ids(&disk), ids(&dead).len()), (vec!["one".to_owned()], 0));
+}
+
+#[test]
+fn damaged_dead_letter_is_replayed_only_if_that_is_forced() {
+    let mut bench = Bench::new();
+    let at = bench.append("one", "content").unwrap();
+    bench.disk.damage(&mails_file(at.segment), b"content");
+    assert_eq!(bench.dead_letter(at), [(pair(at), DeadLettered::Kept)]);
+    let [letter] = &waiting(&bench.dead)[..] else { panic!("not one dead letter") };
+    assert!(letter.death.as_ref().unwrap().is_damaged, "{letter:?}");
+    let act = |wish| {
+        let (reply, told) = oneshot::channel();
+        let action = DeadAction { selector: Selector::default(), wish, reply };
+        bench.dead_jobs.send(DeadJob::Act(action)).unwrap();
+        told.blocking_recv().unwrap().unwrap()
+    };
+    assert_eq!(act(Wish::Retry), Acted { done: 0, damaged: 1 });
+    assert_eq!(act(Wish::Force), Acted { done: 1, damaged: 0 });
+    let (disk, dead) = bench.after_end();
+    assert_eq!(ids(&dead).len(), 0);
+    let replayed = waiting(&disk).into_iter().find(|head| head.replayed_at_ms.is_some()).unwrap();
+    assert_eq!(replayed.id, "one");
+}
+
+#[test]
+fn dead_letter_that_the_disk_damages_is_replayed_only_if_that_is_forced() {
+    let mut bench = Bench::new();
+    let at = bench.append("one", "content").unwrap();
+    bench.dead_letter(at);
+    let segment = survey::segments(&bench.dead).unwrap()[0];
+    bench.dead.damage(&mails_file(segment), b"content");
+    let (reply, told) = oneshot::channel();
+    let action = DeadAction { selector: Selector::default(), wish: Wish::Retry, reply };
+    bench.dead_jobs.send(DeadJob::Act(action)).unwrap();
+    assert_eq!(told.blocking_recv().unwrap(), Ok(Acted { done: 0, damaged: 1 }));
+    bench.end();
+}
+
+#[test]
+fn message_whose_head_is_damaged_is_no_dead_letter_and_its_segment_is_set_aside() {
+    let mut bench = Bench::new();
+    let at = bench.append("one", "content").unwrap();
+    bench.disk.damage(&mails_file(at.segment), b"received_at_ms");
+    assert_eq!(bench.dead_letter(at), [(pair(at), DeadLettered::Unreadable)]);
+    bench.jobs.send(Job::Note(pair(at), Outcome::Unreadable)).unwrap();
+    bench.jobs.send(Job::SetAside(at.segment)).unwrap();
+    // A number is not used twice, though no file has it any more.
+    let next = bench.append("two", "content").unwrap();
+    assert!(next.segment > at.segment);
+    let (disk, _) = bench.after_end();
+    assert_eq!(ids(&disk), ["two"]);
+    assert_eq!(survey::damaged_segments(&disk).unwrap(), 1);
+    let store = Store::open(disk, LIMITS).unwrap();
+    assert_eq!(store.segments_aside(), 1);
+    assert!(store.bytes() > 0);
 }
 
 #[test]

@@ -7,11 +7,11 @@ use tracing::info;
 
 use crate::spool::LOG_TARGET as SPOOL_LOG;
 use crate::spool::control::Done;
+use crate::spool::dead::keeper::{DeadAction, DeadJob, Wish};
 use crate::spool::entry::Outcome;
 use crate::spool::lane::Waiting;
 use crate::spool::segment::SegmentId;
 use crate::spool::selector::{Kind, Selector};
-use crate::spool::writer::{DeadAction, Job, Wish};
 
 use super::{Dispatcher, Held, Own};
 
@@ -56,7 +56,9 @@ impl Dispatcher {
         }
         match wish {
             _ if !picked => {}
-            Wish::Retry => self.backlog.wait(Waiting { due_ms: self.clock.now_ms(), ..waiting }),
+            Wish::Retry | Wish::Force => {
+                self.backlog.wait(Waiting { due_ms: self.clock.now_ms(), ..waiting });
+            }
             Wish::Discard => {
                 info!(target: SPOOL_LOG, id, route = self.name(waiting.lane), "mail discarded by hand");
                 self.meets_its_end(&waiting, Outcome::Discarded);
@@ -76,7 +78,7 @@ impl Dispatcher {
         }
         self.dead_actions += 1;
         let (dead, result) = oneshot::channel();
-        self.ask(Job::Dead(DeadAction { selector, wish, reply: dead }));
+        self.dead_letters.ask(DeadJob::Act(DeadAction { selector, wish, reply: dead }));
         let own = self.own.clone();
         tokio::spawn(async move {
             let result = result.await.unwrap_or_else(|_| Err("the spool is being closed".to_owned()));

@@ -10,10 +10,10 @@ use crate::message::id::MailId;
 use crate::metrics::MessageOutcome;
 use crate::spool::LOG_TARGET as SPOOL_LOG;
 use crate::spool::clock::in_millis;
-use crate::spool::entry::{Death, Outcome, Progress};
-use crate::spool::lane::{Pair, Waiting};
+use crate::spool::entry::{Outcome, Progress};
+use crate::spool::lane::Waiting;
 use crate::spool::pace::wait_after;
-use crate::spool::writer::{Burial, Job};
+use crate::spool::writer::Job;
 use crate::webhook::LOG_TARGET;
 use crate::webhook::destination::Delivery;
 
@@ -24,7 +24,7 @@ const NO_MEMORY_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a mail waits that could not be read, or not be made a dead letter: a person has to see to
 /// the disk.
-const BAD_DISK_WAIT: Duration = Duration::from_secs(600);
+pub(super) const BAD_DISK_WAIT: Duration = Duration::from_secs(600);
 
 /// Why a mail that has waited for as long as it may is a dead letter.
 pub(super) const LATE: &str = "it could not be delivered in time";
@@ -61,7 +61,7 @@ impl Dispatcher {
                     at_ms: now_ms,
                     reason: reason.clone(),
                 };
-                self.bury(waiting, reason, Some(last));
+                self.dead_letter(waiting, reason, Some(last));
             }
             End::Of(Delivery::Failed { reason, retry_after }) => {
                 self.failed(waiting, id, reason, retry_after);
@@ -74,9 +74,11 @@ impl Dispatcher {
                 let due_ms = now_ms + in_millis(NO_MEMORY_WAIT);
                 self.backlog.wait(Waiting { due_ms, ..waiting });
             }
-            End::TooLarge => self.bury(waiting, "as a request it is larger than all memory".to_owned(), None),
+            End::TooLarge => {
+                self.dead_letter(waiting, "as a request it is larger than all memory".to_owned(), None);
+            }
             End::Unreadable(error) if error.kind() == io::ErrorKind::InvalidData => {
-                self.bury(waiting, error.to_string(), None);
+                self.dead_letter(waiting, error.to_string(), None);
             }
             End::Unreadable(error) => {
                 error!(target: SPOOL_LOG, segment = pair.mail.segment, offset = pair.mail.offset, %error, "mail cannot be read from the spool and waits on");
@@ -101,7 +103,7 @@ impl Dispatcher {
         let progress = Progress { failures, due_ms: waiting.due_ms, at_ms: now_ms, reason };
         if self.backlog.is_expired(waiting.since_ms, waiting.due_ms) {
             let why = format!("{LATE}; at last: {}", progress.reason);
-            self.bury(waiting, why, Some(progress));
+            self.dead_letter(waiting, why, Some(progress));
             return;
         }
         let (route, id) = (self.name(lane), id.as_ref().map_or("", MailId::as_str));
@@ -116,32 +118,13 @@ impl Dispatcher {
         self.end(waiting);
     }
 
-    fn end(&mut self, waiting: &Waiting<Held>) {
+    pub(super) fn end(&mut self, waiting: &Waiting<Held>) {
         // What the lane holds of the disk has become less, and nothing else may happen to it for long.
         self.touched.insert(waiting.lane);
         let segment = waiting.pair.mail.segment;
         if self.backlog.end(waiting) && self.newest.is_none_or(|(newest, _)| segment < newest) {
             self.retire(segment);
         }
-    }
-
-    pub(super) fn bury(&mut self, waiting: Waiting<Held>, reason: String, last: Option<Progress>) {
-        let (pair, at_ms) = (waiting.pair, self.clock.now_ms());
-        self.backlog.set_aside(&waiting);
-        self.burying.insert(pair, waiting);
-        self.ask(Job::Bury(Burial { pair, death: Death { at_ms, reason }, last }));
-    }
-
-    pub(super) fn buried(&mut self, pair: Pair, buried: bool) {
-        let Some(waiting) = self.burying.remove(&pair) else { return };
-        if !buried {
-            let due_ms = self.clock.now_ms() + in_millis(BAD_DISK_WAIT);
-            self.backlog.wait(Waiting { due_ms, ..waiting });
-            return;
-        }
-        self.count(waiting.lane, MessageOutcome::DeadLettered);
-        self.totals.failed.fetch_add(1, Ordering::Relaxed);
-        self.end(&waiting);
     }
 }
 

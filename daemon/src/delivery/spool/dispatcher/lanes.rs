@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tracing::debug;
 
 use crate::metrics::MessageOutcome;
-use crate::routes::Route;
+use crate::routes::{Route, RouteTable};
 use crate::spool::LOG_TARGET as SPOOL_LOG;
 use crate::spool::lane::{Gate, LaneId};
 use crate::webhook::breaker::CircuitState;
@@ -33,6 +33,8 @@ impl Dispatcher {
             None => self.lanes.push(destined),
         }
         self.by_name.insert(name.to_owned(), lane);
+        let is_gone = self.table.named(name).is_none() && !self.table.awaits(name);
+        self.backlog.give_up(lane, is_gone);
         lane
     }
 
@@ -48,9 +50,8 @@ impl Dispatcher {
             lane.route = table.named(&lane.name).cloned();
             let concurrency = lane.route.as_ref().map_or(1, |route| route.destination.concurrency());
             self.backlog.set_concurrency(number, concurrency);
-            if lane.route.is_none() && !table.awaits(&lane.name) {
-                self.backlog.hasten(number);
-            }
+            let is_gone = lane.route.is_none() && !table.awaits(&lane.name);
+            self.backlog.give_up(number, is_gone);
             self.touched.insert(number);
         }
     }
@@ -105,8 +106,22 @@ impl Dispatcher {
     }
 
     pub(super) fn gate(&self, lane: LaneId) -> Gate {
-        match self.route(lane).map(|route| route.destination.circuit()) {
-            None if self.table.awaits(self.name(lane)) => Gate::Shut,
+        Gates { lanes: &self.lanes, table: &self.table }.gate(lane)
+    }
+}
+
+/// The gates of all lanes.
+pub(super) struct Gates<'d> {
+    pub(super) lanes: &'d [Option<Destined>],
+    pub(super) table: &'d RouteTable,
+}
+
+impl Gates<'_> {
+    pub(super) fn gate(&self, lane: LaneId) -> Gate {
+        let destined = self.lanes.get(lane as usize).and_then(Option::as_ref);
+        let route = destined.and_then(|destined| destined.route.as_ref());
+        match route.map(|route| route.destination.circuit()) {
+            None if destined.is_some_and(|destined| self.table.awaits(&destined.name)) => Gate::Shut,
             // What has nowhere to go becomes a dead letter at once.
             None | Some(CircuitState::Closed) => Gate::Open,
             Some(CircuitState::HalfOpen) => Gate::Probe,

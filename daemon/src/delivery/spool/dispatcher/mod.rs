@@ -1,6 +1,9 @@
 //! Decides with [`Backlog`] what is delivered when, and has it done.
+//!
+//! It runs on a thread of its own: whatever waits, sessions and deliveries do not wait for its decisions.
 
 mod commands;
+mod dead_letters;
 mod ends;
 mod lanes;
 mod look;
@@ -9,8 +12,9 @@ mod scans;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -18,20 +22,23 @@ use tracing::{debug, info, warn};
 
 use crate::delivery::Incoming;
 use crate::delivery::totals::Totals;
+use crate::memory::Reservation;
 use crate::message::id::MailId;
 use crate::metrics::SpoolMetrics;
 use crate::routes::RouteTable;
 use crate::spool::LOG_TARGET as SPOOL_LOG;
-use crate::spool::backlog::{Backlog, Bounds};
+use crate::spool::backlog::{Backlog, Bounds, Finished};
 use crate::spool::clock::{Clock, in_millis};
 use crate::spool::control::Done;
+use crate::spool::dead::keeper::{Acted, DeadJob};
 use crate::spool::disk::Directory;
-use crate::spool::lane::{Gate, LaneId, Pair, Waiting};
-use crate::spool::segment::{Extent, Location, SegmentId};
+use crate::spool::lane::{Gate, LaneId, Waiting};
+use crate::spool::segment::SegmentId;
 use crate::spool::writer::{Job, Jobs, Said, Spooled};
 use crate::webhook::LOG_TARGET;
 
 use self::commands::Commanded;
+use self::dead_letters::DeadLetterQueue;
 use self::ends::LATE;
 use self::lanes::Destined;
 use self::look::{Look, pairs};
@@ -74,6 +81,8 @@ pub(super) struct Ears {
 /// The task that has mail delivered.
 pub(super) struct Dispatcher {
     backlog: Backlog<Held>,
+    /// Bytes of each segment that there was at the start.
+    segment_bytes: HashMap<SegmentId, u64>,
     /// `None` where a lane was removed.
     lanes: Vec<Option<Destined>>,
     by_name: HashMap<String, LaneId>,
@@ -93,8 +102,14 @@ pub(super) struct Dispatcher {
     /// Whether nothing was spooled since the last tick.
     quiet: bool,
     compacting: Option<SegmentId>,
-    burying: HashMap<Pair, Waiting<Held>>,
+    dead_letters: DeadLetterQueue,
     under_way: usize,
+    /// Runs deliveries.
+    deliveries: Handle,
+    /// The memory that the backlog takes.
+    memory: Reservation,
+    /// How often the clock was corrected: what was read of the disk before is by another clock.
+    clock_corrections: u64,
     /// Lanes that something happened to.
     touched: BTreeSet<LaneId>,
     looked_at: Instant,
@@ -109,17 +124,21 @@ pub(super) struct Dispatcher {
 /// What the dispatcher's own tasks say.
 enum Own {
     Ended { waiting: Waiting<Held>, id: Option<MailId>, end: End },
-    Scanned { extent: Extent, result: io::Result<Look> },
-    DeadDone { reply: oneshot::Sender<Result<Done, String>>, done: Done, result: Result<u64, String> },
+    Scanned { segment: SegmentId, clock_corrections: u64, result: io::Result<Look> },
+    DeadDone { reply: oneshot::Sender<Result<Done, String>>, done: Done, result: Result<Acted, String> },
 }
 
 /// What a dispatcher is made of.
 pub(super) struct Parts {
-    pub(super) segments: Vec<SegmentId>,
+    /// The segments that there are, with the bytes of each.
+    pub(super) segments: Vec<(SegmentId, u64)>,
     pub(super) lifetime: Duration,
     pub(super) routes: watch::Receiver<Arc<RouteTable>>,
     pub(super) jobs: Jobs<Incoming>,
+    pub(super) dead_jobs: std::sync::mpsc::Sender<DeadJob>,
     pub(super) courier: Arc<Courier>,
+    pub(super) deliveries: Handle,
+    pub(super) memory: Reservation,
     pub(super) disk: Directory,
     pub(super) clock: Clock,
     pub(super) metrics: SpoolMetrics,
@@ -146,7 +165,7 @@ impl Dispatcher {
                 Some(command) = ears.commands.recv(), if !dispatcher.stopping => dispatcher.begin(command),
                 Ok(()) = changes.changed() => {}
                 _ = tick.tick() => dispatcher.tick(),
-                () = ears.stop.cancelled(), if !dispatcher.stopping => dispatcher.stopping = true,
+                () = ears.stop.cancelled(), if !dispatcher.stopping => dispatcher.begin_to_stop(),
             }
             for _ in 0..EVENTS_MAX {
                 match (ears.said.try_recv(), heard.try_recv()) {
@@ -166,15 +185,36 @@ impl Dispatcher {
 
     /// Whether nothing is left of what was begun.
     fn has_ended(&self) -> bool {
-        self.under_way == 0 && self.burying.is_empty() && self.commands.is_empty() && self.dead_actions == 0
+        self.under_way == 0
+            && self.dead_letters.is_empty()
+            && self.commands.is_empty()
+            && self.dead_actions == 0
     }
 
     fn new(parts: Parts, own: mpsc::UnboundedSender<Own>) -> Self {
-        let Parts { segments, lifetime, routes, jobs, courier, disk, clock, metrics, totals, standing } =
-            parts;
+        let Parts {
+            segments,
+            lifetime,
+            routes,
+            jobs,
+            dead_jobs,
+            courier,
+            deliveries,
+            memory,
+            disk,
+            clock,
+            metrics,
+            totals,
+            standing,
+        } = parts;
         let table = Arc::clone(&routes.borrow());
         Self {
-            backlog: Backlog::new(segments, in_millis(lifetime), Bounds::default()),
+            backlog: Backlog::new(
+                segments.iter().map(|(segment, _)| *segment),
+                in_millis(lifetime),
+                Bounds::default(),
+            ),
+            segment_bytes: segments.into_iter().collect(),
             lanes: Vec::new(),
             by_name: HashMap::new(),
             table,
@@ -190,8 +230,11 @@ impl Dispatcher {
             newest: None,
             quiet: true,
             compacting: None,
-            burying: HashMap::new(),
+            dead_letters: DeadLetterQueue::new(dead_jobs),
             under_way: 0,
+            deliveries,
+            memory,
+            clock_corrections: 0,
             touched: BTreeSet::new(),
             looked_at: Instant::now(),
             commands: VecDeque::new(),
@@ -209,10 +252,9 @@ impl Dispatcher {
     fn hear(&mut self, said: Said<Incoming>) {
         match said {
             Said::Spooled(spooled) => spooled.into_iter().for_each(|spooled| self.spooled(spooled)),
-            Said::Extent(extent) => self.scan(extent),
-            Said::Buried(buried) => buried.into_iter().for_each(|(pair, buried)| self.buried(pair, buried)),
+            Said::DeadLettered(results) => self.dead_lettered(results),
             Said::Retired(segment, gone) => {
-                if gone && self.backlog.is_finished(segment) {
+                if gone && self.backlog.is_finished(segment).is_some() {
                     self.backlog.forget(segment);
                     self.newest.take_if(|(newest, _)| *newest == segment);
                 }
@@ -222,14 +264,25 @@ impl Dispatcher {
         }
     }
 
+    /// Begins nothing more; messages that are not dead letters yet wait on.
+    fn begin_to_stop(&mut self) {
+        self.stopping = true;
+        for waiting in self.dead_letters.take_unsent() {
+            self.backlog.wait(waiting);
+        }
+    }
+
     fn hear_own(&mut self, own: Own) {
         match own {
             Own::Ended { waiting, id, end } => self.ended(waiting, id, end),
-            Own::Scanned { extent, result } => self.scanned(&extent, result),
+            Own::Scanned { segment, clock_corrections, result } => {
+                self.scanned(segment, clock_corrections, result);
+            }
             Own::DeadDone { reply, mut done, result } => {
                 self.dead_actions -= 1;
-                let _ = reply.send(result.map(|dead| {
-                    done.done += dead;
+                let _ = reply.send(result.map(|acted| {
+                    done.done += acted.done;
+                    done.damaged += acted.damaged;
                     done
                 }));
             }
@@ -237,16 +290,17 @@ impl Dispatcher {
     }
 
     fn spooled(&mut self, spooled: Spooled<Incoming>) {
-        let Spooled { at, bytes, since_ms, destinations, mail } = spooled;
-        self.advance(at, bytes);
-        let id = mail.as_ref().map(|(_, incoming)| incoming.mail.id);
+        let Spooled { at, id, share_bytes, end, since_ms, destinations, mail, .. } = spooled;
+        self.advance(at.segment, end);
+        let id = id.or_else(|| mail.as_ref().map(|(_, incoming)| incoming.mail.id.to_string()));
         let alone = destinations.len() == 1;
         let mut mail = mail.filter(|_| alone);
-        for (waiting, name) in pairs(at, bytes, since_ms, destinations) {
+        let now_ms = self.clock.now_ms();
+        for (waiting, name) in pairs(at, share_bytes, since_ms, destinations, now_ms) {
             let lane = self.lane(&name);
             let gate = self.gate(lane);
-            if let (Gate::Shut, Some(id)) = (gate, id) {
-                warn!(target: LOG_TARGET, %id, route = name, "mail deferred: the circuit is open");
+            if let (Gate::Shut, Some(id)) = (gate, &id) {
+                warn!(target: LOG_TARGET, id, route = name, "mail deferred: the circuit is open");
             }
             let near = self.backlog.lane(lane).is_some_and(|lane| lane.fresh_len() < HELD_MAX);
             let is_next = gate == Gate::Open && near;
@@ -259,21 +313,26 @@ impl Dispatcher {
         }
     }
 
-    /// Notes that mails are written there now.
-    fn advance(&mut self, at: Location, bytes: u64) {
+    /// Notes that messages are written there now, up to `end`.
+    fn advance(&mut self, segment: SegmentId, end: u64) {
         self.quiet = false;
-        let is_new = self.newest.is_none_or(|(newest, _)| newest < at.segment);
-        self.newest = Some((at.segment, at.offset + bytes));
+        let is_new = self.newest.is_none_or(|(newest, _)| newest < segment);
+        self.newest = Some((segment, end));
         if is_new {
-            for segment in self.backlog.finished(at.segment) {
-                self.retire(segment);
+            for older in self.backlog.finished(segment) {
+                self.retire(older);
             }
         }
     }
 
+    /// Has a segment removed all of whose messages have met their end, or set aside where some could not be read.
     fn retire(&mut self, segment: SegmentId) {
+        let finished = self.backlog.is_finished(segment);
         self.backlog.forget(segment);
-        self.ask(Job::Retire { segment, end: None });
+        self.ask(match finished {
+            Some(Finished::Damaged) => Job::SetAside(segment),
+            Some(Finished::Removable) | None => Job::Retire { segment, end: None },
+        });
     }
 
     /// Starts deliveries, and has the next mails read.
@@ -287,7 +346,9 @@ impl Dispatcher {
         while let Some(lane) = self.touched.pop_first() {
             self.show_held(lane);
             self.dispatch(lane);
+            self.backlog.look_at(lane);
         }
+        self.dead_letters.send();
         if self.looked_at.elapsed() >= LOOK_INTERVAL {
             self.look();
         }
@@ -312,18 +373,18 @@ impl Dispatcher {
             let pair = waiting.pair;
             if self.backlog.is_expired(waiting.since_ms, now_ms) {
                 self.backlog.back(lane, pair, None);
-                self.bury(waiting, LATE.to_owned(), None);
+                self.dead_letter(waiting, LATE.to_owned(), None);
                 continue;
             }
             let Some(route) = self.route(lane).cloned() else {
                 self.backlog.back(lane, pair, None);
                 let why = format!("there is no destination {} any more", self.name(lane));
-                self.bury(waiting, why, None);
+                self.dead_letter(waiting, why, None);
                 continue;
             };
             self.under_way += 1;
             let (held, courier, own) = (waiting.held.take(), Arc::clone(&self.courier), self.own.clone());
-            tokio::spawn(async move {
+            self.deliveries.spawn(async move {
                 let (id, end) = courier.deliver(route, pair, waiting.bytes, held).await;
                 let _ = own.send(Own::Ended { waiting, id, end });
             });
@@ -332,48 +393,82 @@ impl Dispatcher {
 
     /// What has to be done from time to time.
     fn tick(&mut self) {
+        self.follow_wall_clock();
         let now_ms = self.clock.now_ms();
-        let oldest_ms = self.backlog.oldest_ms();
-        if oldest_ms.is_some_and(|since_ms| self.backlog.is_expired(since_ms, now_ms)) {
+        if !self.stopping {
             for waiting in self.backlog.take_expired(now_ms) {
-                self.bury(waiting, LATE.to_owned(), None);
+                self.give_up(waiting);
             }
         }
         self.remove_lanes();
         // What is due by now, and what waits for a circuit.
         self.touched.extend(self.backlog.occupied());
+        self.backlog.look_at_all();
+        self.tidy(now_ms);
+        self.show_standing(now_ms);
+    }
+
+    /// Removes segments that have had their time, and has sparse ones compacted.
+    fn tidy(&mut self, now_ms: u64) {
         let quiet = std::mem::replace(&mut self.quiet, true);
-        if let Some((segment, end)) = self.newest.filter(|_| quiet)
-            && self.backlog.is_finished(segment)
-        {
-            self.ask(Job::Retire { segment, end: Some(end) });
+        if let Some((segment, end)) = self.newest.filter(|_| quiet) {
+            match self.backlog.is_finished(segment) {
+                Some(Finished::Removable) => self.ask(Job::Retire { segment, end: Some(end) }),
+                // It is set aside once there is a newer one.
+                Some(Finished::Damaged) | None => {}
+            }
         }
         let newest = self.newest.map_or(SegmentId::MAX, |(newest, _)| newest);
         if self.compacting.is_none()
+            && !self.stopping
             && self.commands.is_empty()
-            && let Some(segment) = self.backlog.sparse(newest)
+            && let Some(segment) = self.backlog.sparse(newest, now_ms)
         {
             debug!(target: SPOOL_LOG, segment, "a segment is being compacted");
             self.compacting = Some(segment);
             self.backlog.take_out(segment);
             self.ask(Job::Compact { segment, jobs: self.jobs.clone() });
         }
+    }
+
+    /// Shows how much waits. Segments that were not read yet count by their size.
+    fn show_standing(&mut self, now_ms: u64) {
+        let oldest_ms = self.backlog.oldest_ms();
+        self.memory.force_resize(self.backlog.memory_bytes());
         let standing = Standing {
             known: self.backlog.is_known() && self.compacting.is_none(),
             waiting: self.backlog.pairs(),
         };
         let age_ms = oldest_ms.map_or(0, |since_ms| now_ms.saturating_sub(since_ms));
-        self.metrics.waiting(standing.waiting, age_ms / 1_000);
+        self.metrics.waiting(standing.waiting + self.unread_messages(), age_ms / 1_000);
         self.standing.send_if_modified(|before| std::mem::replace(before, standing) != standing);
     }
 
+    /// Follows the wall clock where that was set: whatever waits goes on to wait for as long as it had to.
+    fn follow_wall_clock(&mut self) {
+        let Some(by_ms) = self.clock.divergence_ms(SystemTime::now()) else { return };
+        warn!(target: SPOOL_LOG, by_seconds = by_ms / 1_000, "the clock was set; due times and lifetimes of the spool move with it");
+        self.clock_corrections += 1;
+        // What is stamped by the one clock and written after the other must not seem to be old.
+        if by_ms > 0 {
+            self.clock.correct(by_ms);
+        }
+        self.ask(Job::CorrectClock(by_ms));
+        self.dead_letters.correct_clock(by_ms);
+        if by_ms < 0 {
+            self.clock.correct(by_ms);
+        }
+        self.backlog.shift(by_ms);
+    }
+
     fn copied(&mut self, copy: Spooled<Incoming>) {
-        let Spooled { at, bytes, since_ms, destinations, .. } = copy;
-        self.advance(at, bytes);
-        for (waiting, name) in pairs(at, bytes, since_ms, destinations) {
+        let Spooled { at, share_bytes, end, replaces_bytes, since_ms, destinations, .. } = copy;
+        self.advance(at.segment, end);
+        let now_ms = self.clock.now_ms();
+        for (waiting, name) in pairs(at, share_bytes, since_ms, destinations, now_ms) {
             let lane = self.lane(&name);
             let due_ms = self.due_ms(lane, waiting.due_ms);
-            self.backlog.push_copy(&Waiting { lane, due_ms, ..waiting });
+            self.backlog.push_copy(&Waiting { lane, due_ms, ..waiting }, replaces_bytes);
             self.touched.insert(lane);
         }
     }
@@ -381,7 +476,7 @@ impl Dispatcher {
     fn compacted(&mut self, segment: SegmentId, mails: usize, gone: bool) {
         self.compacting = None;
         if !gone {
-            self.backlog.put_in(segment);
+            self.backlog.put_in(segment, self.clock.now_ms());
         }
         let into = self.newest.map(|(newest, _)| newest);
         info!(target: SPOOL_LOG, segment, mails, gone, into, "a segment was compacted");

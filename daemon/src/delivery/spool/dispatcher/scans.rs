@@ -3,16 +3,17 @@
 use std::collections::HashSet;
 use std::io;
 
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::error;
 
 use crate::spool::LOG_TARGET as SPOOL_LOG;
 use crate::spool::backlog::{Found, Scanned};
 use crate::spool::lane::{Gate, LaneId, Pair, Waiting};
-use crate::spool::segment::{Extent, is_unwritten};
+use crate::spool::segment::{Damage, SegmentId, is_unwritten};
 use crate::spool::writer::Job;
 
-use super::ends::LATE;
+use super::lanes::Gates;
 use super::look::Look;
 use super::{Dispatcher, Held, Own};
 
@@ -27,11 +28,7 @@ impl Dispatcher {
         // A command and deliveries take turns.
         let commands_turn = !self.scans_for_command;
         let mut of_command = if commands_turn { self.next_of_command() } else { None };
-        let due = if of_command.is_some() || self.stopping {
-            None
-        } else {
-            self.backlog.wants(now_ms, |lane| self.gate(lane) == Gate::Shut)
-        };
+        let due = if of_command.is_some() || self.stopping { None } else { self.next_wanted(now_ms) };
         if due.is_none() && of_command.is_none() {
             of_command = self.next_of_command();
         }
@@ -42,23 +39,41 @@ impl Dispatcher {
         };
         self.backlog.scan_begins(segment);
         if self.backlog.scanning().is_some() {
-            self.ask(Job::Extent(segment));
+            self.scan(segment);
         }
     }
 
-    pub(super) fn scan(&self, extent: Extent) {
-        let (disk, own, now_ms) = (self.disk.clone(), self.own.clone(), self.clock.now_ms());
+    fn next_wanted(&mut self, now_ms: u64) -> Option<SegmentId> {
+        let may_expire = self.dead_letters.has_room();
+        // The gates are asked while the backlog decides.
+        let gates = Gates { lanes: &self.lanes, table: &self.table };
+        self.backlog.wants(now_ms, may_expire, |lane| gates.gate(lane) == Gate::Shut)
+    }
+
+    /// Reads a segment on a thread for that.
+    fn scan(&self, segment: SegmentId) {
+        let (disk, own, jobs) = (self.disk.clone(), self.own.clone(), self.jobs.clone());
+        let (now_ms, clock_corrections) = (self.clock.now_ms(), self.clock_corrections);
         let command = self.commands.front().filter(|_| self.scans_for_command);
         let selector = command.map(|it| it.command.selector.clone());
         tokio::task::spawn_blocking(move || {
-            let result = Look::at(&disk, &extent, selector.as_ref(), now_ms);
-            let _ = own.send(Own::Scanned { extent, result });
+            let (reply, extent) = oneshot::channel();
+            let _ = jobs.send(Job::Extent { segment, reply });
+            let closed = |_| io::Error::other("the spool is being closed");
+            let extent = extent.blocking_recv().map_err(closed);
+            let result = extent.and_then(|extent| Look::at(&disk, &extent, selector.as_ref(), now_ms));
+            let _ = own.send(Own::Scanned { segment, clock_corrections, result });
         });
     }
 
-    pub(super) fn scanned(&mut self, extent: &Extent, result: io::Result<Look>) {
-        let (segment, now_ms) = (extent.segment, self.clock.now_ms());
+    pub(super) fn scanned(&mut self, segment: SegmentId, clock_corrections: u64, result: io::Result<Look>) {
+        let now_ms = self.clock.now_ms();
         let look = match result {
+            // Its times are by a clock that was set since.
+            _ if clock_corrections != self.clock_corrections => {
+                self.backlog.scan_failed(now_ms);
+                return;
+            }
             Ok(look) => look,
             // Made in the moment of a crash: nothing in it was acknowledged.
             Err(_) if is_unwritten(&self.disk, segment) => Look::nothing(),
@@ -68,9 +83,11 @@ impl Dispatcher {
                 return;
             }
         };
-        if look.damaged_bytes > 0 {
-            error!(target: SPOOL_LOG, segment, bytes = look.damaged_bytes, "a segment is damaged; what can be read of it is delivered");
+        if look.damage != Damage::default() {
+            let Damage { mail_bytes, outcome_bytes } = look.damage;
+            error!(target: SPOOL_LOG, segment, mail_bytes, outcome_bytes, "a segment is damaged; what can be read of it is delivered");
         }
+        self.ask(Job::ExpectOutcomes(segment, look.pairs));
         let lanes: Vec<LaneId> = look.names.iter().map(|name| self.lane(name)).collect();
         let of_lane = |waiting: Waiting<Held>| {
             let lane = lanes.get(waiting.lane as usize).copied().unwrap_or(LaneId::MAX);
@@ -78,10 +95,12 @@ impl Dispatcher {
         };
         let waiting = look.waiting.into_iter().map(of_lane).collect();
         let chosen: Vec<_> = look.chosen.into_iter().map(|(waiting, id)| (of_lane(waiting), id)).collect();
+        let is_damaged = look.damage.mail_bytes > 0;
+        let scanned = Scanned { waiting, bytes: look.bytes, is_damaged };
         let Found { unchanged, expired } =
-            self.backlog.scanned(Scanned { waiting, bytes: look.bytes }, now_ms);
+            self.backlog.scanned(scanned, now_ms, self.dead_letters.has_room());
         for waiting in expired {
-            self.bury(waiting, LATE.to_owned(), None);
+            self.give_up(waiting);
         }
         self.touched.extend(lanes.iter().copied());
         if self.scans_for_command {
@@ -92,8 +111,21 @@ impl Dispatcher {
                 }
             }
         }
-        if self.backlog.is_finished(segment) && self.newest.is_none_or(|(newest, _)| segment < newest) {
+        if self.backlog.is_finished(segment).is_some()
+            && self.newest.is_none_or(|(newest, _)| segment < newest)
+        {
             self.retire(segment);
+        }
+    }
+
+    /// How many messages wait in segments that were not read yet: as many as in others of their size.
+    pub(super) fn unread_messages(&self) -> u64 {
+        let bytes_of = |segment: SegmentId| self.segment_bytes.get(&segment).copied().unwrap_or(0);
+        let unread_bytes: u64 = self.backlog.unknown().map(bytes_of).sum();
+        let (messages, bytes) = self.backlog.density();
+        match unread_bytes {
+            0 => 0,
+            _ => (unread_bytes.saturating_mul(messages) / bytes.max(1)).max(1),
         }
     }
 }
