@@ -200,7 +200,10 @@ where
         Ok(configuration) => configuration,
         Err(problems) => return refuse(&problems),
     };
-    logging::init(format, filter);
+    let _flush = match logging::init(format, filter) {
+        Ok(flush) => flush,
+        Err(error) => return fail(&error),
+    };
     let webhook = checked.config.webhook.as_ref().map(|webhook| webhook.url.to_string());
     info!(version = env!("CARGO_PKG_VERSION"), webhook, "{message}");
     for warning in &checked.warnings {
@@ -241,14 +244,17 @@ async fn drain(config: Config, shutdown: CancellationToken) -> Result<ExitCode, 
     Ok(match drain_spool(&config, shutdown).await? {
         Drained::Empty => ExitCode::SUCCESS,
         Drained::Left { dead_letters, damaged_segments } => {
-            eprintln!("mail-laser: {dead_letters} dead letters are left in the spool");
+            logging::print_error(&format!("mail-laser: {dead_letters} dead letters are left in the spool"));
             if damaged_segments > 0 {
-                eprintln!("mail-laser: {damaged_segments} damaged segments are set aside in the spool");
+                let text = format!("mail-laser: {damaged_segments} damaged segments are set aside in the spool");
+                logging::print_error(&text);
             }
             ExitCode::from(EXIT_DEAD_LETTERS)
         }
         Drained::Stopped => {
-            eprintln!("mail-laser: stopped before everything was delivered; what waits stays in the spool");
+            logging::print_error(
+                "mail-laser: stopped before everything was delivered; what waits stays in the spool",
+            );
             ExitCode::from(EXIT_STOPPED)
         }
     })
@@ -290,7 +296,7 @@ fn fail(error: &dyn Error) -> ExitCode {
         let _ = write!(text, ": {error}");
         source = error.source();
     }
-    eprintln!("mail-laser: {text}");
+    logging::print_error(&format!("mail-laser: {text}"));
     ExitCode::FAILURE
 }
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -66,6 +67,23 @@ impl MetricConstructor<Histogram> for Seconds {
 /// Whether a route still has series of its own. Held while one of them is looked up: none may come back after all
 /// were taken away.
 type Own = Arc<RwLock<bool>>;
+/// Log records that were dropped, which the logging counts.
+#[derive(Debug)]
+struct LogRecordsDropped;
+
+impl Collector for LogRecordsDropped {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let counter = ConstCounter::new(mail_laser_logging::records_dropped());
+        let encoder = encoder.encode_descriptor(
+            "log_records_dropped",
+            "Log records that standard error did not accept in time",
+            None,
+            counter.metric_type(),
+        )?;
+        counter.encode(encoder)
+    }
+}
+
 
 /// What became of a mail at one destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,6 +234,7 @@ impl Metrics {
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
     }
+        registry.register_collector(Box::new(LogRecordsDropped));
 
     /// Everything, in the text format of OpenMetrics.
     ///
@@ -447,3 +466,4 @@ mod tests {
         assert!(text.ends_with("# EOF\n"));
     }
 }
+            "mail_laser_log_records_dropped_total 0",

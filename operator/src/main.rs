@@ -1,6 +1,7 @@
 //! The operator of MailLaser.
 
 use std::net::SocketAddr;
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
@@ -42,10 +43,22 @@ struct Args {
     log_level: Targets,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let args = Args::parse();
-    logging::init(args.log_format, args.log_level);
+    let _flush = match logging::init(args.log_format, args.log_level.clone()) {
+        Ok(flush) => flush,
+        Err(error) => return fail(&anyhow::Error::new(error).context("records cannot be logged")),
+    };
+    serve(args).map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    logging::print_error(&format!("Error: {error:?}"));
+    ExitCode::FAILURE
+}
+
+#[tokio::main]
+async fn serve(args: Args) -> anyhow::Result<()> {
     // An error means that there is a provider already, and any will do.
     let _ = rustls::crypto::ring::default_provider().install_default();
 

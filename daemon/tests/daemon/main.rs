@@ -11,6 +11,7 @@ mod delivery;
 mod documentation;
 mod harness;
 mod health;
+mod log;
 mod proxy;
 mod rfc1870;
 mod rfc2034;

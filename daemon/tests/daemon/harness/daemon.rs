@@ -20,6 +20,8 @@ const HEALTH_PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Daemon {
     child: Child,
     log: Arc<Mutex<Vec<Value>>>,
+    /// Locked for a moment before each line of the log.
+    log_gate: Arc<Mutex<()>>,
     pub(crate) smtp: SocketAddr,
     pub(crate) health: SocketAddr,
     pub(crate) metrics: SocketAddr,
@@ -73,20 +75,28 @@ impl Daemon {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("start the daemon");
         let log = Arc::new(Mutex::new(Vec::new()));
         let (lines, sink) = (BufReader::new(child.stderr.take().expect("its log")), Arc::clone(&log));
+        let log_gate = Arc::new(Mutex::new(()));
+        let gate = Arc::clone(&log_gate);
         std::thread::spawn(move || {
             for line in lines.lines().map_while(Result::ok) {
+                drop(gate.lock());
                 let record = serde_json::from_str(&line).unwrap_or(Value::String(line));
                 sink.lock().expect("the log").push(record);
             }
         });
         let address = |service| port(&log, service);
         let (smtp, health, metrics) = (address("smtp"), address("health"), address("metrics"));
-        Self { child, log, smtp, health, metrics, _directory: directory }
+        Self { child, log, log_gate, smtp, health, metrics, _directory: directory }
     }
 
     /// Where another of its ports is.
     pub(crate) fn wait_for_port(&self, service: &str) -> SocketAddr {
         port(&self.log, service)
+    }
+
+    /// Stops reading the log for as long as it is locked. The daemon can write what fits into the pipe.
+    pub(crate) fn log_gate(&self) -> Arc<Mutex<()>> {
+        Arc::clone(&self.log_gate)
     }
 
     pub(crate) fn client(&self) -> Client {
