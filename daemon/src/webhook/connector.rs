@@ -9,11 +9,12 @@ use rustls::{ClientConfig, RootCertStore};
 
 use mail_laser_routes::reach::Reach;
 
+use super::allowance::MeteredConnector;
 use super::resolver::Resolver;
 use super::timely::CONNECT_TIME_MAX;
 
 /// What makes connections: TCP, and TLS on top of it for https.
-pub(super) type Connector = HttpsConnector<HttpConnector<Resolver>>;
+pub(super) type Connector = HttpsConnector<MeteredConnector<HttpConnector<Resolver>>>;
 
 /// How long a connection on which an answer is waited for is silent before TCP asks whether the other
 /// side is there; routers on the way forget silent connections after some minutes.
@@ -56,7 +57,7 @@ pub(super) fn connector(
     tcp.set_keepalive(Some(KEEPALIVE_TIME));
     tcp.set_tcp_user_timeout(Some(UNCONFIRMED_TIME_MAX));
     let builder = HttpsConnectorBuilder::new().with_tls_config(tls);
-    Ok(builder.https_or_http().enable_all_versions().wrap_connector(tcp))
+    Ok(builder.https_or_http().enable_all_versions().wrap_connector(MeteredConnector(tcp)))
 }
 
 fn trusted(roots: &[CertificateDer<'static>]) -> Result<RootCertStore, TlsError> {

@@ -3,6 +3,7 @@
 //! Everything that decides is pure: [`payload`], [`outcome`], [`problem`], [`retry`] and [`breaker`]. The
 //! [`client`] makes one attempt; a [`destination`] puts them together.
 
+mod allowance;
 pub mod breaker;
 pub mod client;
 mod connector;

@@ -1,7 +1,7 @@
 //! Connections that wait for the next request, of no more destinations than there is room for.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -34,6 +34,10 @@ const IDLE_CONNECTIONS_MAX: usize = 64;
 /// Octets of an answer's head, which is in memory for each delivery under way beside what the budget counts: more than
 /// any webhook says, and a thousandth of what a delivery may take.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of a body that HTTP/2 may send before some of them are read. With the library's 2 MiB, long answers that are read
+/// no further would use up the allowance of the connection for all other requests on it.
+const WINDOW_BYTES: u32 = 64 * 1024;
 
 type Http = legacy::Client<Timely<Connector>, Full<Bytes>>;
 type Shared = Mutex<Option<Http>>;
@@ -76,16 +80,19 @@ pub(super) struct Pool {
     timeout: Duration,
     http: Arc<Shared>,
     kept: Arc<Kept>,
+    /// Number of requests that have begun.
+    requests: Arc<AtomicUsize>,
 }
 
 impl Pool {
     /// Connections made by `connector`; there are none yet.
     pub(super) fn new(connector: Arc<Connector>, timeout: Duration, kept: Arc<Kept>) -> Self {
-        Self { connector, timeout, http: Arc::default(), kept }
+        Self { connector, timeout, http: Arc::default(), kept, requests: Arc::default() }
     }
 
     /// Sends a request over a connection that is unused, or a new one.
     pub(super) fn request(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
+        self.requests.fetch_add(1, Ordering::Relaxed);
         let mut http = lock(&self.http);
         if let Some(http) = &*http {
             return http.request(request);
@@ -103,7 +110,8 @@ impl Pool {
             .pool_idle_timeout(self.kept.idle_time())
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .http1_max_buf_size(HEAD_BYTES_MAX)
-            .build(Timely::new((*self.connector).clone(), self.timeout))
+            .http2_initial_stream_window_size(WINDOW_BYTES)
+            .build(Timely::new((*self.connector).clone(), self.timeout, Arc::clone(&self.requests)))
     }
 }
 

@@ -27,17 +27,6 @@ fn goes_on(head: &'static str, piece: impl Into<Vec<u8>>) -> Answer {
     })
 }
 
-/// Says `piece` again and again, not faster than a debug build can read it.
-fn repeats(piece: impl Into<Vec<u8>>) -> Answer {
-    let piece = piece.into();
-    Box::new(move |stream| {
-        loop {
-            stream.write_all(&piece)?;
-            std::thread::sleep(SECOND / 200);
-        }
-    })
-}
-
 /// Says `text` a byte a second.
 fn trickles(text: &'static str) -> Answer {
     Box::new(move |stream| {
@@ -90,11 +79,11 @@ fn hostile_answers_cost_bounded_time_and_memory() {
         ("a head that is cut off", false, says("HTTP/1.1 200 OK\r\nContent-Le")),
         ("garbage", false, says((0..=255u8).cycle().take(100_000).collect::<Vec<u8>>())),
         ("another protocol", false, says("220 mx.example.com ESMTP\r\n")),
-        ("a flood of 1xx", false, repeats("HTTP/1.1 100 Continue\r\n\r\n".repeat(100))),
+        ("a flood of 1xx", false, goes_on("", "HTTP/1.1 100 Continue\r\n\r\n".repeat(100))),
         (
             "a flood of early hints",
             false,
-            repeats("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".repeat(100)),
+            goes_on("", "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".repeat(100)),
         ),
         ("a header without end", false, goes_on("HTTP/1.1 200 OK\r\nX-Long: ", "x".repeat(65_536))),
         ("headers without end", false, goes_on("HTTP/1.1 200 OK\r\n", "X-More: x\r\n".repeat(1_000))),
