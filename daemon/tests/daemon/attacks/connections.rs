@@ -1,4 +1,6 @@
-//! Connections beyond their limits are told so with `421`.
+//! Connections beyond their limits: SMTP answers `421`, health and metrics close the one that was idle longest.
+
+use std::net::TcpStream;
 
 use crate::harness::{Client, Daemon, Webhook, eventually};
 
@@ -81,4 +83,19 @@ fn a_mapped_ipv4_address_is_no_other() {
     let mut mapped = Client::connect(daemon.smtp);
     mapped.send("PROXY TCP6 ::ffff:192.0.2.1 ::ffff:192.0.2.2 40000 25\r\n");
     assert_eq!(mapped.reply().0, 421);
+}
+
+#[test]
+fn silent_connections_keep_neither_a_probe_nor_a_scraper_out() {
+    let webhook = Webhook::start();
+    let daemon = Daemon::start(&webhook, &[]);
+    let hold = |address, count| -> Vec<TcpStream> {
+        (0..count).map(|_| TcpStream::connect(address).expect("connect")).collect()
+    };
+    // More than there are places.
+    let _silent = (hold(daemon.health, 300), hold(daemon.metrics, 20));
+    for _ in 0..10 {
+        assert!(daemon.is_healthy());
+        assert_eq!(daemon.metric("mail_laser_smtp_sessions"), Some(0.0));
+    }
 }
