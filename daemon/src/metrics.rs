@@ -12,10 +12,13 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use crate::webhook::breaker::CircuitState;
 use crate::webhook::outcome::LABELS;
 
+mod circuit;
 mod spool;
 
+use circuit::{Circuit, SharedCircuits};
 pub use spool::SpoolMetrics;
 
 /// Upper bounds in seconds: from a webhook on the same host to the longest time limits in use.
@@ -64,9 +67,6 @@ impl MetricConstructor<Histogram> for Seconds {
     }
 }
 
-/// Whether a route still has series of its own. Held while one of them is looked up: none may come back after all
-/// were taken away.
-type Own = Arc<RwLock<bool>>;
 /// Log records that were dropped, which the logging counts.
 #[derive(Debug)]
 struct LogRecordsDropped;
@@ -84,6 +84,9 @@ impl Collector for LogRecordsDropped {
     }
 }
 
+/// Whether a route still has series of its own. Held while one of them is looked up: none may come back after all
+/// were taken away.
+type Own = Arc<RwLock<bool>>;
 
 /// What became of a mail at one destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +157,8 @@ pub struct Metrics {
     attempt_seconds: Family<ByRoute, Histogram, Seconds>,
     delivery_seconds: Family<ByRoute, Histogram, Seconds>,
     circuit_state: Family<ByRoute, Gauge>,
+    /// The circuits of destinations without series of their own.
+    other_circuits: Arc<SharedCircuits>,
     queue_messages: Family<ByRoute, Gauge>,
     queue_bytes: Gauge,
     spool: SpoolMetrics,
@@ -176,6 +181,7 @@ impl Default for Metrics {
             attempt_seconds: Family::new_with_constructor(Seconds),
             delivery_seconds: Family::new_with_constructor(Seconds),
             circuit_state: Family::default(),
+            other_circuits: Arc::default(),
             queue_messages: Family::default(),
             queue_bytes: Gauge::default(),
             spool,
@@ -208,7 +214,7 @@ impl Metrics {
         );
         registry.register(
             "circuit_breaker_state",
-            "0 closed, 1 half-open, 2 open",
+            "0 closed, 1 half-open, 2 open; of routes that share a series the worst",
             self.circuit_state.clone(),
         );
         registry.register(
@@ -228,13 +234,13 @@ impl Metrics {
             "1 while the routes that are there cannot be taken over, and those before are in force",
             self.routes_stale.clone(),
         );
+        registry.register_collector(Box::new(LogRecordsDropped));
         registry.register(
             "build",
             "The running version",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
     }
-        registry.register_collector(Box::new(LogRecordsDropped));
 
     /// Everything, in the text format of OpenMetrics.
     ///
@@ -255,13 +261,18 @@ impl Metrics {
         }
         let own = named.get(name).map(Arc::clone);
         drop(named);
+        let is_own = own.is_some();
         let label = ByRoute { route: if own.is_some() { name } else { OTHER_ROUTES }.to_owned() };
+        let gauge = self.circuit_state.get_or_create(&label).clone();
         let route = RouteMetrics {
             messages: self.messages.clone(),
             attempts: self.attempts.clone(),
             attempt_seconds: self.attempt_seconds.get_or_create(&label).clone(),
             delivery_seconds: self.delivery_seconds.get_or_create(&label).clone(),
-            circuit_state: self.circuit_state.get_or_create(&label).clone(),
+            circuit: Arc::new(match is_own {
+                true => Circuit::own(gauge),
+                false => Circuit::shared(gauge, Arc::clone(&self.other_circuits)),
+            }),
             queue_messages: self.queue_messages.get_or_create(&label).clone(),
             queue_bytes: self.queue_bytes.clone(),
             label,
@@ -334,7 +345,7 @@ pub struct RouteMetrics {
     attempts: Family<ByRouteResult, Counter>,
     attempt_seconds: Histogram,
     delivery_seconds: Histogram,
-    circuit_state: Gauge,
+    circuit: Arc<Circuit>,
     queue_messages: Gauge,
     queue_bytes: Gauge,
 }
@@ -372,8 +383,13 @@ impl RouteMetrics {
     }
 
     /// Shows the state of the circuit.
-    pub fn circuit_state(&self, state: i64) {
-        self.circuit_state.set(state);
+    pub fn circuit_state(&self, state: CircuitState) {
+        self.circuit.show(state);
+    }
+
+    /// Takes the state of the circuit away: another destination of this name shows its own.
+    pub fn hide_circuit(&self) {
+        self.circuit.hide();
     }
 
     /// Shows a mail of so many bytes as one that waits for a delivery slot.
@@ -441,6 +457,27 @@ mod tests {
     }
 
     #[test]
+    fn routes_beyond_the_bound_show_the_worst_circuit_together() {
+        let metrics = Metrics::default();
+        let named: Vec<_> = (0..ROUTES_MAX).map(|n| metrics.route(&format!("team/{n}"))).collect();
+        let (first, second) = (metrics.route("team/open"), metrics.route("team/closed"));
+        let state = |route: &str| {
+            let series = format!("mail_laser_circuit_breaker_state{{route=\"{route}\"}} ");
+            let text = metrics.encode().unwrap();
+            text.lines().find_map(|line| Some(line.strip_prefix(&series)?.to_owned())).unwrap()
+        };
+        first.circuit_state(CircuitState::Open);
+        second.circuit_state(CircuitState::Closed);
+        named[0].circuit_state(CircuitState::HalfOpen);
+        assert_eq!((state("_other"), state("team/0")), ("2".to_owned(), "1".to_owned()));
+        // A clone is the same destination.
+        drop(first.clone());
+        assert_eq!(state("_other"), "2");
+        drop(first);
+        assert_eq!(state("_other"), "0");
+    }
+
+    #[test]
     fn the_names_are_those_of_the_contract() {
         let metrics = Metrics::default();
         let route = metrics.route("default");
@@ -459,6 +496,7 @@ mod tests {
             "mail_laser_circuit_breaker_state{route=\"default\"} 0",
             "mail_laser_queue_messages{route=\"default\"} 0",
             "mail_laser_queue_bytes 0",
+            "mail_laser_log_records_dropped_total 0",
             "mail_laser_build_info{version=",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
@@ -466,4 +504,3 @@ mod tests {
         assert!(text.ends_with("# EOF\n"));
     }
 }
-            "mail_laser_log_records_dropped_total 0",

@@ -93,6 +93,7 @@ impl Destination {
         {
             let _shows_nothing_now = before.breaker();
             before.is_replaced.store(true, Ordering::Release);
+            before.metrics.hide_circuit();
         }
         self.show(&self.breaker());
         Self {
@@ -263,7 +264,7 @@ impl Destination {
     fn show(&self, breaker: &Breaker) -> CircuitState {
         let state = breaker.state();
         if !self.is_replaced.load(Ordering::Acquire) {
-            self.metrics.circuit_state(state.as_number());
+            self.metrics.circuit_state(state);
         }
         state
     }
