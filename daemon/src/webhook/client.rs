@@ -178,13 +178,17 @@ fn header<'a>(answer: &'a Response<Incoming>, name: &HeaderName) -> Option<&'a s
     answer.headers().get(name)?.to_str().ok()
 }
 
-/// The wait that `Retry-After` asks for: seconds, or until a date.
+/// The wait that `Retry-After` asks for: seconds, or until a date in one of the three forms of RFC 9110 section 5.6.7. A
+/// date with another time zone than GMT is none of them, and is understood all the same.
 fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
-    if let Ok(seconds) = text.trim().parse() {
-        return Some(Duration::from_secs(seconds));
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // Longer than a number can say is very long.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
-    let date = jiff::fmt::rfc2822::parse(text.trim()).ok()?.timestamp();
-    Some(SystemTime::from(date).duration_since(now).unwrap_or_default())
+    let mail_date = || Some(SystemTime::from(jiff::fmt::rfc2822::parse(text).ok()?.timestamp()));
+    let date = httpdate::parse_http_date(text).ok().or_else(mail_date)?;
+    Some(date.duration_since(now).unwrap_or_default())
 }
 
 /// The whole chain of an error in one line, as far as it is for people: a certificate may have thousands of names, which
@@ -211,10 +215,34 @@ mod tests {
         let now = UNIX_EPOCH + Duration::from_secs(784_111_717);
         for (text, seconds) in [
             ("120", Some(120)),
+            (" 120 ", Some(120)),
+            ("0", Some(0)),
+            ("99999999999999999999999", Some(u64::MAX)),
+            // The three forms of RFC 9110, whose examples these are.
             ("Sun, 06 Nov 1994 08:49:37 GMT", Some(60)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", Some(60)),
+            ("Sun Nov  6 08:49:37 1994", Some(60)),
+            // A day of two digits, and a century that two digits do not say.
+            ("Wednesday, 16-Nov-94 08:48:37 GMT", Some(10 * 86_400)),
+            ("Wed Nov 16 08:48:37 1994", Some(10 * 86_400)),
+            ("Friday, 06-Nov-26 08:48:37 GMT", Some(11_688 * 86_400)),
+            ("Sun, 06 Nov 1994 09:49:37 +0100", Some(60)),
             ("Sun, 06 Nov 1994 08:48:00 GMT", Some(0)),
+            ("Sunday, 06-Nov-94 08:48:00 GMT", Some(0)),
+            ("Sun Nov  6 08:48:00 1994", Some(0)),
+            ("", None),
+            (" ", None),
             ("soon", None),
             ("-1", None),
+            ("+1", None),
+            ("1.5", None),
+            ("1 2", None),
+            ("Sun Nov 31 08:49:37 1994", None),
+            ("Sunday, 06-Nov-94 25:49:37 GMT", None),
+            ("Sunday, 06-Nov-94", None),
+            ("Sun Nov  6 08:49:37", None),
+            ("Sun Nov  6 08:49:37 1994\u{e9}", None),
+            ("\u{e9}\u{e9}\u{e9}, 06 Nov 1994 08:49:37 GMT", None),
         ] {
             assert_eq!(retry_after(text, now), seconds.map(Duration::from_secs), "{text}");
         }
