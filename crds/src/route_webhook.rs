@@ -24,7 +24,9 @@ pub const WEBHOOK_SECRET_TYPE: &str = "mail-laser.dev/webhook";
     validation = Rule::new("!has(self.url) || !has(self.bearerTokenFrom) || !self.url.matches('^[^/?#]*//[^/?#]*@')")
         .message("webhook.bearerTokenFrom must be absent when webhook.url names a user: a request has one Authorization"),
     validation = Rule::new("!has(self.headers) || !has(self.bearerTokenFrom) || !self.headers.exists(name, name.lowerAscii() == 'authorization')")
-        .message("webhook.headers must not set Authorization beside webhook.bearerTokenFrom: a request has one")
+        .message("webhook.headers must not set Authorization beside webhook.bearerTokenFrom: a request has one"),
+    validation = Rule::new("!has(self.url) || !has(self.headers) || !self.url.matches('^[^/?#]*//[^/?#]*@') || !self.headers.exists(name, name.lowerAscii() == 'authorization')")
+        .message("webhook.headers must not set Authorization when webhook.url names a user: a request has one")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RouteWebhook {

@@ -37,8 +37,14 @@ pub(super) enum EntryError {
     )]
     NotInner,
     /// Its token cannot be sent.
-    #[error("its bearer token is no token of visible ASCII, or stands beside a user in the address")]
+    #[error("its bearer token is no token of visible ASCII")]
     Token,
+    /// A request has one `Authorization`, and it has several.
+    #[error(
+        "it has more than one of a bearer token, a user in its address and a header Authorization, and a request has one \
+         Authorization"
+    )]
+    Authorization,
     /// Its roots cannot be used.
     #[error("its CA bundle holds no certificate in PEM that can be used")]
     Roots,
@@ -61,10 +67,13 @@ pub(super) fn config(webhook: &Webhook) -> Result<WebhookConfig, EntryError> {
         return Err(beyond);
     }
     let token = webhook.bearer_token.as_deref();
-    if token.is_some_and(|token| {
-        url.has_credentials() || token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic())
-    }) {
+    if token.is_some_and(|token| token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic())) {
         return Err(EntryError::Token);
+    }
+    let headers = headers(webhook)?;
+    let authorizations = [token.is_some(), url.has_credentials(), headers.contains_key(AUTHORIZATION)];
+    if authorizations.into_iter().filter(|is_there| *is_there).count() > 1 {
+        return Err(EntryError::Authorization);
     }
     let ca_roots = match &webhook.ca_bundle {
         None => Vec::new(),
@@ -82,7 +91,7 @@ pub(super) fn config(webhook: &Webhook) -> Result<WebhookConfig, EntryError> {
             number(webhook.circuit_breaker_reset_seconds, "circuit breaker's reset")?.get().into(),
         ),
         concurrency: number(webhook.concurrency, "concurrency")?,
-        headers: headers(webhook)?,
+        headers,
         signing_secrets: webhook
             .signing_secrets
             .iter()
@@ -98,8 +107,7 @@ fn headers(webhook: &Webhook) -> Result<HeaderMap, EntryError> {
         let refused = || EntryError::Header(name.clone());
         let parsed = HeaderName::try_from(name.as_str()).map_err(|_| refused())?;
         let is_reserved = RESERVED.contains(&parsed)
-            || RESERVED_PREFIXES.iter().any(|prefix| parsed.as_str().starts_with(prefix))
-            || (parsed == AUTHORIZATION && webhook.bearer_token.is_some());
+            || RESERVED_PREFIXES.iter().any(|prefix| parsed.as_str().starts_with(prefix));
         let mut value = HeaderValue::try_from(value.as_str()).map_err(|_| refused())?;
         if is_reserved || value.to_str().is_err() {
             return Err(refused());
@@ -162,6 +170,25 @@ mod tests {
         let taken =
             config(&webhook(|it| drop(it.headers.insert("X-Team".to_owned(), "b".to_owned())))).unwrap();
         assert_eq!(taken.headers["x-team"], "b");
+    }
+
+    #[test]
+    fn more_than_one_authorization_is_refused() {
+        for token in [false, true] {
+            for user in ["", "user@", "user:word@", ":word@"] {
+                for header in [None, Some("Authorization"), Some("AUTHORIZATION")] {
+                    let refused = refusal(|it| {
+                        it.url = format!("https://{user}api.example.com/in");
+                        it.bearer_token = token.then(|| "t0ken".to_owned());
+                        it.headers.extend(header.map(|name| (name.to_owned(), "Basic eA==".to_owned())));
+                    });
+                    let count =
+                        [token, !user.is_empty(), header.is_some()].into_iter().filter(|it| *it).count();
+                    let expected = (count > 1).then_some(EntryError::Authorization);
+                    assert_eq!(refused, expected, "{token} {user:?} {header:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -129,13 +129,7 @@ pub fn resolve(route: &MailRoute, allow_private: bool, known: &impl Known) -> Re
         Some(source) => Some(reader.token(&source.secret_key_ref)?),
         None => None,
     };
-    if bearer_token.is_some() && !(parsed.username().is_empty() && parsed.password().is_none()) {
-        return Err(invalid(
-            "spec.webhook.bearerTokenFrom is there beside a user in the URL, and a request has one Authorization: \
-             remove one of them"
-                .to_owned(),
-        ));
-    }
+    one_authorization(spec, &parsed)?;
     let signing = spec.signing.iter().flat_map(|signing| &signing.secret_refs);
     let signing_secrets =
         signing.map(|key| reader.text(key, "signing.secretRefs")).collect::<Result<Vec<_>, _>>()?;
@@ -157,6 +151,27 @@ pub fn resolve(route: &MailRoute, allow_private: bool, known: &impl Known) -> Re
         url,
     };
     Ok(Resolved { host: host(&webhook.url), webhook })
+}
+
+/// Refuses a webhook with several `Authorization`s: the schema sees no user in a URL that a Secret holds.
+fn one_authorization(spec: &RouteWebhook, url: &Url) -> Result<(), Unresolved> {
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    let has_header = spec.headers.keys().any(|name| name.eq_ignore_ascii_case("authorization"));
+    let there: Vec<&str> = [
+        (spec.bearer_token_from.is_some(), "spec.webhook.bearerTokenFrom"),
+        (has_user, "a user in the URL"),
+        (has_header, "Authorization in spec.webhook.headers"),
+    ]
+    .into_iter()
+    .filter_map(|(is_there, what)| is_there.then_some(what))
+    .collect();
+    if there.len() > 1 {
+        return Err(invalid(format!(
+            "a request has one Authorization, and the webhook has {}: remove all but one",
+            there.join(" and ")
+        )));
+    }
+    Ok(())
 }
 
 /// The host, if it is an address. What a name leads to is checked when a connection is made.
@@ -431,6 +446,38 @@ mod tests {
         let from = resolved(json!({"urlFrom": key("hook", "url")}), false).unwrap();
         assert_eq!(from.webhook.url, "https://user:word@api.example.com/in?key=secret");
         assert_eq!(from.host.as_deref(), Some("api.example.com"));
+    }
+
+    #[test]
+    fn more_than_one_authorization_is_refused() {
+        for (token, user, header) in [
+            (false, false, false),
+            (true, false, false),
+            (false, true, false),
+            (false, false, true),
+            (true, true, false),
+            (true, false, true),
+            (false, true, true),
+            (true, true, true),
+        ] {
+            let mut webhook = json!({"urlFrom": key("hook", if user { "url" } else { "bare" })});
+            if token {
+                webhook["bearerTokenFrom"] = key("hook", "token");
+            }
+            if header {
+                webhook["headers"] = json!({"AUTHORIZATION": "Basic eA=="});
+            }
+            let named = [(token, "bearerTokenFrom"), (user, "a user in the URL"), (header, "headers")];
+            match resolved(webhook.clone(), false) {
+                Ok(_) => assert!([token, user, header].into_iter().filter(|it| *it).count() < 2, "{webhook}"),
+                Err(Unresolved { reason, message }) => {
+                    assert_eq!(reason, RouteReason::InvalidWebhook, "{webhook}");
+                    for (is_there, name) in named {
+                        assert_eq!(message.contains(name), is_there, "{webhook}: {message}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]
