@@ -10,14 +10,16 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
+use crate::address::Address;
 use crate::metrics::MessageOutcome;
+use crate::routes::Route;
 use crate::webhook::LOG_TARGET;
 use crate::webhook::destination::Delivery;
 use crate::webhook::retry::Terms;
 
 use super::intake::Intake;
 use super::journey::{End, Journey, Journeys};
-use super::recent::{Key, Known, Pending, Recent};
+use super::recent::{Key, Known, Recent};
 use super::totals::Totals;
 use super::verdict::{Verdict, worst};
 use super::{Answer, Incoming};
@@ -48,12 +50,27 @@ impl Shared {
     }
 }
 
-/// A delivery under way. However it ends, its pair is no longer under way then.
+/// A pair of message and destination that one session delivers. However that ends, the pair is no longer under way then.
 struct UnderWay {
     shared: Arc<Shared>,
     key: Key,
     sender: watch::Sender<Option<Verdict>>,
     verdict: Option<Verdict>,
+}
+
+impl UnderWay {
+    /// Ends it with a verdict, which those that wait for it get.
+    fn end(mut self, verdict: Verdict) {
+        self.verdict = Some(verdict);
+        drop(self);
+    }
+}
+
+/// A destination whose delivery this session begins.
+struct Claimed {
+    route: Arc<Route>,
+    recipients: Vec<Address>,
+    under_way: UnderWay,
 }
 
 impl Drop for UnderWay {
@@ -114,52 +131,70 @@ impl Confirm {
         self.journeys.finish(grace).await;
     }
 
-    /// Begins to deliver to those destinations of which nothing is known; returns what is known of all
-    /// of them then.
+    /// Begins to deliver to those destinations of which nothing is known; returns what is known of all of them then.
+    ///
+    /// # Errors
+    /// The answer to a message that is not delivered now. Its destinations are counted by then: those whose verdict is known
+    /// were counted with it.
     async fn begin(
         &self,
         mut incoming: Incoming,
         keys: &[Key],
         until: Instant,
     ) -> Result<Vec<Known>, Answer> {
-        let known: Vec<Option<Known>> = {
-            let recent = self.shared.recent();
-            keys.iter().map(|key| recent.look_up(key)).collect()
-        };
-        let mut states = known.iter();
-        incoming.destinations.retain(|_| matches!(states.next(), Some(None)));
-        let mut known: Vec<Known> = known.into_iter().flatten().collect();
-        if incoming.destinations.is_empty() {
+        let (mut known, claimed) = self.claim(std::mem::take(&mut incoming.destinations), keys);
+        if claimed.is_empty() {
             return Ok(known);
         }
         let id = incoming.mail.id;
         // Nobody goes without the mail because of another's webhook.
         let (open, closed): (Vec<_>, Vec<_>) =
-            incoming.destinations.into_iter().partition(|(route, _)| route.destination.is_open());
-        for (route, _) in &open {
-            let route = route.destination.route();
-            warn!(target: LOG_TARGET, %id, route, "mail deferred: the circuit is open");
+            claimed.into_iter().partition(|claimed| claimed.route.destination.is_open());
+        for Claimed { route, under_way, .. } in open {
+            warn!(target: LOG_TARGET, %id, route = route.destination.route(), "mail deferred: the circuit is open");
+            route.destination.metrics().message(MessageOutcome::Deferred);
+            let verdict = Verdict::Temporary(CIRCUIT_OPEN.to_owned());
+            under_way.end(verdict.clone());
+            known.push(Known::Ended(verdict));
         }
         if closed.is_empty() {
             return Err(Answer::CircuitOpen);
         }
-        known.extend(open.iter().map(|(route, _)| {
-            route.destination.metrics().message(MessageOutcome::Deferred);
-            Known::Ended(Verdict::Temporary(CIRCUIT_OPEN.to_owned()))
-        }));
-        incoming.destinations = closed;
-        for journey in self.journeys.begin(incoming).await? {
-            known.push(Known::UnderWay(self.spawn(journey, until)));
+        let mut under_way = Vec::new();
+        for claimed in closed {
+            under_way.push(claimed.under_way);
+            incoming.destinations.push((claimed.route, claimed.recipients));
+        }
+        let routes: Vec<Arc<Route>> =
+            incoming.destinations.iter().map(|(route, _)| Arc::clone(route)).collect();
+        let journeys = self.journeys.begin(incoming).await.inspect_err(|answer| answer.count(&routes))?;
+        for (journey, under_way) in journeys.into_iter().zip(under_way) {
+            known.push(Known::UnderWay(under_way.sender.subscribe()));
+            self.journeys.spawn(deliver(journey, until, under_way));
         }
         Ok(known)
     }
 
-    fn spawn(&self, journey: Journey, until: Instant) -> Pending {
-        let key = journey.key().to_owned();
-        let (sender, pending) = self.shared.recent().begin(key.clone());
-        let under_way = UnderWay { shared: Arc::clone(&self.shared), key, sender, verdict: None };
-        self.journeys.spawn(deliver(journey, until, under_way));
-        pending
+    /// Parts destinations into those of which something is known, and those that this session delivers to: in one step, so
+    /// that sessions that end the same message at the same time post it once.
+    fn claim(
+        &self,
+        destinations: Vec<(Arc<Route>, Vec<Address>)>,
+        keys: &[Key],
+    ) -> (Vec<Known>, Vec<Claimed>) {
+        let (mut known, mut claimed) = (Vec::new(), Vec::new());
+        let mut recent = self.shared.recent();
+        for ((route, recipients), key) in destinations.into_iter().zip(keys) {
+            match recent.begin(key) {
+                Ok(what) => known.push(what),
+                Err(sender) => {
+                    let shared = Arc::clone(&self.shared);
+                    let under_way = UnderWay { shared, key: key.clone(), sender, verdict: None };
+                    claimed.push(Claimed { route, recipients, under_way });
+                }
+            }
+        }
+        (known, claimed)
     }
 
     /// What a destination says by `until`.
@@ -181,7 +216,7 @@ impl Confirm {
 }
 
 /// Takes one mail to what one destination says of it.
-async fn deliver(journey: Journey, until: Instant, mut under_way: UnderWay) {
+async fn deliver(journey: Journey, until: Instant, under_way: UnderWay) {
     let id = journey.id;
     let (route, end) = journey.end(Terms::Until(until.into_std())).await;
     let metrics = route.destination.metrics();
@@ -214,5 +249,5 @@ async fn deliver(journey: Journey, until: Instant, mut under_way: UnderWay) {
         }
     };
     metrics.message(outcome);
-    under_way.verdict = Some(verdict);
+    under_way.end(verdict);
 }

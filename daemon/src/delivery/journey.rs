@@ -94,11 +94,6 @@ impl Journeys {
 }
 
 impl Journey {
-    /// What names the pair of mail and destination.
-    pub(super) fn key(&self) -> &str {
-        &self.request.idempotency_key
-    }
-
     /// Takes the mail to its end. By then all that it took of the queue is given back, and what it took of memory with
     /// the last that is sent of it.
     pub(super) async fn end(self, terms: Terms) -> (Arc<Route>, End) {

@@ -65,17 +65,18 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// What a mail counts as whose destinations were not asked; `None` when they were.
-    fn outcome(&self) -> Option<MessageOutcome> {
-        match self {
-            Self::Accepted(_) | Self::Deferred(_) | Self::Refused(_) => None,
+    /// Counts a message at destinations that were not asked.
+    fn count(&self, routes: &[Arc<Route>]) {
+        let outcome = match self {
+            Self::Accepted(_) | Self::Deferred(_) | Self::Refused(_) => return,
             Self::QueueFull
             | Self::OutOfMemory
             | Self::SpoolFull
             | Self::SpoolFailed(_)
-            | Self::CircuitOpen => Some(MessageOutcome::Deferred),
-            Self::RequestTooLarge | Self::AttachmentTooLarge(_) => Some(MessageOutcome::Rejected),
-        }
+            | Self::CircuitOpen => MessageOutcome::Deferred,
+            Self::RequestTooLarge | Self::AttachmentTooLarge(_) => MessageOutcome::Rejected,
+        };
+        routes.iter().for_each(|route| route.destination.metrics().message(outcome));
     }
 }
 
@@ -98,13 +99,12 @@ impl Delivery {
         let routes: Vec<Arc<Route>> =
             incoming.destinations.iter().map(|(route, _)| Arc::clone(route)).collect();
         let answer = match self {
+            // Some of its destinations may have been asked before: it counts by itself.
+            Self::Confirm(confirm) => return confirm.accept(incoming).await,
             Self::Forward(forward) => forward.accept(incoming).await,
-            Self::Confirm(confirm) => confirm.accept(incoming).await,
             Self::Spool(spool) => spool.accept(incoming).await,
         };
-        if let Some(outcome) = answer.outcome() {
-            routes.iter().for_each(|route| route.destination.metrics().message(outcome));
-        }
+        answer.count(&routes);
         answer
     }
 

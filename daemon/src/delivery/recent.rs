@@ -37,17 +37,20 @@ pub(super) enum Known {
 
 impl Recent {
     /// What is known of a pair, if anything.
-    #[must_use]
-    pub(super) fn look_up(&self, key: &str) -> Option<Known> {
+    fn look_up(&self, key: &str) -> Option<Known> {
         let ended = self.ended.get(key).map(|verdict| Known::Ended(verdict.clone()));
         ended.or_else(|| self.under_way.get(key).map(|pending| Known::UnderWay(pending.clone())))
     }
 
-    /// Notes that a pair is being delivered; what it comes to is sent by what is returned.
-    pub(super) fn begin(&mut self, key: Key) -> (watch::Sender<Option<Verdict>>, Pending) {
+    /// Returns what is known of a pair. If that is nothing, notes that it is being delivered, and returns the sender of its
+    /// verdict: of two sessions with the same message, only one delivers it.
+    pub(super) fn begin(&mut self, key: &str) -> Result<Known, watch::Sender<Option<Verdict>>> {
+        if let Some(known) = self.look_up(key) {
+            return Ok(known);
+        }
         let (sender, pending) = watch::channel(None);
-        self.under_way.insert(key, pending.clone());
-        (sender, pending)
+        self.under_way.insert(key.to_owned(), pending);
+        Err(sender)
     }
 
     /// Notes what a delivery came to; `None` when it has no end. Of a verdict that is not final
@@ -81,11 +84,11 @@ mod tests {
     #[test]
     fn a_final_verdict_is_remembered_until_it_is_told() {
         let mut recent = Recent::default();
-        let (sender, _pending) = recent.begin("a".to_owned());
-        assert!(matches!(recent.look_up("a"), Some(Known::UnderWay(_))));
+        let sender = recent.begin("a").unwrap_err();
+        assert!(matches!(recent.begin("a"), Ok(Known::UnderWay(_))));
         sender.send_replace(Some(Verdict::Delivered));
         recent.end("a", Some(&Verdict::Delivered));
-        assert!(matches!(recent.look_up("a"), Some(Known::Ended(Verdict::Delivered))));
+        assert!(matches!(recent.begin("a"), Ok(Known::Ended(Verdict::Delivered))));
         recent.forget("a");
         assert!(recent.look_up("a").is_none());
     }
@@ -94,7 +97,7 @@ mod tests {
     fn what_is_not_final_is_tried_again() {
         let mut recent = Recent::default();
         for verdict in [Some(Verdict::Temporary("why".to_owned())), None] {
-            let _ends = recent.begin("a".to_owned());
+            let _ends = recent.begin("a").unwrap_err();
             recent.end("a", verdict.as_ref());
             assert!(recent.look_up("a").is_none());
         }
@@ -105,12 +108,12 @@ mod tests {
         let mut recent = Recent::default();
         for number in 0..3 * REMEMBERED_MAX {
             let key = number.to_string();
-            let _ends = recent.begin(key.clone());
+            let _ends = recent.begin(&key).unwrap_err();
             recent.end(&key, Some(&Verdict::Delivered));
         }
         for number in 0..9 * REMEMBERED_MAX {
             let key = format!("told {number}");
-            let _ends = recent.begin(key.clone());
+            let _ends = recent.begin(&key).unwrap_err();
             recent.end(&key, Some(&Verdict::Delivered));
             recent.forget(&key);
         }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::harness::{Behaviour, Daemon, Webhook, eventually};
+use crate::harness::{Behaviour, Client, Daemon, Webhook, eventually};
+use crate::routes;
 
 const TO: &str = "support@example.com";
 
@@ -289,4 +290,80 @@ fn at_shutdown_a_held_sender_is_told_to_come_back() {
     assert_eq!(daemon.wait_for_end().code(), Some(0));
     let totals = &daemon.wait_for_log("deliveries ended", 1)[0];
     assert_eq!((&totals["forwarded"], &totals["dropped"]), (&0.into(), &0.into()));
+}
+
+/// The number of messages that ended like this at a route.
+fn counted(daemon: &Daemon, route: &str, outcome: &str) -> f64 {
+    let series = format!("mail_laser_messages_total{{route=\"{route}\",outcome=\"{outcome}\"}}");
+    daemon.metric(&series).unwrap_or_default()
+}
+
+#[test]
+fn copies_that_end_at_the_same_time_are_posted_once() {
+    let webhook = Webhook::start();
+    let daemon = start(&webhook, &[]);
+    // Large, so that the sessions overlap while it is read.
+    let content = format!("Subject: large\r\n\r\n{}", format!("{}\r\n", "x".repeat(70)).repeat(15_000));
+    let mut clients: Vec<Client> = (0..6).map(|_| daemon.client()).collect();
+    for client in &mut clients {
+        client.begin_mail(TO);
+        client.send(&content);
+    }
+    clients.iter_mut().for_each(|client| client.send(".\r\n"));
+    for client in &mut clients {
+        let (code, text) = client.reply();
+        assert_eq!(code, 250, "{text}");
+    }
+    assert_eq!(webhook.received().len(), 1);
+    assert_eq!(counted(&daemon, "default", "forwarded"), 1.0);
+}
+
+#[test]
+fn a_copy_of_a_message_that_cannot_be_delivered_is_deferred_with_it() {
+    let webhook = Webhook::behaving(|_| Behaviour::status(503));
+    let daemon = start(&webhook, &[("MAIL_LASER_CIRCUIT_BREAKER_THRESHOLD", "100")]);
+    let mut clients: Vec<Client> = (0..2).map(|_| daemon.client()).collect();
+    clients.iter_mut().for_each(|client| client.begin_mail(TO));
+    for client in &mut clients {
+        client.send("Subject: twice\r\n\r\n.\r\n");
+    }
+    for client in &mut clients {
+        assert_eq!(client.reply().0, 451);
+    }
+    // Nothing of it is left that would keep the retry from the webhook.
+    let before = webhook.received().len();
+    assert_eq!(send(&daemon, "twice").0, 451);
+    assert_eq!(webhook.received().len(), before + 1);
+}
+
+#[test]
+fn a_destination_that_has_the_message_is_not_counted_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let (broken, fine) = (Webhook::of_others_behaving(|_| Behaviour::status(503)), Webhook::of_others());
+    let table = [
+        routes::route("a/broken", "a@example.com", &broken),
+        routes::route("b/fine", "b@example.com", &fine),
+    ];
+    routes::put(directory.path(), &table);
+    let daemon = routes::start(directory.path(), &[("MAIL_LASER_DELIVERY", "confirm")]);
+    let mut clients: Vec<Client> = (0..3).map(|_| daemon.client()).collect();
+    for client in &mut clients {
+        client.ask("MAIL FROM:<ann@example.org>");
+        for address in ["a@example.com", "b@example.com"] {
+            assert_eq!(client.ask(&format!("RCPT TO:<{address}>")).0, 250);
+        }
+        assert_eq!(client.ask("DATA").0, 354);
+    }
+    // From now on the circuit is open.
+    assert_eq!(daemon.client().mail("a@example.com", "\r\n").0, 451);
+    assert_eq!(counted(&daemon, "a/broken", "deferred"), 1.0);
+    for (number, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.ask("Subject: both\r\n\r\n.").0, 451);
+        assert_eq!(fine.received().len(), 1);
+        let at_fine = ["forwarded", "deferred"].map(|outcome| counted(&daemon, "b/fine", outcome));
+        assert_eq!(at_fine, [1.0, 0.0], "copy {number}");
+        // The sender has it for this one after each copy.
+        assert_eq!(counted(&daemon, "a/broken", "deferred"), 2.0 + number as f64);
+    }
+    assert_eq!(broken.received().len(), 1);
 }

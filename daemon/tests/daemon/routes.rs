@@ -8,7 +8,7 @@ use mail_laser_routes::files::{Entry, INDEX, Webhook as Target, part_file, write
 use crate::harness::{Behaviour, Client, Daemon, Webhook, command, eventually};
 
 /// A route of this name to a webhook of this host.
-fn route(name: &str, recipient: &str, webhook: &Webhook) -> Entry {
+pub(crate) fn route(name: &str, recipient: &str, webhook: &Webhook) -> Entry {
     Entry {
         name: name.to_owned(),
         recipients: vec![recipient.parse().unwrap()],
@@ -41,12 +41,12 @@ fn put_parts(directory: &Path, routes: &[Entry], parts: usize) {
     std::fs::rename(directory.join("new"), directory.join(INDEX)).unwrap();
 }
 
-fn put(directory: &Path, routes: &[Entry]) {
+pub(crate) fn put(directory: &Path, routes: &[Entry]) {
     put_parts(directory, routes, usize::MAX);
 }
 
 /// A daemon that has nothing but routes.
-fn start(directory: &Path, variables: &[(&str, &str)]) -> Daemon {
+pub(crate) fn start(directory: &Path, variables: &[(&str, &str)]) -> Daemon {
     let base = [
         ("MAIL_LASER_ROUTES", directory.to_str().unwrap()),
         ("MAIL_LASER_TARGET_EMAILS", ""),
