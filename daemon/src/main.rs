@@ -246,7 +246,8 @@ async fn drain(config: Config, shutdown: CancellationToken) -> Result<ExitCode, 
         Drained::Left { dead_letters, damaged_segments } => {
             logging::print_error(&format!("mail-laser: {dead_letters} dead letters are left in the spool"));
             if damaged_segments > 0 {
-                let text = format!("mail-laser: {damaged_segments} damaged segments are set aside in the spool");
+                let text =
+                    format!("mail-laser: {damaged_segments} damaged segments are set aside in the spool");
                 logging::print_error(&text);
             }
             ExitCode::from(EXIT_DEAD_LETTERS)

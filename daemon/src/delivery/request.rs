@@ -104,7 +104,9 @@ impl Reading {
     fn of(incoming: Incoming, attachment_bytes_max: usize) -> Result<Self, Answer> {
         let Incoming { mut mail, destinations, mut memory, .. } = incoming;
         let size = mail.content.len();
-        if !memory.try_grow(size.saturating_mul(MEMORY_PER_MAIL - 1)) {
+        // A message from the spool has that much already.
+        let missing = size.saturating_mul(MEMORY_PER_MAIL).saturating_sub(memory.bytes());
+        if !memory.try_grow(missing) {
             return Err(Answer::OutOfMemory);
         }
         let prefixes: Vec<String> =

@@ -2,6 +2,8 @@
 
 use std::error::Error;
 use std::fmt::Write;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
@@ -17,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::config::WebhookConfig;
 use crate::config::url::WebhookUrl;
-use crate::turn::after_others;
+use crate::turn::{Turns, after_others};
 
 use super::connector::TlsError;
 use super::connectors::Connectors;
@@ -51,6 +53,8 @@ pub struct Client {
     headers: HeaderMap,
     signer: Option<Signer>,
     timeout: Duration,
+    /// Turns at giving up what has failed.
+    failing: Arc<Turns>,
 }
 
 /// What one attempt sends.
@@ -93,6 +97,7 @@ impl Client {
             headers: headers(config),
             signer: Signer::new(&config.signing_secrets),
             timeout: config.timeout,
+            failing: connectors.failing(),
         })
     }
 
@@ -110,13 +115,31 @@ impl Client {
             after_others().await;
             sleep_until(time_out).await;
         };
-        let answer = tokio::select! {
-            biased;
-            answer = self.post(request) => match answer {
-                Ok(answer) => answer,
-                Err(error) => return Outcome::Unreachable(describe(&error)),
-            },
-            () = late => return Outcome::TimedOut,
+        let answer = {
+            let post = pin!(self.post(request));
+            let answer = tokio::select! {
+                biased;
+                answer = post => Ok(answer),
+                () = late => Err(self.failing.begin().await),
+            };
+            // A request that is given up takes its connection with it, in its own turn.
+            answer
+        };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(turn) => {
+                turn.end().await;
+                return Outcome::TimedOut;
+            }
+        };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                let turn = self.failing.begin().await;
+                let outcome = Outcome::Unreachable(describe(&error));
+                turn.end().await;
+                return outcome;
+            }
         };
         let status = answer.status().as_u16();
         let retry_after = header(&answer, &RETRY_AFTER).and_then(|text| retry_after(text, SystemTime::now()));

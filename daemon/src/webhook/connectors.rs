@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use rustls::pki_types::CertificateDer;
 
 use crate::config::WebhookConfig;
+use crate::turn::Turns;
 use mail_laser_routes::reach::Reach;
 
 use super::connector::{Connector, TlsError, connector};
@@ -22,10 +23,20 @@ struct Kind {
 /// The connectors in use: thousands of routes would otherwise each have roots of trust and a resolver. One goes with the
 /// last destination that has it. Connections are not shared: on one of HTTP/2 a destination that hangs takes the streams
 /// of all others that have the same host.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Connectors {
     kinds: Mutex<HashMap<Kind, Weak<Connector>>>,
     kept: Arc<Kept>,
+    failing: Arc<Turns>,
+}
+
+/// Deliveries that are given up between two looks at all else: some 60 us each, so less than a millisecond.
+const FAILING_AT_ONCE: usize = 8;
+
+impl Default for Connectors {
+    fn default() -> Self {
+        Self { kinds: Mutex::default(), kept: Arc::default(), failing: Arc::new(Turns::new(FAILING_AT_ONCE)) }
+    }
 }
 
 impl Connectors {
@@ -35,6 +46,11 @@ impl Connectors {
     /// When TLS cannot be set up.
     pub(super) fn pool(&self, config: &WebhookConfig) -> Result<Pool, TlsError> {
         Ok(Pool::new(self.get(config)?, config.timeout, Arc::clone(&self.kept)))
+    }
+
+    /// Turns at giving up what has failed, which all destinations share.
+    pub(super) fn failing(&self) -> Arc<Turns> {
+        Arc::clone(&self.failing)
     }
 
     fn get(&self, config: &WebhookConfig) -> Result<Arc<Connector>, TlsError> {

@@ -21,6 +21,7 @@ use crate::webhook::retry::Terms;
 use crate::webhook::share::Share;
 
 use super::letter::mail_of;
+use super::memory_queue::MemoryQueue;
 
 /// Mails that are read at once: more make no disk faster, and each takes a thread from those who take mail.
 const READERS: usize = 8;
@@ -29,7 +30,7 @@ const READERS: usize = 8;
 #[derive(Debug)]
 pub(super) struct Courier {
     disk: Directory,
-    memory: Arc<MemoryBudget>,
+    memory: MemoryQueue,
     workers: Arc<Semaphore>,
     readers: Semaphore,
     /// Cancelled when deliveries under way are given up.
@@ -74,7 +75,13 @@ pub(super) enum End {
 
 impl Courier {
     pub(super) fn new(disk: Directory, memory: Arc<MemoryBudget>, workers: Arc<Semaphore>) -> Self {
-        Self { disk, memory, workers, readers: Semaphore::new(READERS), stop: CancellationToken::new() }
+        Self {
+            disk,
+            memory: MemoryQueue::new(memory),
+            workers,
+            readers: Semaphore::new(READERS),
+            stop: CancellationToken::new(),
+        }
     }
 
     /// Delivers a mail of so many octets; `held` is the mail if it is in memory already.
@@ -127,9 +134,9 @@ impl Courier {
 
     async fn load(&self, route: Arc<Route>, pair: Pair, bytes: u64) -> Result<InMemory, End> {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-        let reader = self.readers.acquire().await.map_err(|_| End::Stopped)?;
-        let mut memory = self.memory.try_reserve(bytes).ok_or(End::NoMemory)?;
+        let memory = self.memory.reserve(bytes).await.ok_or(End::NoMemory)?;
         let share = share_of(&route, &memory).ok_or(End::NoMemory)?;
+        let reader = self.readers.acquire().await.map_err(|_| End::Stopped)?;
         let disk = self.disk.clone();
         let loaded = tokio::task::spawn_blocking(move || load(&disk, pair.mail)).await;
         drop(reader);
@@ -138,9 +145,6 @@ impl Courier {
             loaded.map_err(|_| End::Defect)?.map_err(End::Unreadable)?;
         if !intact {
             return Err(damaged("its content is damaged on disk"));
-        }
-        if !memory.try_resize(content.len()) {
-            return Err(End::NoMemory);
         }
         let mail = mail_of(head, content, pair.destination);
         let (mail, recipients) = mail.ok_or_else(|| damaged("what is known of it is damaged on disk"))?;

@@ -4,6 +4,7 @@
 mod courier;
 mod dispatcher;
 mod letter;
+mod memory_queue;
 #[cfg(test)]
 mod outage;
 mod room;

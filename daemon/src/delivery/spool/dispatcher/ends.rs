@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::{error, warn};
 
 use crate::message::id::MailId;
@@ -18,9 +19,6 @@ use crate::webhook::LOG_TARGET;
 use crate::webhook::destination::Delivery;
 
 use super::{Dispatcher, End, Held};
-
-/// How long a mail waits for which there was no memory.
-const NO_MEMORY_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a mail waits that could not be read, or not be made a dead letter: a person has to see to
 /// the disk.
@@ -44,6 +42,9 @@ impl Dispatcher {
             | End::Stopped => None,
         };
         self.backlog.back(lane, pair, succeeded);
+        if !matches!(end, End::NoMemory) {
+            self.memory_waits.end(pair);
+        }
         match end {
             End::Of(Delivery::Delivered) => {
                 self.count(lane, MessageOutcome::Forwarded);
@@ -71,8 +72,12 @@ impl Dispatcher {
             }
             End::Of(Delivery::CircuitOpen) | End::Stopped => self.backlog.wait(waiting),
             End::NoMemory => {
-                let due_ms = now_ms + in_millis(NO_MEMORY_WAIT);
-                self.backlog.wait(Waiting { due_ms, ..waiting });
+                let (wait, is_logged) = self.memory_waits.note(pair, Instant::now());
+                if is_logged {
+                    let (waiting, bytes) = (self.memory_waits.len(), waiting.bytes);
+                    warn!(target: SPOOL_LOG, waiting, bytes, "messages wait for memory; raise MAIL_LASER_MEMORY_MAX_BYTES or lower MAIL_LASER_MAX_CONNECTIONS");
+                }
+                self.backlog.wait(Waiting { due_ms: now_ms + in_millis(wait), ..waiting });
             }
             End::TooLarge => {
                 self.dead_letter(waiting, "as a request it is larger than all memory".to_owned(), None);

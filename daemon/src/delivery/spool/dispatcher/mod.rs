@@ -43,6 +43,7 @@ use self::ends::LATE;
 use self::lanes::Destined;
 use self::look::{Look, pairs};
 use super::courier::{Courier, End, InMemory};
+use super::memory_queue::MemoryWaits;
 
 pub(super) use self::commands::Command;
 
@@ -108,6 +109,7 @@ pub(super) struct Dispatcher {
     deliveries: Handle,
     /// The memory that the backlog takes.
     memory: Reservation,
+    memory_waits: MemoryWaits,
     /// How often the clock was corrected: what was read of the disk before is by another clock.
     clock_corrections: u64,
     /// Lanes that something happened to.
@@ -234,6 +236,7 @@ impl Dispatcher {
             under_way: 0,
             deliveries,
             memory,
+            memory_waits: MemoryWaits::default(),
             clock_corrections: 0,
             touched: BTreeSet::new(),
             looked_at: Instant::now(),
@@ -439,6 +442,8 @@ impl Dispatcher {
             known: self.backlog.is_known() && self.compacting.is_none(),
             waiting: self.backlog.pairs(),
         };
+        let waiting_for_memory = i64::try_from(self.memory_waits.len()).unwrap_or(i64::MAX);
+        self.metrics.waiting_for_memory().set(waiting_for_memory);
         let age_ms = oldest_ms.map_or(0, |since_ms| now_ms.saturating_sub(since_ms));
         self.metrics.waiting(standing.waiting + self.unread_messages(), age_ms / 1_000);
         self.standing.send_if_modified(|before| std::mem::replace(before, standing) != standing);
