@@ -17,7 +17,7 @@ test: ## everything that has to pass
 bench: ## speed and memory, as ratios to peers measured in the same run; RECORD=yes writes BENCHMARKS.md
 	@tests/bench/run
 
-soak: ## what takes too long for every change: 200 kills under load, faults of the disk, 20,000 routes, fuzzing and a killed operator for 10 minutes each
+soak: ## what takes too long for every change: the daemon under stress (ONLY=<scenario>), 200 kills under load, faults of the disk, 20,000 routes, fuzzing and a killed operator for 10 minutes each
 	@tests/soak
 
 generate: ## write what is generated: deploy/crd/, deploy/namespaced/role/, files/ of the charts, the schemas in docs/ and tests/gitops/statuses.json

@@ -1,8 +1,8 @@
 //! Writes routes as a generation into a directory, for measurements.
 //!
 //! The arguments are the directory and how many parts there are. A line of standard input is a route: its name, its
-//! recipient and the address of its webhook, with a blank between them. All else is as it is by default, in plain HTTP
-//! to any network that a route may reach.
+//! recipient and the address of its webhook, with a blank between them, and where it is not the default the time-out of
+//! one attempt, in seconds. All else is as it is by default, in plain HTTP to any network that a route may reach.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -28,9 +28,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn entry(line: &str) -> Result<Entry, Box<dyn Error>> {
     let mut words = line.split(' ');
     let mut word = |what: &'static str| words.next().ok_or(what);
-    Ok(Entry {
-        name: word("no name")?.to_owned(),
-        recipients: vec![word("no recipient")?.parse()?],
-        webhook: Some(Webhook { allow_http: true, allow_private: true, ..Webhook::at(word("no address")?) }),
-    })
+    let (name, recipient) = (word("no name")?.to_owned(), word("no recipient")?.parse()?);
+    let mut webhook = Webhook { allow_http: true, allow_private: true, ..Webhook::at(word("no address")?) };
+    if let Some(seconds) = words.next() {
+        webhook.timeout_seconds = seconds.parse()?;
+    }
+    Ok(Entry { name, recipients: vec![recipient], webhook: Some(webhook) })
 }

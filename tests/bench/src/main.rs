@@ -1,4 +1,5 @@
-//! Measures the daemon against peers, all in one run, and prints a table: `make bench`.
+//! Measures the daemon against peers, all in one run, and prints a table: `make bench`. With `--stress`, puts it under
+//! stress instead, a part of `make soak`.
 //!
 //! This process is both the load and the webhook, so that one clock times a mail from end to end.
 //! What it measures runs in processes of its own, one at a time, and only on the loopback address.
@@ -14,8 +15,10 @@ mod report;
 mod routes;
 mod rows;
 mod sink;
+mod stress;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context;
 
@@ -29,7 +32,9 @@ const ROUNDS: usize = 3;
 struct Arguments {
     /// The file that keeps the results.
     record: Option<PathBuf>,
-    /// A part of a name: that measurement alone.
+    /// Whether scenarios run instead of measurements.
+    stress: bool,
+    /// A part of a name: that measurement or scenario alone.
     only: String,
 }
 
@@ -40,6 +45,8 @@ impl Arguments {
         while let Some(word) = words.next() {
             if word == "--record" {
                 arguments.record = Some(words.next().context("--record wants a file")?.into());
+            } else if word == "--stress" {
+                arguments.stress = true;
             } else {
                 arguments.only = word;
             }
@@ -49,7 +56,7 @@ impl Arguments {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::read()?;
     let rounds = match std::env::var("ROUNDS") {
         Ok(text) => text.parse().context("ROUNDS is no number")?,
@@ -57,10 +64,14 @@ async fn main() -> anyhow::Result<()> {
     };
     // Before the load of its own.
     let machine = machine::describe()?;
+    if arguments.stress {
+        println!("{machine}");
+        return stress::run(&arguments.only).await;
+    }
     let rows = rows::measure(&Tools::from_environment()?, rounds, &arguments.only).await?;
     print!("\n{machine}\n\n{}", report::table(&rows));
-    match arguments.record {
-        Some(file) => report::record(&file, &machine, &rows),
-        None => Ok(()),
+    if let Some(file) = arguments.record {
+        report::record(&file, &machine, &rows)?;
     }
+    Ok(ExitCode::SUCCESS)
 }

@@ -15,7 +15,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// The value of `series`, its labels included, as it is now.
 pub(crate) async fn value(server: SocketAddr, series: &str) -> anyhow::Result<u64> {
-    let page = timeout(PATIENCE, page(server)).await.context("no answer from /metrics")??;
+    let page = timeout(PATIENCE, get(server, "/metrics")).await.context("no answer from /metrics")??;
     value_in(&page, series).with_context(|| format!("no {series} in /metrics"))
 }
 
@@ -37,9 +37,11 @@ pub(crate) async fn wait_for(
     }
 }
 
-async fn page(server: SocketAddr) -> anyhow::Result<String> {
+/// The whole answer to a request for `path`.
+pub(crate) async fn get(server: SocketAddr, path: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(server).await?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n").await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
     let mut page = String::new();
     stream.read_to_string(&mut page).await?;
     Ok(page)

@@ -4,11 +4,12 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStderr, Command};
 
 /// How long a process may take until it answers, and until it ends.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -26,10 +27,19 @@ impl Process {
     /// Starts it with its output in `log`, where a container's would be: in no terminal.
     pub(crate) fn start(command: &mut Command, log: &Path) -> anyhow::Result<Self> {
         let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        command.stdout(output.try_clone()?).stderr(output);
+        Self::spawn(command)
+    }
+
+    /// Starts it with its errors in a pipe that is not read, as long as the process is there.
+    pub(crate) fn start_unread(command: &mut Command) -> anyhow::Result<Self> {
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        Self::spawn(command)
+    }
+
+    fn spawn(command: &mut Command) -> anyhow::Result<Self> {
         let child = command
-            .stdin(std::process::Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
+            .stdin(Stdio::null())
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot start {:?}", command.as_std().get_program()))?;
@@ -73,6 +83,25 @@ impl Process {
         Ok(())
     }
 
+    /// Takes the end of the pipe that its errors go to: see [`Self::start_unread`].
+    pub(crate) fn take_errors(&mut self) -> Option<ChildStderr> {
+        self.child.stderr.take()
+    }
+
+    /// Asks it to end. Returns the time that it took, or `None` for a process that still ran after `limit` and was
+    /// killed.
+    pub(crate) async fn terminate_within(mut self, limit: Duration) -> anyhow::Result<Option<Duration>> {
+        let asked = Instant::now();
+        self.signal(Signal::TERM)?;
+        let Ok(status) = tokio::time::timeout(limit, self.child.wait()).await else {
+            self.kill().await?;
+            return Ok(None);
+        };
+        let status = status?;
+        ensure!(status.success(), "it ended with {status}");
+        Ok(Some(asked.elapsed()))
+    }
+
     /// Ends it; what it still holds is of no interest.
     pub(crate) async fn kill(self) -> anyhow::Result<()> {
         self.end_by(Signal::KILL).await
@@ -84,10 +113,15 @@ impl Process {
     }
 
     async fn end_by(mut self, signal: Signal) -> anyhow::Result<()> {
+        self.signal(signal)?;
+        tokio::time::timeout(PATIENCE, self.child.wait()).await.context("it does not end")??;
+        Ok(())
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         if let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
             kill_process(pid, signal)?;
         }
-        tokio::time::timeout(PATIENCE, self.child.wait()).await.context("it does not end")??;
         Ok(())
     }
 }

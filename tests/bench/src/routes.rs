@@ -28,14 +28,22 @@ pub(crate) async fn put(tools: &Tools, folder: &Path, routes: &[Route]) -> anyho
         // Writing to a string does not fail.
         let _ = writeln!(lines, "{name} {recipient} {url}");
     }
-    let mut writer = Command::new(&tools.routes.0)
-        .arg(folder)
-        .arg(PARTS.to_string())
-        .stdin(Stdio::piped())
-        .spawn()
-        .context("routes cannot be written")?;
-    writer.stdin.take().context("no input")?.write_all(lines.as_bytes()).await?;
-    ensure!(writer.wait().await?.success(), "routes cannot be written");
+    put_lines(&tools.routes.0, folder, &lines).await
+}
+
+/// Puts a generation of routes, as lines for `program`, into a directory.
+pub(crate) async fn put_lines(program: &Path, folder: &Path, lines: &str) -> anyhow::Result<()> {
+    let mut command = Command::new(program);
+    command.arg(folder).arg(PARTS.to_string());
+    feed(&mut command, lines).await.context("routes cannot be written")
+}
+
+/// Runs a program to its end with `lines` as its input.
+pub(crate) async fn feed(command: &mut Command, lines: &str) -> anyhow::Result<()> {
+    let mut child = command.stdin(Stdio::piped()).kill_on_drop(true).spawn()?;
+    child.stdin.take().context("no input")?.write_all(lines.as_bytes()).await?;
+    let status = child.wait().await?;
+    ensure!(status.success(), "it ended with {status}");
     Ok(())
 }
 

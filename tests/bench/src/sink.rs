@@ -210,7 +210,11 @@ async fn converse(mut stream: TcpStream, shared: &Shared) -> anyhow::Result<()> 
                 shared.delays.send(Delay { at: Instant::now() + delay, due })?;
                 wait.await?;
             }
-            Pace::Never => std::future::pending().await,
+            Pace::Never => {
+                // Until the other side gives up: connections of thousands of time-outs would be too many to keep.
+                while read(&mut stream, &mut input).await? > 0 {}
+                return Ok(());
+            }
         }
         stream.write_all(ANSWER).await?;
     }
