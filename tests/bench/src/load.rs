@@ -1,4 +1,5 @@
-//! SMTP clients, which send as a mail server with PIPELINING does and as fast as they are answered.
+//! SMTP clients, which send as fast as they are answered: with PIPELINING, as a mail server does, or command by command,
+//! as most programs do.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +20,13 @@ pub(crate) const RECIPIENT: &str = "support@example.com";
 
 const ENVELOPE: &[u8] = b"MAIL FROM:<ann@example.org>\r\nRCPT TO:<support@example.com>\r\nDATA\r\n";
 
+/// The commands of [`ENVELOPE`], with the reply to each.
+const COMMANDS: [(&[u8], &str); 3] = [
+    (b"MAIL FROM:<ann@example.org>\r\n", "250"),
+    (b"RCPT TO:<support@example.com>\r\n", "250"),
+    (b"DATA\r\n", "354"),
+];
+
 /// How long any answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -32,6 +40,8 @@ pub(crate) struct Load {
     pub(crate) connections: usize,
     /// Whether a connection stays for further mails, or a new one is made for each.
     pub(crate) stay: bool,
+    /// Whether the envelope goes in one piece (RFC 2920), or each command waits for the reply to the one before.
+    pub(crate) pipelining: bool,
     /// Mails in all.
     pub(crate) mails: u64,
     /// Mails that may have been sent and not yet arrived at the webhook: below every queue's bound,
@@ -97,7 +107,7 @@ impl Sending {
     async fn over_one(&self, mut client: Client) -> anyhow::Result<()> {
         let mut mail = Numbered::new(&self.load.content)?;
         while let Some(number) = self.next().await {
-            client.mail(mail.with(number)).await?;
+            self.send(&mut client, mail.with(number)).await?;
         }
         client.quit().await
     }
@@ -106,10 +116,14 @@ impl Sending {
         let mut mail = Numbered::new(&self.load.content)?;
         while let Some(number) = self.next().await {
             let mut client = Client::greeted(self.server).await?;
-            client.mail(mail.with(number)).await?;
+            self.send(&mut client, mail.with(number)).await?;
             client.quit().await?;
         }
         Ok(())
+    }
+
+    async fn send(&self, client: &mut Client, content: &[u8]) -> anyhow::Result<()> {
+        if self.load.pipelining { client.mail(content).await } else { client.mail_by_commands(content).await }
     }
 }
 
@@ -136,6 +150,16 @@ impl Client {
     pub(crate) async fn mail(&mut self, content: &[u8]) -> anyhow::Result<()> {
         self.stream.write_all(ENVELOPE).await?;
         self.replies(&["250", "250", "354"]).await.context("the answers to the envelope")?;
+        self.stream.write_all(content).await?;
+        self.replies(&["250"]).await.context("the answer to the mail")
+    }
+
+    /// Sends one message without PIPELINING: each command waits for the reply to the one before.
+    pub(crate) async fn mail_by_commands(&mut self, content: &[u8]) -> anyhow::Result<()> {
+        for (command, code) in COMMANDS {
+            self.stream.write_all(command).await?;
+            self.replies(&[code]).await.context("the answer to a command")?;
+        }
         self.stream.write_all(content).await?;
         self.replies(&["250"]).await.context("the answer to the mail")
     }
@@ -191,5 +215,15 @@ impl Client {
                 return Ok(code);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_those_of_the_envelope() {
+        assert_eq!(COMMANDS.map(|(command, _)| command).concat(), ENVELOPE);
     }
 }

@@ -52,6 +52,9 @@ pub(crate) async fn measure(tools: &Tools, rounds: usize, only: &str) -> anyhow:
     if asked("throughput") {
         rows.extend(throughput::rows(tools, rounds).await?);
     }
+    if asked("without-pipelining") {
+        rows.extend(throughput::rows_without_pipelining(tools, rounds).await?);
+    }
     if asked("acceptance") {
         rows.push(acceptance::row(tools, rounds).await?);
     }

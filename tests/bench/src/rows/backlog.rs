@@ -34,6 +34,7 @@ pub(super) async fn rows(tools: &Tools) -> anyhow::Result<Vec<Row>> {
     let load = Load {
         connections: 50,
         stay: true,
+        pipelining: true,
         mails: MAILS,
         under_way_max: MAILS,
         content: mail::text(MAIL_BYTES),

@@ -33,8 +33,14 @@ pub(super) async fn row(tools: &Tools, rounds: usize) -> anyhow::Result<Row> {
 async fn round(tools: &Tools, peer: Peer) -> anyhow::Result<f64> {
     let bench = Bench::start(tools, peer, Pace::AtOnce, CONCURRENCY).await?;
     let content = mail::text(1024);
-    let mut load =
-        Load { connections: CONNECTIONS, stay: true, mails: MAILS / 10, under_way_max: MAILS, content };
+    let mut load = Load {
+        connections: CONNECTIONS,
+        stay: true,
+        pipelining: true,
+        mails: MAILS / 10,
+        under_way_max: MAILS,
+        content,
+    };
     bench.carry(&load).await?;
     load.mails = MAILS;
     let rate = bench.rate(&load).await?;

@@ -50,7 +50,14 @@ pub(super) async fn rows(tools: &Tools, rounds: usize) -> anyhow::Result<Vec<Row
 }
 
 fn load() -> Load {
-    Load { connections: 50, stay: true, mails: MAILS, under_way_max: MAILS, content: mail::text(1024) }
+    Load {
+        connections: 50,
+        stay: true,
+        pipelining: true,
+        mails: MAILS,
+        under_way_max: MAILS,
+        content: mail::text(1024),
+    }
 }
 
 async fn of_daemon(tools: &Tools) -> anyhow::Result<f64> {

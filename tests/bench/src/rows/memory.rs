@@ -75,7 +75,8 @@ async fn measure(tools: &Tools, peer: Peer, mails: u64) -> anyhow::Result<Memory
     // Few on their way: how many wait at the most is chance, and memory that was once needed is not
     // given back at once.
     let content = mail::text(1024);
-    let mut load = Load { connections: 32, stay: true, mails: 10_000, under_way_max: 100, content };
+    let mut load =
+        Load { connections: 32, stay: true, pipelining: true, mails: 10_000, under_way_max: 100, content };
     bench.carry(&load).await?;
     let after_first = settled(&bench).await?;
     load.mails = mails - load.mails;

@@ -37,7 +37,8 @@ async fn round(tools: &Tools, peer: Peer) -> anyhow::Result<f64> {
     let bench = Bench::start(tools, peer, Pace::AtOnce, CONCURRENCY).await?;
     // All of them may wait: they are fewer than every queue's bound.
     let content = mail::text(1024);
-    let load = Load { connections: 32, stay: false, mails: MAILS, under_way_max: MAILS, content };
+    let load =
+        Load { connections: 32, stay: false, pipelining: true, mails: MAILS, under_way_max: MAILS, content };
     let rate = if peer == Peer::SmtpSink {
         let started = load.run(bench.running.smtp, &bench.sink).await?;
         per_second(MAILS, started.elapsed())

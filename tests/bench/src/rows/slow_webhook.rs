@@ -38,8 +38,14 @@ pub(super) async fn row(tools: &Tools, rounds: usize) -> anyhow::Result<Row> {
 
 async fn round(tools: &Tools, peer: Peer, pace: Pace) -> anyhow::Result<f64> {
     let bench = Bench::start(tools, peer, pace, CONCURRENCY).await?;
-    let load =
-        Load { connections: 200, stay: true, mails: MAILS, under_way_max: 5_000, content: mail::text(1024) };
+    let load = Load {
+        connections: 200,
+        stay: true,
+        pipelining: true,
+        mails: MAILS,
+        under_way_max: 5_000,
+        content: mail::text(1024),
+    };
     bench.carry(&load).await?;
     // Neither the beginning, when connections to the webhook are made, nor the end, when slots get free.
     let (first, last) = (MAILS / 10, MAILS / 10 * 9);

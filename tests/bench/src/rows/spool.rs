@@ -77,8 +77,14 @@ async fn round(tools: &Tools, peer: Peer, bytes: usize, mails: u64) -> anyhow::R
     let bench = Bench::start(tools, peer, pace, CONCURRENCY).await?;
     bench.sink.set_away(peer == Peer::Spool);
     let content = mail::text(bytes);
-    let mut load =
-        Load { connections: CONNECTIONS, stay: true, mails: WARM_UP, under_way_max: mails, content };
+    let mut load = Load {
+        connections: CONNECTIONS,
+        stay: true,
+        pipelining: true,
+        mails: WARM_UP,
+        under_way_max: mails,
+        content,
+    };
     load.run(bench.running.smtp, &bench.sink).await?;
     if peer == Peer::Spool {
         bench.wait_for_open_circuit().await?;
