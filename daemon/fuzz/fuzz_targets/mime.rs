@@ -3,7 +3,7 @@
 //! - Whatever the mail, there is a payload: valid JSON in valid UTF-8, without control characters, with
 //!   every field that is always there and no field without a value.
 //! - Its size is bounded by the mail's, and known beforehand.
-//! - Attachments are as large as they say, and their number is bounded.
+//! - Attachments have the size and the digest that they say, and their number is bounded.
 //! - The same mail has the same payload.
 //! - Large mails that repeat themselves are read, too; libFuzzer's time-out ends what takes out of
 //!   proportion to its size.
@@ -20,6 +20,7 @@ use mail_laser::message::id::MailId;
 use mail_laser::message::parse::Parsed;
 use mail_laser::webhook::payload::Payload;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 /// JSON escapes a byte with at most six, base64 writes three as four, and a byte of another charset is
 /// up to three of UTF-8. Headers appear once more, as labels and under their names.
@@ -91,6 +92,8 @@ fn check_attachment(attachment: &Value) {
     assert_eq!(content_type, content_type.to_ascii_lowercase());
     let bytes = STANDARD.decode(attachment["data_base64"].as_str().expect("bytes")).expect("base64");
     assert_eq!(attachment["size_bytes"], bytes.len());
+    let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(attachment["sha256"], digest);
 }
 
 /// Labels are short, and absent rather than empty.

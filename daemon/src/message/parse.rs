@@ -4,6 +4,10 @@
 //! be taken apart becomes an attachment with its bytes as they are.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
 
 use super::header::Headers;
 use super::parameters::Parameters;
@@ -52,6 +56,23 @@ pub struct Attachment {
     pub content_id: Option<String>,
     /// The decoded bytes.
     pub bytes: Vec<u8>,
+    /// What [`Self::sha256`] has come to.
+    sha256: OnceCell<String>,
+}
+
+impl Attachment {
+    /// SHA-256 of the decoded bytes in hexadecimal digits. Computed once, when it is first wanted: it takes longer than
+    /// all else that is done with an attachment.
+    pub fn sha256(&self) -> &str {
+        self.sha256.get_or_init(|| {
+            let digest = Sha256::digest(&self.bytes);
+            digest.iter().fold(String::with_capacity(2 * digest.len()), |mut text, byte| {
+                // Writing to a string does not fail.
+                let _ = write!(text, "{byte:02x}");
+                text
+            })
+        })
+    }
 }
 
 impl Parsed {
@@ -174,6 +195,7 @@ impl Walk<'_> {
                     content_type: shortened(other),
                     content_id: headers.unfolded("Content-ID").and_then(|id| bare_id(&id)),
                     bytes: bytes.into_owned(),
+                    sha256: OnceCell::new(),
                 });
             }
         }

@@ -62,7 +62,7 @@ fn compare(mail: &Path, theirs: &Path) -> Result<(), String> {
     let parsed = Parsed::read(&fs::read(mail).unwrap(), &[]);
     let attachment = |a: &mail_laser::message::parse::Attachment| {
         let bytes = STANDARD.encode(&a.bytes);
-        json!({"filename": a.filename, "content_type": a.content_type, "base64": bytes})
+        json!({"filename": a.filename, "content_type": a.content_type, "base64": bytes, "sha256": a.sha256()})
     };
     let ours = json!({
         "subject": parsed.subject,

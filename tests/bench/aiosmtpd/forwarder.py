@@ -7,6 +7,7 @@ import asyncio
 import base64
 import email
 import email.policy
+import hashlib
 import logging
 import secrets
 import signal
@@ -70,6 +71,7 @@ def attachment(part):
         "filename": part.get_filename(),
         "content_type": part.get_content_type(),
         "size_bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
         "content_id": (part["content-id"] or "").strip("<>") or None,
         "delivery": "inline",
         "data_base64": base64.b64encode(data).decode(),

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"io"
 	"strings"
 
@@ -30,6 +32,7 @@ type attachment struct {
 	Filename    string `json:"filename,omitempty"`
 	ContentType string `json:"content_type"`
 	SizeBytes   int    `json:"size_bytes"`
+	SHA256      string `json:"sha256"`
 	ContentID   string `json:"content_id,omitempty"`
 	Delivery    string `json:"delivery"`
 	Data        []byte `json:"data_base64"`
@@ -93,10 +96,12 @@ func (p *payload) attach(body io.Reader, header *message.Header, contentType, fi
 	if err != nil {
 		return err
 	}
+	digest := sha256.Sum256(data)
 	p.Attachments = append(p.Attachments, attachment{
 		Filename:    filename,
 		ContentType: contentType,
 		SizeBytes:   len(data),
+		SHA256:      hex.EncodeToString(digest[:]),
 		ContentID:   strings.Trim(header.Get("Content-Id"), "<>"),
 		Delivery:    "inline",
 		Data:        data,

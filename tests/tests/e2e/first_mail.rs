@@ -70,6 +70,8 @@ fn attachment_is_whole(body: &Value) -> anyhow::Result<()> {
     expect(attachment, "filename", &json!("status.txt"))?;
     expect(attachment, "content_type", &json!("text/plain"))?;
     expect(attachment, "size_bytes", &json!(4))?;
+    let digest = "bb4be6de6854f575525fafc394479ae42f5dc81d3c474433f7c25b1a033bfaf2";
+    expect(attachment, "sha256", &json!(digest))?;
     expect(attachment, "delivery", &json!("inline"))?;
     expect(attachment, "data_base64", &json!("NDUxCg=="))
 }

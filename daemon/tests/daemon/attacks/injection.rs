@@ -155,7 +155,8 @@ fn no_field_is_forged(webhook: &Webhook, ids: &BTreeSet<String>) {
             (&"sender@example.org".into(), &"support@example.com".into())
         );
         for attachment in fields.get("attachments").and_then(Value::as_array).into_iter().flatten() {
-            let known = ["filename", "content_type", "size_bytes", "content_id", "delivery", "data_base64"];
+            let known =
+                ["filename", "content_type", "size_bytes", "sha256", "content_id", "delivery", "data_base64"];
             assert!(
                 attachment.as_object().expect("one").keys().all(|key| known.contains(&key.as_str())),
                 "{attachment}"

@@ -43,8 +43,11 @@ fn a_mail_of_lettre_arrives_whole() {
         json["attachments"],
         serde_json::json!([
             {"filename": "gr\u{fc}\u{df}e.bin", "content_type": "application/octet-stream", "size_bytes": 5,
+             "sha256": "7f13b4fe7785715641229dbffddc6a2156ca521253e64e23a4107e09e58259e6",
              "delivery": "inline", "data_base64": "AP8KDS4="},
-            {"content_type": "text/plain", "size_bytes": 11, "delivery": "inline", "data_base64": "c2Vjb25kIHRleHQ="},
+            {"content_type": "text/plain", "size_bytes": 11,
+             "sha256": "633ecdd67db64b19c91a36ea6fda2f1f7db0be1887f2ca697b25cf7982896167",
+             "delivery": "inline", "data_base64": "c2Vjb25kIHRleHQ="},
         ])
     );
     let id = json["id"].as_str().unwrap();

@@ -4,13 +4,14 @@
 Usage: generate.py FOLDER
 
 For each of MAILS mails there are NAME.eml and NAME.json with subject, text, html and attachments
-(file name, type, bytes). The same mails come out each time. They are put together as text here,
+(file name, type, bytes, digest). The same mails come out each time. They are put together as text here,
 so that they hold what the generator of the package would never write.
 """
 
 import base64
 import email
 import email.policy
+import hashlib
 import json
 import quopri
 import random
@@ -249,6 +250,7 @@ def read(raw):
                 "filename": part.get_filename(),
                 "content_type": kind,
                 "base64": base64.b64encode(part_bytes(part)).decode(),
+                "sha256": hashlib.sha256(part_bytes(part)).hexdigest(),
             })
     return {"subject": message["Subject"], "text": text, "html": html, "attachments": attachments}
 
