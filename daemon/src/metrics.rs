@@ -1,7 +1,7 @@
 //! What `/metrics` shows. Labels come from bounded sets: no address, sender or peer is one.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -24,6 +24,9 @@ pub use spool::SpoolMetrics;
 /// Upper bounds in seconds: from a webhook on the same host to the longest time limits in use.
 const SECONDS_BUCKETS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+
+/// Codes of replies have three digits, the first of them at most 5 (RFC 5321 section 4.2).
+const REPLY_CODES: usize = 600;
 
 /// Destinations with series of their own: each has some fifty.
 const ROUTES_MAX: usize = 1_000;
@@ -152,6 +155,8 @@ pub struct Metrics {
     sessions: Gauge,
     connections: Family<ByResult, Counter>,
     replies: Family<ByCode, Counter>,
+    /// The series of `replies` that were used: there are some for each message, and looking one up is a lock and a hash.
+    reply: [OnceLock<Counter>; REPLY_CODES],
     messages: Family<ByOutcome, Counter>,
     attempts: Family<ByRouteResult, Counter>,
     attempt_seconds: Family<ByRoute, Histogram, Seconds>,
@@ -176,6 +181,7 @@ impl Default for Metrics {
             sessions: Gauge::default(),
             connections: Family::default(),
             replies: Family::default(),
+            reply: [const { OnceLock::new() }; REPLY_CODES],
             messages: spool.messages().clone(),
             attempts: Family::default(),
             attempt_seconds: Family::new_with_constructor(Seconds),
@@ -331,7 +337,11 @@ impl Metrics {
 
     /// Counts a reply.
     pub fn reply(&self, code: u16) {
-        self.replies.get_or_create(&ByCode { code }).inc();
+        let series = || self.replies.get_or_create(&ByCode { code }).clone();
+        match self.reply.get(usize::from(code)) {
+            Some(reply) => reply.get_or_init(series).inc(),
+            None => series().inc(),
+        };
     }
 }
 

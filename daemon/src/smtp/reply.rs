@@ -10,19 +10,23 @@ const REPLY_LINE_BYTES_MAX: usize = 512;
 pub struct Reply {
     code: u16,
     enhanced: Option<&'static str>,
-    lines: Vec<Cow<'static, str>>,
+    /// All lines but the last: nearly every reply has only one.
+    before: Vec<Cow<'static, str>>,
+    last: Cow<'static, str>,
 }
 
 impl Reply {
     /// A reply of one line with an enhanced status code.
     pub fn new(code: u16, enhanced: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, enhanced: Some(enhanced), lines: vec![text.into()] }
+        Self { code, enhanced: Some(enhanced), before: Vec::new(), last: text.into() }
     }
 
     /// A reply without an enhanced status code: RFC 2034 section 4 leaves it out of the greeting
     /// and of the replies to HELO and EHLO, and it has none for `3xx`.
     pub fn plain(code: u16, lines: Vec<Cow<'static, str>>) -> Self {
-        Self { code, enhanced: None, lines }
+        let mut before = lines;
+        let last = before.pop().unwrap_or_default();
+        Self { code, enhanced: None, before, last }
     }
 
     /// The three digits.
@@ -42,19 +46,27 @@ impl Reply {
     /// Whatever its text holds, it is one reply: control characters and what is not ASCII become
     /// `?`, and a line that is too long is cut.
     pub fn write_to(&self, output: &mut Vec<u8>) {
-        let last = self.lines.len().saturating_sub(1);
-        for (index, line) in self.lines.iter().enumerate() {
-            let start = output.len();
-            output.extend_from_slice(self.code.to_string().as_bytes());
-            output.push(if index == last { b' ' } else { b'-' });
-            if let Some(enhanced) = self.enhanced {
-                output.extend_from_slice(enhanced.as_bytes());
-                output.push(b' ');
-            }
-            output.extend(line.chars().map(|c| if matches!(c, ' '..='~') { c as u8 } else { b'?' }));
-            output.truncate(start + REPLY_LINE_BYTES_MAX - 2);
-            output.extend_from_slice(b"\r\n");
+        self.before.iter().for_each(|line| self.write_line_to(output, line, b'-'));
+        self.write_line_to(output, &self.last, b' ');
+    }
+
+    fn write_line_to(&self, output: &mut Vec<u8>, line: &str, separator: u8) {
+        const LABEL_BYTES: usize = "250 5.1.1 \r\n".len();
+        output.reserve(LABEL_BYTES + line.len().min(REPLY_LINE_BYTES_MAX));
+        let start = output.len();
+        output.extend([self.code / 100, self.code / 10 % 10, self.code % 10].map(|digit| b'0' + digit as u8));
+        output.push(separator);
+        if let Some(enhanced) = self.enhanced {
+            output.extend_from_slice(enhanced.as_bytes());
+            output.push(b' ');
         }
+        if line.bytes().all(|c| matches!(c, b' '..=b'~')) {
+            output.extend_from_slice(line.as_bytes());
+        } else {
+            output.extend(line.chars().map(|c| if matches!(c, ' '..='~') { c as u8 } else { b'?' }));
+        }
+        output.truncate(start + REPLY_LINE_BYTES_MAX - 2);
+        output.extend_from_slice(b"\r\n");
     }
 }
 

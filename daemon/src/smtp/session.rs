@@ -7,6 +7,7 @@ mod stream;
 use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +15,9 @@ use bytes::BytesMut;
 use futures::FutureExt;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tracing::{debug, info};
 
 use self::receive::{Received, Until};
@@ -179,12 +180,16 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
     }
 
     async fn converse(&mut self) -> io::Result<End> {
+        // Made once: each registers with something that all sessions share, and commands are many.
+        let context = self.context;
+        let mut draining = pin!(context.draining.cancelled());
+        let mut alarm = pin!(sleep_until(self.deadline));
         loop {
             let action = match self.lines.next(&mut self.input) {
                 Next::Line(line) => self.protocol.on_line(&line),
                 Next::TooLong => self.protocol.on_long_line(),
                 Next::Endless => Action::Close(Protocol::<Arc<Route>>::endless_line()),
-                Next::NeedMore => match self.wait().await? {
+                Next::NeedMore => match self.wait(draining.as_mut(), alarm.as_mut()).await? {
                     Wait::Bytes => continue,
                     Wait::Closed => return Ok(End::Closed),
                     Wait::TimedOut => Action::Close(Protocol::<Arc<Route>>::timed_out()),
@@ -296,15 +301,20 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
     }
 
     /// Sends what is queued, then waits for the client.
-    async fn wait(&mut self) -> io::Result<Wait> {
+    async fn wait(
+        &mut self,
+        draining: Pin<&mut WaitForCancellationFuture<'c>>,
+        alarm: Pin<&mut Sleep>,
+    ) -> io::Result<Wait> {
         self.flush().await?;
+        // One small allocation for each command is cheaper than a timer that frees what an idle session holds.
         self.output = Vec::new();
         if self.input.is_empty() {
             self.input = BytesMut::new();
         }
         let in_transaction = self.protocol.in_transaction();
         let draining = async {
-            self.context.draining.cancelled().await;
+            draining.await;
             if in_transaction {
                 // A client that has begun a mail brings it at once, or it does not bring it at all.
                 sleep(DRAIN_PATIENCE).await;
@@ -320,12 +330,12 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
         tokio::select! {
             biased;
             () = draining => Ok(Wait::Draining),
-            read = timeout_at(until, read::<READ_BYTES>(&mut self.stream, &mut self.input)) => match read {
-                Ok(Ok(0)) => Ok(Wait::Closed),
-                Ok(Ok(_)) => Ok(Wait::Bytes),
-                Ok(Err(error)) => Err(error),
-                Err(_elapsed) => Ok(Wait::TimedOut),
+            read = read::<READ_BYTES>(&mut self.stream, &mut self.input) => match read {
+                Ok(0) => Ok(Wait::Closed),
+                Ok(_) => Ok(Wait::Bytes),
+                Err(error) => Err(error),
             },
+            () = reached(until, alarm) => Ok(Wait::TimedOut),
         }
     }
 
@@ -341,12 +351,16 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
     /// A client that does not read its replies is as idle as one that says nothing.
     async fn flush(&mut self) -> io::Result<()> {
         if !self.output.is_empty() {
-            let written = async {
+            let mut written = pin!(async {
                 self.stream.write_all(&self.output).await?;
                 // TLS may hold back what the socket had no room for.
                 self.stream.flush().await
-            };
-            timeout(self.context.idle_timeout, written).await??;
+            });
+            // Nearly always there is room, and no need for a timer.
+            match written.as_mut().now_or_never() {
+                Some(written) => written?,
+                None => timeout(self.context.idle_timeout, written).await??,
+            }
             self.output.clear();
         }
         Ok(())
@@ -368,6 +382,21 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
         })
         .await
         .unwrap_or(Ok(()))
+    }
+}
+
+/// Waits until `time`. The alarm may be set to an earlier time, as that of an earlier wait is: it is set anew only when
+/// that has come, so that commands that follow each other closely set none.
+async fn reached(time: Instant, mut alarm: Pin<&mut Sleep>) {
+    if alarm.deadline() > time {
+        alarm.as_mut().reset(time);
+    }
+    loop {
+        alarm.as_mut().await;
+        if Instant::now() >= time {
+            return;
+        }
+        alarm.as_mut().reset(time);
     }
 }
 

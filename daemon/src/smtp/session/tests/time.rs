@@ -72,6 +72,20 @@ async fn silence_ends_a_session_after_five_minutes_wherever_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn silence_counts_from_the_last_command() {
+    for commands in 1..4 {
+        let (after, words) = sent_away(|mut writer| async move {
+            for _ in 0..commands {
+                sleep(Duration::from_secs(200)).await;
+                writer.write_all(b"NOOP\r\n").await.unwrap();
+            }
+        })
+        .await;
+        assert_eq!((after.as_secs(), &words[..9]), (commands * 200 + 300, "421 4.4.2"), "{words}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn bytes_that_trickle_end_with_the_time_for_a_mail() {
     for (first, piece) in
         [("", &b"x"[..]), ("EHLO c\r\n", b"NOOP\r\n"), (ENVELOPE, b"R"), (ENVELOPE, b"BDAT 1\r\nx")]
