@@ -80,7 +80,7 @@ pub(crate) async fn measure(tools: &Tools, rounds: usize, only: &str) -> anyhow:
         rows.extend(backlog::rows(tools).await?);
     }
     if asked("latency") {
-        rows.push(latency::row(tools).await?);
+        rows.extend(latency::rows(tools).await?);
     }
     if asked("isolation") {
         rows.extend(isolation::rows(tools, rounds).await?);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::load::Client;
 use crate::mail;
 use crate::peer::{Peer, Tools};
-use crate::report::{Row, median};
+use crate::report::{Row, percentile};
 use crate::sink::Pace;
 
 use super::{ARRIVAL_MAX, Bench, CONCURRENCY};
@@ -13,7 +13,10 @@ use super::{ARRIVAL_MAX, Bench, CONCURRENCY};
 const MAILS: u64 = 300;
 const PERIOD: Duration = Duration::from_millis(50);
 
-pub(super) async fn row(tools: &Tools) -> anyhow::Result<Row> {
+/// Three messages of the 300 may take longer than this: a tenth of what people still take for at once (100 ms).
+const LATENCY_MS_MAX: f64 = 10.0;
+
+pub(super) async fn rows(tools: &Tools) -> anyhow::Result<Vec<Row>> {
     let mut daemon = Line::start(tools, Peer::Daemon).await?;
     let mut forwarder = Line::start(tools, Peer::Forwarder).await?;
     for _ in 0..MAILS {
@@ -23,14 +26,23 @@ pub(super) async fn row(tools: &Tools) -> anyhow::Result<Row> {
         tokio::time::sleep(PERIOD / 2).await;
     }
     let (daemon, forwarder) = (daemon.end().await?, forwarder.end().await?);
-    Ok(Row {
-        what: "from before MAIL to the webhook having it, 20 mails/s, median".into(),
-        target: "at most 0.8 x".into(),
-        daemon: format!("{daemon:.2} ms"),
-        peer: format!("{forwarder:.2} ms, {}", Peer::Forwarder.name()),
-        ratio: Some(daemon / forwarder),
-        met: Some(daemon <= 0.8 * forwarder),
-    })
+    let row = |name, percent, target: &str, is_met: fn(f64, f64) -> bool| {
+        let (daemon, forwarder) = (percentile(&daemon, percent), percentile(&forwarder, percent));
+        Row {
+            what: format!("from before MAIL to the webhook having it, 20 mails/s, {name}"),
+            target: target.into(),
+            daemon: format!("{daemon:.2} ms"),
+            peer: format!("{forwarder:.2} ms, {}", Peer::Forwarder.name()),
+            ratio: Some(daemon / forwarder),
+            met: Some(is_met(daemon, forwarder)),
+        }
+    };
+    Ok(vec![
+        row("median", 50, "at most 1 x", |daemon, forwarder| daemon <= forwarder),
+        row("99th percentile", 99, &format!("at most {LATENCY_MS_MAX} ms"), |daemon, _| {
+            daemon <= LATENCY_MS_MAX
+        }),
+    ])
 }
 
 /// A peer with one connection to it.
@@ -57,8 +69,8 @@ impl Line {
         Ok(())
     }
 
-    async fn end(self) -> anyhow::Result<f64> {
+    async fn end(self) -> anyhow::Result<Vec<f64>> {
         self.bench.running.process.kill().await?;
-        Ok(median(&self.milliseconds))
+        Ok(self.milliseconds)
     }
 }
