@@ -201,12 +201,22 @@ const FIELDS_BYTES_MAX: usize = 256;
 /// Octets of a string in JSON, its quotes and the punctuation around it included.
 fn string_bytes(text: &str) -> usize {
     const PUNCTUATION: usize = "\"\":".len();
-    let escapes = text.bytes().map(|c| match c {
-        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => "\\".len(),
-        0..0x20 => "\\u000".len(),
-        _ => 0,
-    });
-    PUNCTUATION + text.len() + escapes.sum::<usize>()
+    PUNCTUATION + text.len() + text.as_bytes().chunks(COUNTED_AT_ONCE).map(escape_bytes).sum::<usize>()
+}
+
+/// Bytes whose escapes are counted in one byte each, which takes a tenth of the time.
+const COUNTED_AT_ONCE: usize = u8::MAX as usize;
+
+/// Octets that escapes add to up to [`COUNTED_AT_ONCE`] bytes of a string.
+fn escape_bytes(part: &[u8]) -> usize {
+    let (mut short, mut long) = (0_u8, 0_u8);
+    // No branches: the compiler makes it a loop over 16 bytes at a time.
+    for c in part {
+        let is_short = matches!(c, b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c);
+        short += u8::from(is_short);
+        long += u8::from(*c < 0x20) & u8::from(!is_short);
+    }
+    usize::from(short) * "\\".len() + usize::from(long) * "\\u000".len()
 }
 
 impl<'m> AttachmentPayload<'m> {
@@ -279,6 +289,15 @@ mod tests {
         assert_eq!(id.as_str().map(str::len), Some(26));
         actual["id"] = expected["id"].clone();
         assert_eq!(actual, expected);
+    }
+
+    #[test]
+    fn the_length_of_a_string_is_known_beforehand() {
+        let all: String = (0..0x800_u32).filter_map(char::from_u32).collect();
+        for text in ["", "a", "\"", "\r\n", "\u{1}", &all, &"\u{1f}".repeat(1_000), &"\n\0".repeat(300)] {
+            let written = serde_json::to_string(text).unwrap().len();
+            assert_eq!(string_bytes(text), written + ":".len(), "{text:?}");
+        }
     }
 
     #[test]
