@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let received_at = SystemTime::now().checked_sub(age).ok_or("the age is too high")?;
     let plan = Plan { content: content(bytes), failures, received_at, wait: age / (failures + 1), routes };
 
-    let limits = Limits { total_bytes: u64::MAX, segment_bytes: SEGMENT_BYTES };
+    let limits = Limits { total_bytes: u64::MAX, segment_bytes: SEGMENT_BYTES, outcome_bytes: 0 };
     let mut store = Store::open(Directory::new(directory), limits)?;
     for first in (0..messages).step_by(GROUP) {
         let group = (first..messages.min(first + GROUP)).map(|number| plan.entry(number));
@@ -75,6 +75,7 @@ impl Plan {
             trace: "from client.example.org".to_owned(),
             destinations: vec![target],
             replayed_at_ms: None,
+            lifetime_began_ms: None,
             death: None,
         };
         Entry::new(&head, self.content.clone())
