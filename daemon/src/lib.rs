@@ -16,6 +16,7 @@ pub mod memory;
 pub mod message;
 pub mod metrics;
 pub mod routes;
+pub mod runtime;
 pub mod server;
 pub mod smtp;
 pub mod spool;

@@ -15,6 +15,7 @@ use cli::spool::{SpoolArguments, SpoolCommand};
 use mail_laser::config::problem::{Problem, Problems};
 use mail_laser::config::variables::{self, Variable};
 use mail_laser::config::{Checked, Config, Sources, dotenv, merged};
+use mail_laser::runtime::worker_threads;
 use mail_laser::server::{Daemon, Drained, drain_spool};
 use mail_laser_logging::{self as logging, LogFormat};
 use mimalloc::MiMalloc;
@@ -224,15 +225,6 @@ where
         }
         Err(error) => fail(&error),
     }
-}
-
-/// Threads that serve sessions and deliveries; mails that take long are read on others.
-///
-/// One for two processors: a mail passes through several tasks, and threads that hand them to each
-/// other spend half as much again as the mail itself takes. One thread serves some 20,000 mails a
-/// second.
-fn worker_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |processors| processors.get().div_ceil(2))
 }
 
 async fn serve(config: Config, shutdown: CancellationToken) -> Result<ExitCode, Box<dyn Error>> {

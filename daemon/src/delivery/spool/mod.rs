@@ -18,6 +18,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::UnixListener;
+use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
@@ -26,6 +27,7 @@ use crate::config::{MEMORY_PER_MAIL, SpoolConfig};
 use crate::memory::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::routes::RouteTable;
+use crate::runtime::worker_threads;
 use crate::spool::LOG_TARGET;
 use crate::spool::bulk;
 use crate::spool::clock::Clock;
@@ -67,6 +69,9 @@ const SPILL_SHARE: u64 = 8;
 
 /// Commands that wait: they come one after the other.
 const COMMANDS_MAX: usize = 1;
+
+/// Threads that read messages from disk for delivery, and turn large ones into requests.
+const DELIVERY_BLOCKING_THREADS: usize = 32;
 
 /// Threads that read segments: one segment is read at a time.
 const SCAN_THREADS: usize = 2;
@@ -201,6 +206,7 @@ impl Spool {
         let scheduler_memory =
             memory.try_reserve(0).ok_or_else(|| unusable(io::ErrorKind::OutOfMemory.into()))?;
         let courier = Arc::new(Courier::new(disk.clone(), memory, Arc::clone(&workers)));
+        let deliveries = delivery_runtime().map_err(unusable)?;
         let parts = Parts {
             segments,
             lifetime: config.lifetime,
@@ -208,7 +214,7 @@ impl Spool {
             jobs: jobs.clone(),
             dead_jobs: dead_jobs.clone(),
             courier: Arc::clone(&courier),
-            deliveries: tokio::runtime::Handle::current(),
+            deliveries: deliveries.handle().clone(),
             memory: scheduler_memory,
             disk,
             clock: clock.clone(),
@@ -222,7 +228,7 @@ impl Spool {
             .ok()
             .map(|socket| tokio::spawn(listen(Arc::new(socket), commands, ended.clone())));
         let ears = Ears { said, commands: commanded, stop: stop.clone() };
-        schedule(parts, ears, ended.clone()).map_err(unusable)?;
+        schedule(parts, ears, deliveries, ended.clone()).map_err(unusable)?;
         Ok(Self {
             jobs,
             attachment_bytes_max,
@@ -391,8 +397,20 @@ impl Spool {
     }
 }
 
+/// Threads for deliveries, apart from those that serve sessions: when thousands of destinations are tried in the same
+/// moment, or thousands of deliveries are given up, sessions do not wait behind them. Here that costs nothing, as a
+/// message passes through other threads anyway.
+fn delivery_runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(worker_threads())
+        .max_blocking_threads(DELIVERY_BLOCKING_THREADS)
+        .thread_name("deliveries")
+        .enable_all()
+        .build()
+}
+
 /// Runs the scheduler on a thread of its own, until it ends; `ended` is cancelled then.
-fn schedule(parts: Parts, ears: Ears, ended: CancellationToken) -> io::Result<()> {
+fn schedule(parts: Parts, ears: Ears, deliveries: Runtime, ended: CancellationToken) -> io::Result<()> {
     // It reads segments on threads that stand back behind all else.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -403,8 +421,9 @@ fn schedule(parts: Parts, ears: Ears, ended: CancellationToken) -> io::Result<()
     let run = move || {
         let _ended = ended.drop_guard();
         runtime.block_on(Dispatcher::run(parts, ears));
-        // A segment that is being read holds nobody up.
+        // A segment that is being read holds nobody up, nor does a connection that nobody uses any more.
         runtime.shutdown_background();
+        deliveries.shutdown_background();
     };
     std::thread::Builder::new().name("scheduler".to_owned()).spawn(run).map(drop)
 }
