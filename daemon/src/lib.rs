@@ -15,6 +15,7 @@ mod http;
 pub mod memory;
 pub mod message;
 pub mod metrics;
+pub mod quota;
 pub mod routes;
 pub mod runtime;
 pub mod server;

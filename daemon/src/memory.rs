@@ -32,7 +32,7 @@ impl MemoryBudget {
     /// Takes `bytes` from the budget, or nothing when there is less left.
     #[must_use]
     pub fn try_reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
-        self.take(bytes).then(|| Reservation { budget: Arc::clone(self), bytes })
+        self.take(bytes, 0).then(|| Reservation { budget: Arc::clone(self), bytes })
     }
 
     /// Bytes that are handed out.
@@ -41,8 +41,9 @@ impl MemoryBudget {
         self.used_bytes.load(Ordering::Relaxed)
     }
 
-    fn take(&self, bytes: usize) -> bool {
-        let within_limit = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit_bytes);
+    fn take(&self, bytes: usize, left: usize) -> bool {
+        let limit = self.limit_bytes.saturating_sub(left);
+        let within_limit = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= limit);
         self.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within_limit).is_ok()
     }
 }
@@ -58,7 +59,13 @@ impl Reservation {
     /// Takes `bytes` more; `false`, and nothing changed, when there is less left.
     #[must_use]
     pub fn try_grow(&mut self, bytes: usize) -> bool {
-        let grown = self.budget.take(bytes);
+        self.try_grow_leaving(bytes, 0)
+    }
+
+    /// Takes `bytes` more if `left` bytes stay free for others; `false`, and nothing changed, otherwise.
+    #[must_use]
+    pub fn try_grow_leaving(&mut self, bytes: usize, left: usize) -> bool {
+        let grown = self.budget.take(bytes, left);
         if grown {
             self.bytes += bytes;
         }
@@ -148,6 +155,29 @@ impl Buffer {
         self.grow_to(bytes, bytes)
     }
 
+    /// Makes room for `length` bytes in all, in memory that `take` takes into the reservation.
+    ///
+    /// # Errors
+    /// Those of `take`; nothing changed then.
+    pub fn reserve_with<E>(
+        &mut self,
+        length: usize,
+        mut take: impl FnMut(&mut Reservation, usize) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let room = self.bytes.capacity();
+        if length <= room {
+            return Ok(());
+        }
+        let doubled = self.doubled(length).max(length);
+        // Doubling copies each byte about once. When there is not that much, an eighth more may do: to grow by no more
+        // than is needed now would copy all of it for every few kilobytes that come.
+        let more = length.saturating_add(length / 8).min(self.bytes_max).max(length);
+        let mut grow = |capacity: usize| take(&mut self.memory, capacity - room).map(|()| capacity);
+        let capacity = grow(doubled).or_else(|_| grow(more))?;
+        self.bytes.reserve_exact(capacity - self.bytes.len());
+        Ok(())
+    }
+
     /// Appends `part`.
     ///
     /// # Errors
@@ -166,11 +196,19 @@ impl Buffer {
 
     /// Makes room for `length` bytes, and more where there is memory for it.
     fn grow(&mut self, length: usize) -> bool {
-        // Doubling copies each byte about once; when there is not that much, what is needed may do. By
-        // powers of two, so that the last doubling does not depend on the size of the first part.
-        let doubled =
-            length.checked_next_power_of_two().unwrap_or(length).max(BUFFER_BYTES_FIRST).min(self.bytes_max);
-        self.grow_to(length, doubled) || self.grow_to(length, length)
+        // Doubling copies each byte about once; when there is not that much, what is needed may do.
+        self.grow_to(length, self.doubled(length)) || self.grow_to(length, length)
+    }
+
+    /// Room for `length` bytes by powers of two, so that the last doubling does not depend on the size of the first part.
+    fn doubled(&self, length: usize) -> usize {
+        length.checked_next_power_of_two().unwrap_or(length).max(BUFFER_BYTES_FIRST).min(self.bytes_max)
+    }
+
+    /// Octets that it has room for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
     }
 
     /// The bytes, and the memory that they take.

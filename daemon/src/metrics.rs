@@ -57,6 +57,11 @@ struct ByResult {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByReason {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByCode {
     code: u16,
 }
@@ -148,6 +153,29 @@ impl ConnectionResult {
     }
 }
 
+/// Why a transfer of content was ended before it was complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransferEnd {
+    /// It came below the minimum rate.
+    TooSlow,
+    /// It was the slowest one when memory was short.
+    Memory,
+    /// It was the slowest one when room on disk was short.
+    Disk,
+}
+
+impl TransferEnd {
+    const ALL: [Self; 3] = [Self::TooSlow, Self::Memory, Self::Disk];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::TooSlow => "too_slow",
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+        }
+    }
+}
+
 /// The series of the whole process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -157,6 +185,7 @@ pub struct Metrics {
     replies: Family<ByCode, Counter>,
     /// The series of `replies` that were used: there are some for each message, and looking one up is a lock and a hash.
     reply: [OnceLock<Counter>; REPLY_CODES],
+    transfers_ended: Family<ByReason, Counter>,
     messages: Family<ByOutcome, Counter>,
     attempts: Family<ByRouteResult, Counter>,
     attempt_seconds: Family<ByRoute, Histogram, Seconds>,
@@ -182,6 +211,7 @@ impl Default for Metrics {
             connections: Family::default(),
             replies: Family::default(),
             reply: [const { OnceLock::new() }; REPLY_CODES],
+            transfers_ended: Family::default(),
             messages: spool.messages().clone(),
             attempts: Family::default(),
             attempt_seconds: Family::new_with_constructor(Seconds),
@@ -200,6 +230,9 @@ impl Default for Metrics {
         for result in [ConnectionResult::TooMany, ConnectionResult::OutOfMemory] {
             metrics.connections.get_or_create(&ByResult { result: result.label() }).inc_by(0);
         }
+        for why in TransferEnd::ALL {
+            metrics.transfers_ended.get_or_create(&ByReason { reason: why.label() }).inc_by(0);
+        }
         metrics
     }
 }
@@ -210,6 +243,11 @@ impl Metrics {
         registry.register("smtp_sessions", "SMTP sessions under way", self.sessions.clone());
         registry.register("smtp_connections", "Connections to the SMTP port", self.connections.clone());
         registry.register("smtp_replies", "Replies to SMTP clients", self.replies.clone());
+        registry.register(
+            "smtp_transfers_ended",
+            "Transfers of content that were ended before they were complete",
+            self.transfers_ended.clone(),
+        );
         registry.register("messages", "What became of mails, at each destination", self.messages.clone());
         registry.register("webhook_attempts", "Attempts to post a mail", self.attempts.clone());
         registry.register("webhook_attempt_seconds", "Time of one attempt", self.attempt_seconds.clone());
@@ -333,6 +371,11 @@ impl Metrics {
     /// Counts a connection.
     pub fn connection(&self, result: ConnectionResult) {
         self.connections.get_or_create(&ByResult { result: result.label() }).inc();
+    }
+
+    /// Counts a transfer that was ended.
+    pub fn transfer_ended(&self, why: TransferEnd) {
+        self.transfers_ended.get_or_create(&ByReason { reason: why.label() }).inc();
     }
 
     /// Counts a reply.
@@ -499,6 +542,7 @@ mod tests {
             "mail_laser_smtp_sessions 0",
             "mail_laser_smtp_connections_total{result=\"accepted\"} 1",
             "mail_laser_smtp_replies_total{code=\"250\"} 1",
+            "mail_laser_smtp_transfers_ended_total{reason=\"too_slow\"} 0",
             "mail_laser_messages_total{route=\"default\",outcome=\"dropped\"} 0",
             "mail_laser_webhook_attempts_total{route=\"default\",result=\"2xx\"} 1",
             "mail_laser_webhook_attempt_seconds_count{route=\"default\"} 1",

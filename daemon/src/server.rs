@@ -31,6 +31,7 @@ use crate::smtp::connections::Connections;
 use crate::smtp::listener::Listener;
 use crate::smtp::protocol::{Settings, TlsPolicy};
 use crate::smtp::session::Context;
+use crate::smtp::transfers::Transfers;
 use crate::supervise::supervise;
 use crate::tls::{self, PairError, Tls};
 use crate::webhook::connectors::Connectors;
@@ -159,6 +160,7 @@ impl Daemon {
                 idle_timeout: smtp.idle_timeout,
                 routes,
                 delivery: Arc::clone(&delivery),
+                transfers: Transfers::new(&memory, Arc::clone(&metrics)),
                 memory,
                 metrics: Arc::clone(&metrics),
                 draining: shutdown.clone(),

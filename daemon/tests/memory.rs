@@ -24,6 +24,7 @@ use mail_laser::routes::live::Routes;
 use mail_laser::routes::{Route, RouteTable};
 use mail_laser::smtp::protocol::{Settings, TlsPolicy};
 use mail_laser::smtp::session::{self, Context};
+use mail_laser::smtp::transfers::Transfers;
 use mail_laser::webhook::connectors::Connectors;
 use mail_laser::webhook::destination::Destination;
 use mail_laser_routes::reach::Reach;
@@ -205,7 +206,9 @@ fn context(webhook: SocketAddr) -> Context {
         Destination::new("default", &webhook, &Connectors::default(), metrics.route("default")).unwrap();
     let route = Arc::new(Route { destination, header_prefixes: vec!["x-".to_owned()] });
     let known = [Address::parse("x@known.example").unwrap()];
+    let memory = MemoryBudget::new(MEMORY_BYTES_MAX);
     Context {
+        transfers: Transfers::new(&memory, Arc::clone(&metrics)),
         settings: Settings {
             hostname: "mx.example.com".into(),
             message_bytes_max: MESSAGE_BYTES_MAX,
@@ -215,7 +218,7 @@ fn context(webhook: SocketAddr) -> Context {
         idle_timeout: Duration::from_secs(600),
         routes: Arc::new(Routes::new(RouteTable::of_one(&known, &route))),
         delivery: Arc::new(Delivery::Forward(Forward::new(Intake::new(1_000, MESSAGE_BYTES_MAX, false)))),
-        memory: MemoryBudget::new(MEMORY_BYTES_MAX),
+        memory,
         metrics,
         tls: None,
         draining: CancellationToken::new(),

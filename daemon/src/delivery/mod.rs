@@ -16,6 +16,7 @@ mod verdict;
 use std::sync::Arc;
 
 use crate::address::Address;
+use crate::config::MEMORY_PER_MAIL;
 use crate::memory::{MemoryBudget, Reservation};
 use crate::message::Mail;
 use crate::message::id::MailId;
@@ -143,6 +144,16 @@ impl Delivery {
             Self::Forward(_) | Self::Confirm(_) => request::destinations_max(bytes, memory.limit_bytes()),
             // On disk it is there once.
             Self::Spool(_) => usize::MAX,
+        }
+    }
+
+    /// Memory that reading a mail of so many octets takes before it is answered, beside its content.
+    #[must_use]
+    pub fn reading_bytes(&self, bytes: usize) -> usize {
+        match self {
+            Self::Forward(_) | Self::Confirm(_) => bytes.saturating_mul(MEMORY_PER_MAIL - 1),
+            // It is read when it is delivered, unless an attachment may be too large.
+            Self::Spool(_) => 0,
         }
     }
 

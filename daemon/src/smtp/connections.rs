@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::quota::ClientUsage;
+
 /// Counts sessions against their limits.
 #[derive(Debug)]
 pub struct Connections {
@@ -16,7 +18,13 @@ pub struct Connections {
 #[derive(Debug, Default)]
 struct Counts {
     total: u32,
-    by_address: HashMap<IpAddr, u32>,
+    by_address: HashMap<IpAddr, OfAddress>,
+}
+
+#[derive(Debug)]
+struct OfAddress {
+    sessions: u32,
+    usage: ClientUsage,
 }
 
 /// Why a connection gets no session.
@@ -33,6 +41,7 @@ pub enum Refusal {
 pub struct Place {
     connections: Arc<Connections>,
     address: Option<IpAddr>,
+    usage: ClientUsage,
 }
 
 impl Connections {
@@ -53,7 +62,7 @@ impl Connections {
         }
         counts.total += 1;
         drop(counts);
-        Ok(Place { connections: Arc::clone(self), address: None })
+        Ok(Place { connections: Arc::clone(self), address: None, usage: ClientUsage::default() })
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
@@ -70,14 +79,25 @@ impl Place {
         let Some(max) = self.connections.per_address_max else { return Ok(()) };
         let address = network(peer);
         let mut counts = self.connections.counts();
-        let count = counts.by_address.entry(address).or_default();
-        if *count >= max.get() {
+        let of_address = counts
+            .by_address
+            .entry(address)
+            .or_insert_with(|| OfAddress { sessions: 0, usage: ClientUsage::limited() });
+        if of_address.sessions >= max.get() {
             return Err(Refusal::TooManyFromAddress);
         }
-        *count += 1;
+        of_address.sessions += 1;
+        self.usage = of_address.usage.clone();
         drop(counts);
         self.address = Some(address);
         Ok(())
+    }
+
+    /// What the client holds, in all of its sessions. Without a limit for each address, addresses do not tell clients
+    /// apart: a load balancer's would be that of all.
+    #[must_use]
+    pub fn usage(&self) -> &ClientUsage {
+        &self.usage
     }
 }
 
@@ -86,10 +106,10 @@ impl Drop for Place {
         let mut counts = self.connections.counts();
         counts.total -= 1;
         if let Some(address) = self.address
-            && let Some(count) = counts.by_address.get_mut(&address)
+            && let Some(of_address) = counts.by_address.get_mut(&address)
         {
-            *count -= 1;
-            if *count == 0 {
+            of_address.sessions -= 1;
+            if of_address.sessions == 0 {
                 counts.by_address.remove(&address);
             }
         }
@@ -98,7 +118,8 @@ impl Drop for Place {
 
 /// What counts as one client: an IPv4 address, mapped into IPv6 or not, or an IPv6 network of 64
 /// bits, which is what one subscriber gets (RFC 6177).
-fn network(peer: IpAddr) -> IpAddr {
+#[must_use]
+pub fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(ip) => {
             let [a, b, c, d, ..] = ip.segments();
@@ -134,6 +155,25 @@ mod tests {
         let _v6: Vec<_> = (1..=2).map(|n| enter(&connections, &format!("2001:db8::{n}")).unwrap()).collect();
         assert_eq!(enter(&connections, "2001:db8::ffff:1:2:3").unwrap_err(), Refusal::TooManyFromAddress);
         let _network = enter(&connections, "2001:db8:0:1::1").unwrap();
+    }
+
+    #[test]
+    fn sessions_of_one_network_share_a_quota_where_addresses_tell_clients_apart() {
+        let connections = connections(100, 10);
+        let memory = crate::memory::MemoryBudget::new(1_000_000);
+        let division = crate::quota::Division::of_memory(1_000_000);
+        let [first, second] = ["2001:db8::1", "2001:db8::2"].map(|peer| enter(&connections, peer).unwrap());
+        let other = enter(&connections, "2001:db8:0:1::1").unwrap();
+        let (mut permit, mut reservation) = (first.usage().memory.permit(), memory.try_reserve(0).unwrap());
+        permit.try_grow(&mut reservation, 100_000, &division).unwrap();
+        let held = |place: &Place| place.usage().memory.bytes();
+        assert_eq!((held(&first), held(&second), held(&other)), (100_000, 100_000, 0));
+
+        let connections = super::tests::connections(100, 0);
+        let place = enter(&connections, "192.0.2.1").unwrap();
+        let mut permit = place.usage().memory.permit();
+        permit.try_grow(&mut reservation, 100_000, &division).unwrap();
+        assert_eq!(held(&place), 0);
     }
 
     #[test]

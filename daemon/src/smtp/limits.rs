@@ -57,46 +57,26 @@ pub const PROXY_HEADER_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long a TLS handshake may take. It is four short messages.
 pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// How long content may come as slowly as it likes.
-const CONTENT_TIME_FREE: Duration = Duration::from_secs(60);
+/// Bytes a second that content has to come at. A modem of 1990 was faster.
+pub const CONTENT_RATE_MIN: u64 = 100;
 
-/// Bytes a second that content has to come at, on average, after that. A modem of 1990 was faster.
-const CONTENT_RATE_MIN: u64 = 100;
+/// Waiting for content that costs a client nothing at first, and that bytes sent before make up for later: at the minimum
+/// rate a TLS record of 16 KiB, which cannot be read before it is whole, takes 164 seconds.
+pub const CONTENT_BURST: Duration = Duration::from_secs(180);
 
-/// How long the content of one mail, or one of its chunks, may take in all: what a modem of 28,800
-/// bit/s needs for a mail of the default limit. RFC 5321 section 4.5.3.2.5 limits the wait for each
-/// block alone, so that content without an end would hold its session for ever.
-pub const CONTENT_TIME_MAX: Duration = Duration::from_secs(2 * 60 * 60);
+/// How long sessions wait for the content of one message, without the longest wait: what a modem of 28,800 bit/s needs for
+/// a message of the default limit. RFC 5321 section 4.5.3.2.5 limits the wait for each block alone, so that content
+/// without an end would hold its session for ever.
+pub const CONTENT_WAIT_MAX: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// Whether `bytes` of content in `elapsed` are so few that the client only holds the session. The longest wait for a block
-/// does not count: silence has a bound of its own, and a client that pauses once, to scan the mail or because packets were
-/// lost, would be sent away at every try.
-#[must_use]
-pub fn is_too_slow(bytes: u64, elapsed: Duration, longest_wait: Duration) -> bool {
-    let counted = elapsed.saturating_sub(longest_wait);
-    elapsed > CONTENT_TIME_MAX
-        || counted > CONTENT_TIME_FREE && bytes < counted.as_secs().saturating_mul(CONTENT_RATE_MIN)
-}
+/// How long the content of one message may take in all, time in which it is not read included: content that comes
+/// faster than it is read makes no session wait.
+pub const CONTENT_TIME_MAX: Duration = Duration::from_secs(3 * 60 * 60);
+
+/// How long a new connection, or content that comes in, waits for memory or room on disk before it is refused: slow
+/// transfers that are ended for it give theirs back within milliseconds, and reading a large message takes a few hundred.
+pub const ROOM_PATIENCE: Duration = Duration::from_millis(500);
 
 /// `Received` headers of a mail: with more it goes round in circles (RFC 5321 section 6.3 asks for
 /// at least 100).
 pub const RECEIVED_MAX: usize = 100;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_content_that_trickles_is_too_slow() {
-        let seconds = Duration::from_secs;
-        assert!(!is_too_slow(0, seconds(70), seconds(10)));
-        assert!(is_too_slow(6_099, seconds(71), seconds(10)));
-        assert!(!is_too_slow(6_100, seconds(71), seconds(10)));
-    }
-
-    #[test]
-    fn content_ends_some_time_however_fast_it_comes() {
-        assert!(!is_too_slow(u64::MAX, CONTENT_TIME_MAX, Duration::ZERO));
-        assert!(is_too_slow(u64::MAX, CONTENT_TIME_MAX + Duration::from_secs(1), CONTENT_TIME_MAX));
-    }
-}

@@ -16,13 +16,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, error, info_span, warn};
 
+use crate::memory::Reservation;
 use crate::metrics::ConnectionResult;
 
-use super::connections::{Connections, Place, Refusal};
+use super::connections::{Connections, Place, Refusal, network};
 use super::limits::{PROXY_HEADER_TIME_MAX, SESSION_BYTES};
 use super::proxy;
 use super::reply::Reply;
-use super::session::{self, Context};
+use super::session::{self, Client, Context};
+use super::transfers::report::Event;
 
 /// Pause after the system could not give a connection, for want of file descriptors or memory:
 /// trying at once would only spin.
@@ -116,14 +118,35 @@ impl Listener {
 
     /// Begins a session for which there is a place, if there is memory, too.
     fn admit(&self, stream: TcpStream, peer: SocketAddr, tls_first: bool, place: Place) {
-        let Some(memory) = self.context.memory.try_reserve(SESSION_BYTES) else {
+        if let Some(memory) = self.context.memory.try_reserve(SESSION_BYTES) {
+            return self.start(stream, peer, tls_first, (place, memory));
+        }
+        let listener = self.clone();
+        self.sessions.spawn(async move {
+            let context = &listener.context;
+            let memory = tokio::select! {
+                biased;
+                memory = context.transfers.memory_for_session(&context.memory, SESSION_BYTES) => memory,
+                () = context.draining.cancelled() => return,
+            };
+            if let Some(memory) = memory {
+                return listener.start(stream, peer, tls_first, (place, memory));
+            }
             let reply = Reply::new(421, "4.3.2", "Out of memory, try again later");
-            return self.refuse(&stream, peer, tls_first, (ConnectionResult::OutOfMemory, reply));
-        };
+            listener.refuse(&stream, peer, tls_first, (ConnectionResult::OutOfMemory, reply));
+            context.transfers.note(Event::Refused, network(peer.ip()));
+        });
+    }
+
+    /// Begins a session that has its place and its memory.
+    fn start(&self, stream: TcpStream, peer: SocketAddr, tls_first: bool, held: (Place, Reservation)) {
         self.context.metrics.connection(ConnectionResult::Accepted);
         // A reply is one write; waiting for more to send would only delay it.
         match stream.set_nodelay(true) {
-            Ok(()) => self.serve_session(stream, peer, tls_first, (place, memory)),
+            Ok(()) => {
+                let client = Client::new(peer, held.0.usage().clone());
+                self.serve_session(stream, client, tls_first, held);
+            }
             Err(error) => debug!(%peer, %error, "connection lost"),
         }
     }
@@ -146,19 +169,20 @@ impl Listener {
     }
 
     /// Serves one session in a task of its own, which holds `held` until its end.
-    fn serve_session<S, H>(&self, stream: S, peer: SocketAddr, tls_first: bool, held: H)
+    fn serve_session<S, H>(&self, stream: S, client: Client, tls_first: bool, held: H)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         H: Send + 'static,
     {
         let (context, stop) = (Arc::clone(&self.context), self.stop.clone());
+        let peer = client.peer;
         let span = info_span!("smtp", session = SESSION.fetch_add(1, Ordering::Relaxed), %peer);
         self.sessions.spawn(
             async move {
                 let _held = held;
                 context.metrics.sessions().inc();
                 let session =
-                    AssertUnwindSafe(session::run(stream, peer, tls_first, &context)).catch_unwind();
+                    AssertUnwindSafe(session::run(stream, client, tls_first, &context)).catch_unwind();
                 tokio::select! {
                     result = session => match result {
                         Ok(Ok(())) => debug!("session ended"),
@@ -224,9 +248,11 @@ mod tests {
     use crate::delivery::forward::Forward;
     use crate::delivery::intake::Intake;
     use crate::memory::MemoryBudget;
+    use crate::metrics::Metrics;
     use crate::routes::RouteTable;
     use crate::routes::live::Routes;
     use crate::smtp::protocol::{Settings, TlsPolicy};
+    use crate::smtp::transfers::Transfers;
 
     /// A stream on which reading panics.
     struct Defect;
@@ -264,13 +290,15 @@ mod tests {
             unknown_recipients_max: None,
             tls: TlsPolicy::Off,
         };
+        let (memory, metrics) = (MemoryBudget::new(1_000_000), Arc::<Metrics>::default());
         let context = Context {
             settings,
             idle_timeout: Duration::from_secs(10),
             routes: Arc::new(Routes::new(RouteTable::default())),
             delivery: Arc::new(Delivery::Forward(Forward::new(Intake::new(1, 1, false)))),
-            memory: MemoryBudget::new(1_000_000),
-            metrics: Arc::default(),
+            transfers: Transfers::new(&memory, Arc::clone(&metrics)),
+            memory,
+            metrics,
             tls: None,
             draining: CancellationToken::new(),
         };
@@ -290,8 +318,8 @@ mod tests {
         let listener = listener().await;
         let peer = SocketAddr::from(([192, 0, 2, 1], 25));
         let (mut client, server) = tokio::io::duplex(1_000);
-        listener.serve_session(server, peer, false, ());
-        listener.serve_session(Defect, peer, false, listener.connections.enter().unwrap());
+        listener.serve_session(server, peer.into(), false, ());
+        listener.serve_session(Defect, peer.into(), false, listener.connections.enter().unwrap());
         let mut greeting = [0; 4];
         client.read_exact(&mut greeting).await.unwrap();
         client.write_all(b"QUIT\r\n").await.unwrap();

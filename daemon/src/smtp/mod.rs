@@ -8,8 +8,9 @@
 //!
 //! # Trust
 //! Nothing that a client sends is trusted. [`limits`] bounds what a session may ask for,
-//! [`connections`] how many there are, and the memory budget what they hold together. A panic in
-//! a session ends that session alone.
+//! [`connections`] how many there are, and the memory budget what they hold together. A quota bounds what the transfers
+//! of one client hold, [`rate`] for how long, and [`transfers`] ends the slowest ones when there is too little for others.
+//! A panic in a session ends that session alone.
 //!
 //! # Shape
 //! [`mod@line`], [`data`], [`command`], [`reply`] and [`protocol`] are pure; `session` moves bytes
@@ -24,6 +25,8 @@ pub mod line;
 pub mod listener;
 pub mod protocol;
 pub mod proxy;
+pub mod rate;
 pub mod reply;
 pub mod session;
 pub mod trace;
+pub mod transfers;

@@ -296,6 +296,22 @@ impl<D> Protocol<D> {
         Reply::new(421, "4.4.2", "Idle for too long")
     }
 
+    /// The reply to content below the minimum rate.
+    #[must_use]
+    pub fn too_slow() -> Reply {
+        Reply::new(421, "4.4.2", "The mail comes too slowly, try again")
+    }
+
+    /// The reply to the slowest transfer when `resource` is short.
+    #[must_use]
+    pub fn slowest(resource: &str) -> Reply {
+        Reply::new(
+            421,
+            "4.3.2",
+            format!("Too little {resource}, and your mail comes slowest: try again later"),
+        )
+    }
+
     /// The reply to a line that does not end.
     #[must_use]
     pub fn endless_line() -> Reply {

@@ -3,10 +3,11 @@
 mod deliver;
 mod receive;
 mod stream;
+mod transfer;
 
 use std::collections::HashSet;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,14 +23,17 @@ use tracing::{debug, info};
 
 use self::receive::{Received, Until};
 use self::stream::read;
-use super::content::Content;
+use self::transfer::{Transfer, cancelled};
+use super::connections::network;
 use super::limits::{DRAIN_PATIENCE, HANDSHAKE_TIME_MAX, MAIL_TIME_MAX, READ_BYTES};
 use super::line::{LineReader, Next};
 use super::protocol::{Action, Protocol, Settings};
 use super::reply::Reply;
+use super::transfers::Transfers;
 use crate::delivery::Delivery;
 use crate::memory::MemoryBudget;
 use crate::metrics::Metrics;
+use crate::quota::ClientUsage;
 use crate::routes::live::Routes;
 use crate::routes::{Lookup, Route};
 use crate::tls;
@@ -52,6 +56,8 @@ pub struct Context {
     pub delivery: Arc<Delivery>,
     /// What sessions and mail may hold.
     pub memory: Arc<MemoryBudget>,
+    /// The mail that is coming in, of all sessions.
+    pub transfers: Arc<Transfers>,
     /// The series.
     pub metrics: Arc<Metrics>,
     /// What TLS handshakes offer; `None` where there is no TLS.
@@ -60,11 +66,37 @@ pub struct Context {
     pub draining: CancellationToken,
 }
 
+/// The client of a session.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// Where it comes from.
+    pub peer: SocketAddr,
+    /// What counts as one client.
+    pub network: IpAddr,
+    /// What it holds in all of its sessions.
+    pub usage: ClientUsage,
+}
+
+impl Client {
+    /// A client that comes from `peer` and holds `usage`.
+    #[must_use]
+    pub fn new(peer: SocketAddr, usage: ClientUsage) -> Self {
+        Self { peer, network: network(peer.ip()), usage }
+    }
+}
+
+impl From<SocketAddr> for Client {
+    fn from(peer: SocketAddr) -> Self {
+        Self::new(peer, ClientUsage::default())
+    }
+}
+
 /// Why a session waits for nothing more.
 enum Wait {
     Bytes,
     Closed,
     TimedOut,
+    Ended(Reply),
     Draining,
 }
 
@@ -73,15 +105,21 @@ enum Wait {
 ///
 /// # Errors
 /// What the stream says; by then the connection is of no use.
-pub async fn run<S>(stream: S, peer: SocketAddr, tls_first: bool, context: &Context) -> io::Result<()>
+pub async fn run<S>(
+    stream: S,
+    client: impl Into<Client>,
+    tls_first: bool,
+    context: &Context,
+) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let client = client.into();
     let protocol = Protocol::new(context.settings.clone());
     if tls_first {
-        return Box::pin(run_secured(stream, peer, protocol.secured(), true, context)).await;
+        return Box::pin(run_secured(stream, client, protocol.secured(), true, context)).await;
     }
-    let mut session = Session::new(stream, peer, protocol, context);
+    let mut session = Session::new(stream, client, protocol, context);
     if !session.greet().await? {
         return session.close().await;
     }
@@ -89,16 +127,16 @@ where
         End::Closed => Ok(()),
         End::Close => session.close().await,
         End::StartTls => {
-            let Session { stream, protocol, .. } = session;
+            let Session { stream, client, protocol, .. } = session;
             // Boxed, so that a session without TLS does not hold the room for it.
-            Box::pin(run_secured(stream, peer, protocol.secured(), false, context)).await
+            Box::pin(run_secured(stream, client, protocol.secured(), false, context)).await
         }
     }
 }
 
 async fn run_secured<S>(
     stream: S,
-    peer: SocketAddr,
+    client: Client,
     protocol: Protocol<Arc<Route>>,
     greet: bool,
     context: &Context,
@@ -110,7 +148,7 @@ where
     let stream = timeout(HANDSHAKE_TIME_MAX, TlsAcceptor::from(config).accept(stream)).await??;
     let cipher = tls::describe(stream.get_ref().1);
     info!(tls = cipher, "session secured");
-    let mut session = Session::new(stream, peer, protocol, context);
+    let mut session = Session::new(stream, client, protocol, context);
     session.cipher = Some(cipher);
     if greet && !session.greet().await? {
         return session.close().await;
@@ -134,7 +172,7 @@ enum End {
 
 struct Session<'c, S> {
     stream: S,
-    peer: SocketAddr,
+    client: Client,
     context: &'c Context,
     protocol: Protocol<Arc<Route>>,
     /// Version and cipher of TLS.
@@ -145,16 +183,21 @@ struct Session<'c, S> {
     /// Replies that are not sent yet: those to pipelined commands go out together (RFC 2920).
     output: Vec<u8>,
     /// The mail that is coming in.
-    content: Option<Content>,
+    content: Option<Transfer>,
     /// When the session has to have brought a mail.
     deadline: Instant,
 }
 
 impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
-    fn new(stream: S, peer: SocketAddr, protocol: Protocol<Arc<Route>>, context: &'c Context) -> Self {
+    fn new(
+        stream: S,
+        client: impl Into<Client>,
+        protocol: Protocol<Arc<Route>>,
+        context: &'c Context,
+    ) -> Self {
         Self {
             stream,
-            peer,
+            client: client.into(),
             context,
             protocol,
             cipher: None,
@@ -193,6 +236,7 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
                     Wait::Bytes => continue,
                     Wait::Closed => return Ok(End::Closed),
                     Wait::TimedOut => Action::Close(Protocol::<Arc<Route>>::timed_out()),
+                    Wait::Ended(reply) => Action::Close(reply),
                     Wait::Draining => Action::Close(Protocol::<Arc<Route>>::shutting_down()),
                 },
             };
@@ -245,19 +289,19 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
                     self.queue(&reply);
                     match self.receive(Until::Dot).await? {
                         Received::All => self.protocol.on_content_end(),
-                        Received::TooSlow => Action::Close(Protocol::<Arc<Route>>::timed_out()),
+                        Received::Ended(reply) => Action::Close(reply),
                     }
                 }
                 Action::ReceiveChunk(octets) => match self.receive(Until::Octets(octets)).await? {
                     Received::All => {
-                        let is_taken = self.content.as_ref().is_some_and(Content::is_kept);
+                        let is_taken = self.content.as_ref().is_some_and(Transfer::is_kept);
                         self.protocol.on_chunk_end(is_taken)
                     }
-                    Received::TooSlow => Action::Close(Protocol::<Arc<Route>>::timed_out()),
+                    Received::Ended(reply) => Action::Close(reply),
                 },
                 Action::Discard(octets, reply) => match self.discard(octets).await? {
                     Received::All => Action::Reply(reply),
-                    Received::TooSlow => Action::Close(Protocol::<Arc<Route>>::timed_out()),
+                    Received::Ended(reply) => Action::Close(reply),
                 },
                 Action::Deliver(transaction) => {
                     // Boxed, so that an idle session does not hold the room of a delivery.
@@ -306,7 +350,10 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
         draining: Pin<&mut WaitForCancellationFuture<'c>>,
         alarm: Pin<&mut Sleep>,
     ) -> io::Result<Wait> {
-        self.flush().await?;
+        // A mail that comes in chunks holds what it has between them, too.
+        let begun = Instant::now();
+        let end = self.content.as_ref().and_then(Transfer::end);
+        self.flush_during(end.as_ref()).await?;
         // One small allocation for each command is cheaper than a timer that frees what an idle session holds.
         self.output = Vec::new();
         if self.input.is_empty() {
@@ -326,16 +373,28 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
         if now >= self.deadline {
             return Ok(Wait::TimedOut);
         }
-        let until = self.deadline.min(now + self.context.idle_timeout);
-        tokio::select! {
+        let patience =
+            self.content.as_ref().map_or(self.context.idle_timeout, |transfer| transfer.patience(now));
+        let until = self.deadline.min(now + patience);
+        let read = tokio::select! {
             biased;
-            () = draining => Ok(Wait::Draining),
-            read = read::<READ_BYTES>(&mut self.stream, &mut self.input) => match read {
-                Ok(0) => Ok(Wait::Closed),
-                Ok(_) => Ok(Wait::Bytes),
-                Err(error) => Err(error),
-            },
-            () = reached(until, alarm) => Ok(Wait::TimedOut),
+            () = draining => return Ok(Wait::Draining),
+            read = read::<READ_BYTES>(&mut self.stream, &mut self.input) => Some(read),
+            () = reached(until, alarm) => None,
+            () = cancelled(end.as_ref()) => None,
+        };
+        match (read, &mut self.content) {
+            (Some(Ok(0)), _) => Ok(Wait::Closed),
+            (Some(Ok(_)), content) => {
+                if let Some(transfer) = content {
+                    transfer.record(begun.elapsed(), 0);
+                }
+                Ok(Wait::Bytes)
+            }
+            (Some(Err(error)), _) => Err(error),
+            (None, content) => {
+                Ok(content.take().map_or(Wait::TimedOut, |transfer| Wait::Ended(transfer.give_up())))
+            }
         }
     }
 
@@ -364,6 +423,18 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
             self.output.clear();
         }
         Ok(())
+    }
+
+    /// The same for a transfer that may have to end for others meanwhile: a client that does not read cannot be told.
+    async fn flush_during(&mut self, end: Option<&CancellationToken>) -> io::Result<()> {
+        tokio::select! {
+            biased;
+            flushed = self.flush() => flushed,
+            () = cancelled(end) => {
+                self.content.take().map(Transfer::give_up);
+                Err(io::ErrorKind::TimedOut.into())
+            }
+        }
     }
 
     async fn close(mut self) -> io::Result<()> {

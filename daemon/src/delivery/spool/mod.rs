@@ -48,7 +48,7 @@ use courier::Courier;
 use dispatcher::{Command, Dispatcher, Ears, Parts, Standing};
 use room::Room;
 
-pub use spill::{Spill, Spilled};
+pub use spill::{Room as SpillRoom, Spill, Spilled};
 
 /// The directory of the dead letters, in the spool's.
 pub const DEAD_DIRECTORY: &str = "dead";
@@ -200,7 +200,7 @@ impl Spool {
         let keeper = Keeper::spawn(disk.clone(), kept, dead_asked, of_writer, clock.clone(), stop.clone())
             .map_err(unusable)?;
         let spill_bytes = (config.bytes_max / SPILL_SHARE).max(message_bytes_max as u64);
-        let spill = Arc::new(Spill::new(disk.clone(), spill_bytes));
+        let spill = Arc::new(Spill::new(disk.clone(), spill_bytes, message_bytes_max));
         let workers = workers();
         let totals = Arc::new(Totals::default());
         let scheduler_memory =

@@ -8,13 +8,14 @@ use tracing::info;
 
 use super::Session;
 use super::stream::hangs_up;
+use super::transfer::Transfer;
 use crate::address::Address;
 use crate::delivery::{Answer, Incoming};
 use crate::message::Mail;
 use crate::message::id::MailId;
 use crate::metrics::MessageOutcome;
 use crate::routes::Route;
-use crate::smtp::content::{Collected, Content, Overflow, Whole};
+use crate::smtp::content::{Collected, Overflow, Whole};
 use crate::smtp::limits::RECEIVED_MAX;
 use crate::smtp::protocol::Transaction;
 use crate::smtp::reply::Reply;
@@ -24,7 +25,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
     /// Has the mail that came in delivered, unless it is one to refuse.
     pub(super) async fn deliver(&mut self, transaction: Transaction<Arc<Route>>) -> Reply {
         let received_at = SystemTime::now();
-        let content = self.content.take().map_or(Err(Overflow::Memory), Content::finish);
+        let content = self.content.take().map_or(Err(Overflow::Memory), Transfer::finish);
         let id = match &content {
             Ok(Collected { digest: Some(digest), .. }) => transaction.derived_id(digest),
             _ => MailId::generate(received_at),
@@ -36,7 +37,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         let trace = is_shown.then(|| {
             trace::received(&trace::Received {
                 client: self.protocol.client(),
-                peer: self.peer.ip(),
+                peer: self.client.peer.ip(),
                 hostname: &self.context.settings.hostname,
                 with: self.protocol.with(transaction.parameters.smtputf8),
                 cipher: self.cipher.as_deref(),
@@ -46,12 +47,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         });
         let recipients: usize = destinations.iter().map(|(_, recipients)| recipients.len()).sum();
         let size = content.as_ref().ok().map(|collected| collected.content.len());
+        // What its client may hold counts it until it is answered.
+        let mut permit = None;
         let content = match content {
             Err(overflow) => Err(self.refusal(&overflow)),
             Ok(Collected { hops, .. }) if hops > RECEIVED_MAX => {
                 Err(Reply::new(554, "5.4.6", "Mail loop: too many Received headers"))
             }
-            Ok(Collected { content, .. }) => Ok(content),
+            Ok(collected) => {
+                permit = Some(collected.permit);
+                Ok(collected.content)
+            }
         };
         let reply = match content {
             Ok(content) => {
@@ -59,6 +65,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                     Whole::InMemory(content, memory) => (content, memory, None),
                     Whole::OnDisk(spilled, memory) => (Vec::new(), memory, Some(spilled)),
                 };
+                let to_read = self.context.delivery.reading_bytes(content.len());
+                self.context.transfers.make_room_to_read(&self.context.memory, to_read).await;
                 let reverse_path = transaction.reverse_path;
                 let mail = Mail { id, received_at, reverse_path, trace, content };
                 self.hand_over(Incoming { mail, destinations, memory, spilled }).await
@@ -70,6 +78,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                 reply
             }
         };
+        drop(permit);
         if reply.is_error() {
             info!(%id, size, recipients, code = reply.code(), "mail refused");
         } else {
@@ -106,7 +115,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
     fn refusal(&self, overflow: &Overflow) -> Reply {
         match overflow {
             Overflow::TooLarge => self.protocol.too_large(),
-            Overflow::Memory => self.told(&Answer::OutOfMemory),
+            Overflow::Quota => {
+                Reply::new(451, "4.3.2", "Your address sends too much at the same time, try again later")
+            }
+            Overflow::Memory | Overflow::Unwanted => self.told(&Answer::OutOfMemory),
             Overflow::Disk(error) => self.told(&Answer::from(error.clone())),
         }
     }

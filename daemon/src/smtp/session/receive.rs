@@ -1,16 +1,16 @@
 //! Content comes in: up to its end, its bound, or the end of patience.
 
 use std::io;
-use std::time::Duration;
 
 use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
 
 use super::Session;
-use crate::smtp::content::Content;
+use super::transfer::{Ended, Transfer, cancelled};
 use crate::smtp::data::{ChunkDecoder, DataDecoder, Progress};
-use crate::smtp::limits::{CONTENT_READ_BYTES, is_too_slow};
+use crate::smtp::limits::CONTENT_READ_BYTES;
+use crate::smtp::reply::Reply;
 
 /// Where content ends.
 pub(super) enum Until {
@@ -21,68 +21,86 @@ pub(super) enum Until {
 /// What became of content.
 pub(super) enum Received {
     All,
-    TooSlow,
+    /// It came too slowly, and the client is sent away with this reply.
+    Ended(Reply),
+}
+
+/// What finds the end of content.
+enum Decoder {
+    Data(DataDecoder),
+    Chunk(ChunkDecoder),
+}
+
+impl Decoder {
+    fn push(&mut self, input: &[u8], emit: impl FnMut(&[u8])) -> Progress {
+        match self {
+            Self::Data(decoder) => decoder.push(input, emit),
+            Self::Chunk(decoder) => decoder.push(input, emit),
+        }
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
     /// Reads content of the mail that is coming in.
     pub(super) async fn receive(&mut self, until: Until) -> io::Result<Received> {
-        let mut content = match self.content.take() {
-            Some(content) => content,
-            None => {
-                // A reservation of nothing always succeeds; the content grows it.
-                let memory = self.context.memory.try_reserve(0).ok_or(io::ErrorKind::OutOfMemory)?;
-                Content::new(
-                    memory,
-                    self.context.settings.message_bytes_max,
-                    self.context.delivery.holds_senders(),
-                    self.context.delivery.spill(),
-                )
-            }
+        let decoder = match until {
+            Until::Dot => Decoder::Data(DataDecoder::default()),
+            Until::Octets(octets) => Decoder::Chunk(ChunkDecoder::new(octets)),
         };
-        let received = match until {
-            Until::Dot => {
-                let mut decoder = DataDecoder::default();
-                self.take(|input| decoder.push(input, |part| content.push(part))).await?
-            }
-            Until::Octets(octets) => {
-                let mut decoder = ChunkDecoder::new(octets);
-                self.take(|input| decoder.push(input, |part| content.push(part))).await?
-            }
+        let end = self.content.as_ref().and_then(Transfer::end);
+        self.flush_during(end.as_ref()).await?;
+        let mut transfer = match self.content.take() {
+            Some(transfer) => transfer,
+            None => Transfer::new(self.context, &self.client)?,
         };
-        self.content = Some(content);
-        Ok(received)
+        Ok(match self.take(&mut transfer, decoder).await? {
+            Ok(()) => {
+                self.content = Some(transfer);
+                Received::All
+            }
+            Err(Ended) => Received::Ended(transfer.give_up()),
+        })
     }
 
     /// Reads past content that nobody wants.
     pub(super) async fn discard(&mut self, octets: u64) -> io::Result<Received> {
-        let mut decoder = ChunkDecoder::new(octets);
-        self.take(|input| decoder.push(input, |_| {})).await
+        self.flush().await?;
+        let mut transfer = Transfer::unwanted(self.context, &self.client);
+        Ok(match self.take(&mut transfer, Decoder::Chunk(ChunkDecoder::new(octets))).await? {
+            Ok(()) => Received::All,
+            Err(Ended) => Received::Ended(transfer.give_up()),
+        })
     }
 
-    /// Reads until `take` has all that it wants, or the client is too slow.
-    async fn take(&mut self, mut take: impl FnMut(&[u8]) -> Progress) -> io::Result<Received> {
-        self.flush().await?;
-        let (started, mut bytes, mut longest_wait) = (Instant::now(), 0, Duration::ZERO);
+    /// Reads until `decoder` has all that it wants, or the transfer has to end.
+    async fn take(&mut self, transfer: &mut Transfer, mut decoder: Decoder) -> io::Result<Result<(), Ended>> {
         loop {
-            match take(&self.input) {
+            if transfer.reserve(self.input.len()).await.is_err() {
+                return Ok(Err(Ended));
+            }
+            match decoder.push(&self.input, |part| transfer.push(part)) {
                 Progress::End(end) => {
                     self.input.advance(end);
-                    return Ok(Received::All);
+                    return Ok(Ok(()));
                 }
                 Progress::NeedMore => self.input.clear(),
             }
-            if is_too_slow(bytes, started.elapsed(), longest_wait) {
-                return Ok(Received::TooSlow);
+            let (waiting, end) = (Instant::now(), transfer.end());
+            // What is there to be read is read without a look at the clock.
+            if transfer.is_overdue(waiting) {
+                return Ok(Err(Ended));
             }
-            let waiting = Instant::now();
-            match timeout(self.context.idle_timeout, self.read::<CONTENT_READ_BYTES>()).await {
+            let read = tokio::select! {
+                biased;
+                () = cancelled(end.as_ref()) => return Ok(Err(Ended)),
+                read = timeout(transfer.patience(waiting), self.read::<CONTENT_READ_BYTES>()) => read,
+            };
+            match read {
                 Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(Ok(read)) => bytes += read as u64,
+                Ok(Ok(read)) => transfer.record(waiting.elapsed(), read),
                 Ok(Err(error)) => return Err(error),
-                Err(_elapsed) => return Ok(Received::TooSlow),
+                Err(_elapsed) => return Ok(Err(Ended)),
             }
-            longest_wait = longest_wait.max(waiting.elapsed());
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::webhook::connectors::Connectors;
 use crate::webhook::destination::Destination;
 use mail_laser_routes::reach::Reach;
 
+mod room;
 mod time;
 
 /// What is costly to make and the same for all: where mail goes, and a certificate.
@@ -65,6 +66,7 @@ fn a_route_that_changes_between_two_recipients_is_one_destination() {
 /// Sessions that take mail for `x@known.example`; nobody listens where it goes.
 fn context() -> Context {
     let (route, tls) = &*SHARED;
+    let (memory, metrics) = (MemoryBudget::new(1_000_000), Arc::<Metrics>::default());
     let known = [Address::parse("x@known.example").unwrap()];
     Context {
         settings: Settings {
@@ -76,8 +78,9 @@ fn context() -> Context {
         idle_timeout: Duration::from_secs(10),
         routes: Arc::new(Routes::new(RouteTable::of_one(&known, route))),
         delivery: Arc::new(Delivery::Forward(Forward::new(Intake::new(1_000, 1_000, false)))),
-        memory: MemoryBudget::new(1_000_000),
-        metrics: Arc::default(),
+        transfers: Transfers::new(&memory, Arc::clone(&metrics)),
+        memory,
+        metrics,
         tls: Some(Arc::clone(tls)),
         draining: CancellationToken::new(),
     }

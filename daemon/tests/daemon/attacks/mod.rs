@@ -4,6 +4,7 @@
 mod commands;
 mod connections;
 mod floods;
+mod hoarding;
 mod html;
 mod idle;
 mod injection;

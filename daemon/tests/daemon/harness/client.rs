@@ -1,5 +1,5 @@
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -24,7 +24,34 @@ pub(crate) struct Client {
 impl Client {
     /// Connects, and does not wait for the greeting.
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        let tcp = TcpStream::connect(address).expect("connect");
+        Self::over(TcpStream::connect(address).expect("connect"))
+    }
+
+    /// Connects from this address, and begins with the content of a mail; `None` where it is sent away.
+    pub(crate) fn try_begin(address: SocketAddr, source: Ipv4Addr) -> Option<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
+        let tcp = runtime.block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+            socket.bind((source, 0).into()).expect("an address of the loopback network");
+            socket.connect(address).await.and_then(tokio::net::TcpStream::into_std).ok()
+        })?;
+        tcp.set_nonblocking(false).expect("a blocking socket");
+        let mut client = Self::over(tcp);
+        let envelope = "EHLO c\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<support@example.com>\r\nDATA\r\n";
+        for (code, then) in [("220", envelope), ("354", "")] {
+            let mut line = String::new();
+            while !line.starts_with(code) {
+                line.clear();
+                if client.stream.read_line(&mut line).ok()? == 0 {
+                    return None;
+                }
+            }
+            client.try_send(then).ok()?;
+        }
+        Some(client)
+    }
+
+    fn over(tcp: TcpStream) -> Self {
         tcp.set_read_timeout(Some(PATIENCE)).expect("set a time limit");
         tcp.set_nodelay(true).expect("set nodelay");
         let stream: Box<dyn Stream> = Box::new(tcp.try_clone().expect("a second handle"));

@@ -3,7 +3,7 @@
 use tokio::io::{ReadHalf, WriteHalf};
 
 use super::*;
-use crate::smtp::limits::{CONTENT_TIME_MAX, IDLE_COMMANDS_MAX};
+use crate::smtp::limits::{CONTENT_TIME_MAX, CONTENT_WAIT_MAX, IDLE_COMMANDS_MAX};
 
 /// What RFC 5321 section 4.5.3.2.7 asks a server for.
 const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
@@ -87,9 +87,7 @@ async fn silence_counts_from_the_last_command() {
 
 #[tokio::test(start_paused = true)]
 async fn bytes_that_trickle_end_with_the_time_for_a_mail() {
-    for (first, piece) in
-        [("", &b"x"[..]), ("EHLO c\r\n", b"NOOP\r\n"), (ENVELOPE, b"R"), (ENVELOPE, b"BDAT 1\r\nx")]
-    {
+    for (first, piece) in [("", &b"x"[..]), ("EHLO c\r\n", b"NOOP\r\n"), (ENVELOPE, b"R")] {
         let (after, words) = trickle(first, piece, Duration::from_secs(100)).await;
         assert_eq!((after, &words[..9]), (MAIL_TIME_MAX, "421 4.4.2"), "{piece:?}: {words}");
     }
@@ -97,12 +95,12 @@ async fn bytes_that_trickle_end_with_the_time_for_a_mail() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn content_that_trickles_ends_after_a_minute() {
+async fn content_that_trickles_ends_after_three_minutes() {
     for first in
         [format!("{ENVELOPE}DATA\r\n"), format!("{ENVELOPE}BDAT 100000\r\n"), "BDAT 100000\r\n".into()]
     {
         let (after, words) = trickle(&first, b"x", Duration::from_secs(1)).await;
-        assert_eq!((after.as_secs(), &words[..9]), (62, "421 4.4.2"), "{first:?}: {words}");
+        assert_eq!((after.as_secs(), &words[..9]), (182, "421 4.4.2"), "{first:?}: {words}");
     }
 }
 
@@ -125,8 +123,43 @@ async fn content_may_begin_late() {
 async fn content_without_end_ends_however_fast_it_comes() {
     let first = format!("{ENVELOPE}DATA\r\n");
     let (after, words) = trickle(&first, &[b'x'; 10_000], Duration::from_secs(10)).await;
-    assert!(after > CONTENT_TIME_MAX && after < CONTENT_TIME_MAX + Duration::from_secs(20), "{after:?}");
+    assert!(after > CONTENT_WAIT_MAX && after < CONTENT_WAIT_MAX + Duration::from_secs(20), "{after:?}");
     assert!(words.starts_with("421 4.4.2"), "{words}");
+}
+
+/// A client that has sent a lot holds a lot, and has to go on at a rate that fits.
+#[tokio::test(start_paused = true)]
+async fn content_that_trickles_after_a_fast_start_ends_within_minutes() {
+    for first in [
+        format!("{ENVELOPE}DATA\r\n{}", "x".repeat(1_000_000)),
+        format!("{ENVELOPE}BDAT 2000000\r\n{}", "x".repeat(1_000_000)),
+    ] {
+        let (after, words) = trickle(&first, b"x", Duration::from_secs(1)).await;
+        assert_eq!((after.as_secs(), &words[..9]), (182, "421 4.4.2"), "{words}");
+    }
+}
+
+/// What chunks have brought is held while the next one is waited for.
+#[tokio::test(start_paused = true)]
+async fn silence_between_chunks_counts() {
+    let first = format!("{ENVELOPE}BDAT 900\r\n{}", "x".repeat(900));
+    let (after, words) = trickle(&first, b"BDAT 1\r\nx", Duration::from_secs(100)).await;
+    assert_eq!((after.as_secs(), &words[..9]), (100 + 180, "421 4.4.2"), "{words}");
+}
+
+/// What is there to be read is read without a wait that could count.
+#[tokio::test(start_paused = true)]
+async fn content_that_never_pauses_ends_all_the_same() {
+    let (context, (mut client, server)) = (context(), tokio::io::duplex(10_000));
+    let protocol = Protocol::new(context.settings.clone());
+    let mut session = Session::new(server, SocketAddr::from(([192, 0, 2, 1], 25)), protocol, &context);
+    let transfer = Transfer::new(&context, &session.client).unwrap();
+    session.content = Some(transfer);
+    tokio::time::advance(CONTENT_TIME_MAX).await;
+    client.write_all(&[b'x'; 5_000]).await.unwrap();
+    let received = session.receive(Until::Dot).await.unwrap();
+    assert!(matches!(received, Received::Ended(reply) if reply.code() == 421));
+    assert!(session.content.is_none());
 }
 
 #[tokio::test(start_paused = true)]
