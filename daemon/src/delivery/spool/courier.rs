@@ -3,9 +3,11 @@
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::sync::Semaphore;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::delivery::request::{Prepared, prepare};
@@ -26,6 +28,13 @@ use super::memory_queue::MemoryQueue;
 /// Mails that are read at once: more make no disk faster, and each takes a thread from those who take mail.
 const READERS: usize = 8;
 
+/// Deliveries that are young at the same time. Each takes some 7 KiB that no budget counts: its task, its connection and
+/// its timers, and 20,000 destinations may have to be tried in the same moment.
+const YOUNG_MAX: usize = 2_048;
+
+/// How long a delivery is young: thousands that hang must not keep others from being tried.
+const YOUNG_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// What deliveries share.
 #[derive(Debug)]
 pub(super) struct Courier {
@@ -33,6 +42,7 @@ pub(super) struct Courier {
     memory: MemoryQueue,
     workers: Arc<Semaphore>,
     readers: Semaphore,
+    young: Semaphore,
     /// Cancelled when deliveries under way are given up.
     pub(super) stop: CancellationToken,
 }
@@ -80,6 +90,7 @@ impl Courier {
             memory: MemoryQueue::new(memory),
             workers,
             readers: Semaphore::new(READERS),
+            young: Semaphore::new(YOUNG_MAX),
             stop: CancellationToken::new(),
         }
     }
@@ -93,11 +104,25 @@ impl Courier {
         held: Option<Box<InMemory>>,
     ) -> (Option<MailId>, End) {
         let mut id = held.as_ref().map(|held| held.incoming.mail.id);
-        let delivery = AssertUnwindSafe(self.attempt(route, pair, bytes, held, &mut id)).catch_unwind();
+        let delivery = async {
+            let young = self.young.acquire().await;
+            // Boxed, so that a delivery that waits for its turn does not hold the room of one that runs.
+            let attempt = self.attempt(route, pair, bytes, held, &mut id);
+            let mut attempt = AssertUnwindSafe(Box::pin(attempt)).catch_unwind();
+            let end = tokio::select! {
+                biased;
+                end = &mut attempt => end,
+                () = sleep(YOUNG_TIME_MAX) => {
+                    drop(young);
+                    attempt.await
+                }
+            };
+            end.unwrap_or(Err(End::Defect)).map_or_else(|end| end, End::Of)
+        };
         let end = tokio::select! {
             biased;
             () = self.stop.cancelled() => End::Stopped,
-            end = delivery => end.unwrap_or(Err(End::Defect)).map_or_else(|end| end, End::Of),
+            end = delivery => end,
         };
         (id, end)
     }
