@@ -22,8 +22,9 @@ const MESSAGES: usize = 1_000;
 /// Bound on one message, and on the answer of `/health`: many times what they take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a pipe takes at least before it blocks. Less means that the daemon was not blocked at all.
-const PIPE_BYTES_MIN: usize = 60 << 10;
+/// Bytes of log by which the pipe is known to be full: it has 16 pages, and what is written at once may leave the rest of a
+/// page unused.
+const PIPE_BYTES_MIN: usize = 48 * 1024;
 
 pub(super) async fn figures(place: Place, mut figures: Vec<Figure>) -> anyhow::Result<Vec<Figure>> {
     let sink = Sink::start(Pace::AtOnce).await?;
