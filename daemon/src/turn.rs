@@ -55,7 +55,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use tokio::sync::Notify;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
 
@@ -63,12 +63,12 @@ mod tests {
     async fn others_go_first_between_turns() {
         const TASKS: usize = 1_000;
         let (turns, ended, all) =
-            (Arc::new(Turns::new(8)), Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+            (Arc::new(Turns::new(8)), Arc::new(AtomicUsize::new(0)), CancellationToken::new());
         let tasks: Vec<_> = (0..TASKS)
             .map(|_| {
-                let (turns, ended, all) = (Arc::clone(&turns), Arc::clone(&ended), Arc::clone(&all));
+                let (turns, ended, all) = (Arc::clone(&turns), Arc::clone(&ended), all.clone());
                 tokio::spawn(async move {
-                    all.notified().await;
+                    all.cancelled().await;
                     let turn = turns.begin().await;
                     ended.fetch_add(1, Ordering::Relaxed);
                     turn.end().await;
@@ -77,7 +77,7 @@ mod tests {
             .collect();
         tokio::task::yield_now().await;
         // All of them are ready in the same moment.
-        all.notify_waiters();
+        all.cancel();
         let observer = tokio::spawn(async move {
             let mut before = 0;
             while before < TASKS {
