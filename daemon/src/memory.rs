@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// The part of all memory that deliveries leave to others.
+const DELIVERIES_LEAVE: usize = 8;
+
 /// A number of bytes that is handed out in [`Reservation`]s and never exceeded.
 #[derive(Debug)]
 pub struct MemoryBudget {
@@ -21,6 +24,13 @@ impl MemoryBudget {
     #[must_use]
     pub fn free_bytes(&self) -> usize {
         self.limit_bytes.saturating_sub(self.used_bytes())
+    }
+
+    /// Bytes that deliveries may still take: they leave an eighth to sessions and to messages that come in, as those leave
+    /// to each other.
+    #[must_use]
+    pub fn free_for_deliveries(&self) -> usize {
+        self.free_bytes().saturating_sub(self.limit_bytes / DELIVERIES_LEAVE)
     }
 
     /// A budget of `limit_bytes`.
@@ -100,6 +110,12 @@ impl Reservation {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         Self { budget: Arc::clone(&self.budget), bytes }
+    }
+
+    /// Bytes of the budget that deliveries may still take: see [`MemoryBudget::free_for_deliveries`].
+    #[must_use]
+    pub fn free_for_deliveries(&self) -> usize {
+        self.budget.free_for_deliveries()
     }
 
     /// Bytes of the budget that nobody holds.

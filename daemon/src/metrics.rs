@@ -212,7 +212,7 @@ impl Default for Metrics {
             replies: Family::default(),
             reply: [const { OnceLock::new() }; REPLY_CODES],
             transfers_ended: Family::default(),
-            messages: spool.messages().clone(),
+            messages: spool.outcomes().clone(),
             attempts: Family::default(),
             attempt_seconds: Family::new_with_constructor(Seconds),
             delivery_seconds: Family::new_with_constructor(Seconds),

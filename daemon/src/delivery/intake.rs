@@ -59,7 +59,7 @@ impl Intake {
         let prepared = prepare(incoming, self.attachment_bytes_max, &self.workers).await?;
         let taken = prepared.into_iter().zip(places).map(|(prepared, place)| {
             let (held, memory) = (prepared.route.destination.held_bytes(), &prepared.memory);
-            let memory_share = self.share(held, memory.bytes(), memory.free_bytes())?;
+            let memory_share = self.share(held, memory.bytes(), memory.free_for_deliveries())?;
             Some(Taken { prepared, place, memory_share })
         });
         taken.collect::<Option<_>>().ok_or(Answer::QueueFull)

@@ -127,9 +127,12 @@ impl Delivery {
     #[must_use]
     pub fn is_likely_to_take(&self, destination: &Destination, memory: &MemoryBudget) -> bool {
         match self {
-            Self::Forward(forward) => forward.intake().has_share_for(destination, memory.free_bytes()),
+            Self::Forward(forward) => {
+                forward.intake().has_share_for(destination, memory.free_for_deliveries())
+            }
             Self::Confirm(confirm) => {
-                confirm.intake().has_share_for(destination, memory.free_bytes()) && !destination.is_open()
+                confirm.intake().has_share_for(destination, memory.free_for_deliveries())
+                    && !destination.is_open()
             }
             // What waits on disk waits there for an open circuit, too.
             Self::Spool(spool) => spool.has_share_for(destination),

@@ -67,14 +67,18 @@ impl SpoolMetrics {
         );
     }
 
-    pub(super) fn messages(&self) -> &Family<ByOutcome, Counter> {
+    pub(super) fn outcomes(&self) -> &Family<ByOutcome, Counter> {
         &self.outcomes
     }
 
-    /// Shows what waits.
-    pub fn waiting(&self, messages: u64, oldest_seconds: u64) {
+    /// Shows how many messages wait.
+    pub fn messages(&self, messages: u64) {
         self.messages.set(as_i64(messages));
-        self.oldest_seconds.set(as_i64(oldest_seconds));
+    }
+
+    /// Shows for how long the oldest of them has waited.
+    pub fn oldest_seconds(&self, seconds: u64) {
+        self.oldest_seconds.set(as_i64(seconds));
     }
 
     /// Counts a mail for which there was no room.

@@ -20,15 +20,11 @@ use crate::quota::{Division, Shortage};
 
 use self::choice::{Candidate, choose};
 use self::report::{Event, Report};
-use super::limits::{CONTENT_WAIT_MAX, ROOM_PATIENCE};
+use super::limits::ROOM_PATIENCE;
 use super::rate::RecentRate;
 
 /// A transfer that sends what it holds within this time makes progress: 25 MiB at 3.5 Mbit/s, 1 MiB at 140 kbit/s.
 const SLOW_AFTER: Duration = Duration::from_secs(60);
-
-/// The same where nothing is short but one client's quota. Only transfers below the minimum rate end then: a client that
-/// asks for more than its quota must not end those of others.
-const SLOW_AFTER_FOR_QUOTA: Duration = CONTENT_WAIT_MAX;
 
 /// Pause before another try to find room: room that comes back from deliveries is not announced.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -61,8 +57,18 @@ pub struct Transfers {
 struct Registry {
     next: u64,
     entries: HashMap<u64, Arc<Entry>>,
-    /// Until when no slow transfer is looked for, since none was found: many may ask.
-    none_until: Duration,
+    /// Until when no slow transfer is looked for that holds memory, and none that holds room on disk, since none was found:
+    /// many may ask.
+    none_until: (Duration, Duration),
+}
+
+impl Registry {
+    fn none_until(&mut self, resource: Resource) -> &mut Duration {
+        match resource {
+            Resource::Memory => &mut self.none_until.0,
+            Resource::Disk => &mut self.none_until.1,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -118,26 +124,24 @@ impl Transfers {
         Registration { transfers: Arc::clone(self), id, entry }
     }
 
-    /// Ends slow transfers for what is missing; returns whether any room comes back.
+    /// Ends slow transfers for what is missing; returns whether any room comes back. A client that asks for more than its
+    /// quota ends none: it may not take room from others by asking for more.
     pub(super) fn make_room(&self, resource: Resource, shortage: Shortage) -> bool {
-        let (missing, slow_after) = match shortage {
-            Shortage::Free(missing) => (missing, SLOW_AFTER),
-            Shortage::Quota => (1, SLOW_AFTER_FOR_QUOTA),
-        };
+        let Shortage::Free(missing) = shortage else { return false };
         let now = self.began.elapsed();
         let mut registry = self.registry();
-        if now < registry.none_until {
+        if now < *registry.none_until(resource) {
             return false;
         }
         let entries: Vec<&Arc<Entry>> = registry.entries.values().collect();
         let candidates: Vec<Candidate> = entries.iter().map(|entry| entry.candidate(resource, now)).collect();
-        let (chosen, coming) = choose(&candidates, missing, slow_after);
+        let (chosen, coming) = choose(&candidates, missing, SLOW_AFTER);
         for index in chosen {
             entries[index].chosen_for.get_or_init(|| resource);
             entries[index].end.cancel();
         }
         if coming == 0 {
-            registry.none_until = now + RETRY_PAUSE;
+            *registry.none_until(resource) = now + RETRY_PAUSE;
         }
         coming > 0
     }

@@ -40,6 +40,9 @@ const UNREADABLE_WAIT_MS: u64 = 60_000;
 /// How long a segment is not compacted again of which not all could be copied: a full disk may have room by then.
 const UNCOMPACTED_WAIT_MS: u64 = 60_000;
 
+/// How long messages that are over wait while no more dead letters can be made.
+const EXPIRY_WAIT_MS: u64 = 1_000;
+
 /// Lanes that are looked at for one decision: some 10 us.
 const LANES_LOOKED_AT_MAX: usize = 64;
 
@@ -61,6 +64,8 @@ pub struct Backlog<T> {
     /// The lanes that have those: a look at them should cost nothing for the thousands that have none.
     occupied: BTreeSet<LaneId>,
     bounds: Bounds,
+    /// Pairs that wait or are under way, in all segments.
+    pairs: u64,
     /// Bytes on disk of each lane's messages.
     held: HashMap<LaneId, u64>,
     /// Pairs that are under way or set aside.
@@ -140,6 +145,7 @@ impl<T> Backlog<T> {
             loaded: 0,
             occupied: BTreeSet::new(),
             bounds,
+            pairs: 0,
             held: HashMap::new(),
             away: HashMap::new(),
             scan: None,
@@ -246,7 +252,7 @@ impl<T> Backlog<T> {
     /// Pairs that wait or are under way, as far as it is known.
     #[must_use]
     pub fn pairs(&self) -> u64 {
-        self.segments.values().map(|segment| segment.pairs).sum()
+        self.pairs
     }
 
     /// Since when the oldest of them exists, in milliseconds since 1970.
@@ -295,6 +301,7 @@ impl<T> Backlog<T> {
         // Only a new segment is written to.
         state.is_known = true;
         state.pairs += 1;
+        self.pairs += 1;
         state.bytes += waiting.bytes;
         state.live_bytes += waiting.bytes;
         self.unknown.remove(&segment);
@@ -329,13 +336,15 @@ impl<T> Backlog<T> {
         waiting.since_ms.saturating_add(self.lifetime_ms).max(waiting.due_ms)
     }
 
-    /// A delivery is over. `succeeded` says how; `None` when there was none.
+    /// A delivery is over. `succeeded` says how; `None` when there was none. Returns since when the message exists, by the
+    /// clock as it is now.
     ///
     /// What is known of the message comes next: [`Self::wait`], [`Self::end`] or [`Self::set_aside`].
-    pub fn back(&mut self, lane: LaneId, pair: Pair, succeeded: Option<bool>) {
-        self.away.remove(&pair);
+    pub fn back(&mut self, lane: LaneId, pair: Pair, succeeded: Option<bool>) -> Option<u64> {
+        let away = self.away.remove(&pair);
         self.on(lane, |lane| lane.back(pair, succeeded));
         self.due.touch(lane);
+        away.map(|away| away.since_ms)
     }
 
     /// A message is neither delivered nor at its end for now.
@@ -365,6 +374,7 @@ impl<T> Backlog<T> {
         self.away.remove(&waiting.pair);
         self.touch(waiting.pair);
         let Some(state) = self.segments.get_mut(&waiting.pair.mail.segment) else { return false };
+        self.pairs -= state.pairs.min(1);
         state.pairs = state.pairs.saturating_sub(1);
         state.live_bytes = state.live_bytes.saturating_sub(waiting.bytes);
         let is_finished = state.is_finished();
@@ -415,7 +425,8 @@ impl<T> Backlog<T> {
     /// A segment has gone.
     pub fn forget(&mut self, segment: SegmentId) {
         self.change_on_disk(segment, |on_disk| *on_disk = OnDisk::default());
-        self.segments.remove(&segment);
+        let removed = self.segments.remove(&segment);
+        self.pairs -= removed.map_or(0, |state| state.pairs);
         self.unknown.remove(&segment);
     }
 
@@ -590,6 +601,7 @@ impl<T> Backlog<T> {
         if !state.is_known {
             state.is_known = true;
             state.pairs = scanned.waiting.len() as u64;
+            self.pairs += state.pairs;
             state.live_bytes = scanned.waiting.iter().map(|waiting| waiting.bytes).sum();
             let is_charged = std::mem::replace(&mut state.is_charged, true);
             for waiting in scanned.waiting.iter().filter(|_| !is_charged) {
@@ -614,7 +626,9 @@ impl<T> Backlog<T> {
                 if may_expire {
                     found.expired.push(waiting);
                 } else {
-                    self.rest(&waiting);
+                    // Later, or it would be looked for again at once.
+                    let due_ms = now_ms.saturating_add(EXPIRY_WAIT_MS);
+                    self.rest(&Waiting { due_ms, ..waiting });
                 }
             } else if waiting.due_ms <= now_ms.saturating_add(HORIZON_MS) {
                 self.keep_or_rest(waiting);

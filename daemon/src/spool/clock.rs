@@ -96,6 +96,13 @@ impl Corrections {
         later.fold(0, |sum: i64, (_, by_ms)| sum.saturating_add(*by_ms))
     }
 
+    /// The highest number that a correction names: numbers below it must not be used again, or their segments would be
+    /// taken for older ones.
+    #[must_use]
+    pub fn next_segment(&self) -> SegmentId {
+        self.0.iter().map(|(next, _)| *next).max().unwrap_or(0)
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -139,6 +146,7 @@ mod tests {
         corrections.add(9, -300);
         let of = |corrections: &Corrections| [4, 5, 8, 9].map(|segment| corrections.of(segment));
         assert_eq!(of(&corrections), [700, -300, -300, 0]);
+        assert_eq!(corrections.next_segment(), 9);
         corrections.prune(5);
         assert_eq!(of(&corrections)[1..], [-300, -300, 0]);
         corrections.prune(9);

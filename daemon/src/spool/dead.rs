@@ -33,6 +33,8 @@ struct Kept {
     routes: BTreeMap<String, OfRoute>,
     /// When the oldest of them died, in milliseconds since 1970, or before.
     oldest_ms: Option<u64>,
+    /// Whether not all of them are known, because the segment could not be read.
+    is_unread: bool,
 }
 
 /// Dead letters of a route in a segment.
@@ -70,6 +72,7 @@ impl<D: Disk> DeadLetters<D> {
             });
             if let Err(error) = scanned {
                 error!(target: LOG_TARGET, segment, %error, "dead letters cannot be read");
+                kept.is_unread = true;
             }
             for (route, of_route) in &kept.routes {
                 dead.metrics.dead_letters(route, i64::try_from(of_route.count).unwrap_or(i64::MAX));
@@ -142,7 +145,7 @@ impl<D: Disk> DeadLetters<D> {
                 }
                 ControlFlow::Continue(())
             });
-            if let Some(kept) = self.segments.get_mut(&segment) {
+            if let Some(kept) = self.segments.get_mut(&segment).filter(|_| scanned.is_ok()) {
                 kept.oldest_ms = oldest_ms;
             }
             old.iter().for_each(|(_, head)| self.note_drop(head, "it is older than they are kept"));
@@ -252,8 +255,12 @@ impl<D: Disk> DeadLetters<D> {
             }
         }
         let written = self.store.write_outcomes(true);
-        let empty: Vec<SegmentId> =
-            self.segments.iter().filter(|(_, kept)| kept.count() == 0).map(|(segment, _)| *segment).collect();
+        let empty: Vec<SegmentId> = self
+            .segments
+            .iter()
+            .filter(|(_, kept)| kept.count() == 0 && !kept.is_unread)
+            .map(|(segment, _)| *segment)
+            .collect();
         empty.into_iter().for_each(|segment| self.forget(segment));
         written
     }

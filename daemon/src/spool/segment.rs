@@ -253,6 +253,26 @@ pub struct Loaded {
     pub intact: bool,
 }
 
+/// Reads one mail if `admits` says so of the bytes of its content; `None` otherwise.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_if<D: Disk>(
+    disk: &D,
+    location: Location,
+    admits: impl FnOnce(usize) -> bool,
+) -> io::Result<Option<Loaded>> {
+    let mails = Mails::open(disk, location.segment)?;
+    let content_bytes = mails.header(location.offset)?.content_bytes as usize;
+    if admits(content_bytes) { mails.load(location.offset).map(Some) } else { Ok(None) }
+}
+
+/// Whether a segment has no file with mails any more.
+#[must_use]
+pub fn is_gone<D: Disk>(disk: &D, segment: SegmentId) -> bool {
+    disk.open(&mails_file(segment)).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
 /// Reads one mail.
 ///
 /// # Errors
@@ -279,14 +299,18 @@ impl<F: DiskFile> Mails<F> {
         Ok(Self { file, mark })
     }
 
+    fn header(&self, offset: u64) -> io::Result<MailHeader> {
+        let header = exactly(&self.file, offset, MAIL_HEADER_BYTES)?;
+        MailHeader::read(&header, self.mark).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
     /// Reads the mail whose entry begins at `offset`.
     ///
     /// # Errors
     /// When it cannot be read, or what is known of it is damaged (`InvalidData`).
     pub(super) fn load(&self, offset: u64) -> io::Result<Loaded> {
         let damaged = || io::Error::from(io::ErrorKind::InvalidData);
-        let header = exactly(&self.file, offset, MAIL_HEADER_BYTES)?;
-        let header = MailHeader::read(&header, self.mark).ok_or_else(damaged)?;
+        let header = self.header(offset)?;
         let start = offset + MAIL_HEADER_BYTES as u64;
         let head =
             header.head(&exactly(&self.file, start, header.head_bytes as usize)?).ok_or_else(damaged)?;
@@ -314,7 +338,8 @@ fn fates<D: Disk>(
 
 /// Fates by the files with outcomes up to number `last`.
 ///
-/// Where one of them has gone, those before were merged into one meanwhile, which another look finds.
+/// Where one of them has gone, or another set of them is there afterwards, some were merged into one meanwhile, which
+/// another look finds: a directory that is listed while a file is replaced may show neither.
 pub(super) fn read_fates<D: Disk>(
     disk: &D,
     segment: SegmentId,
@@ -341,9 +366,13 @@ fn try_read_fates<D: Disk>(
     wanted: &impl Fn(Subject) -> bool,
 ) -> io::Result<(Fates, u64)> {
     let (mut fates, mut damaged_bytes) = (Fates::keeping(keep), 0);
-    for generation in generations(disk, segment)?.into_iter().filter(|generation| *generation <= last) {
+    let before = generations(disk, segment)?;
+    for generation in before.iter().copied().filter(|generation| *generation <= last) {
         let file = disk.open(&outcomes_file(segment, generation))?;
         damaged_bytes += add_file(&mut fates, &file, mark, wanted)?;
+    }
+    if generations(disk, segment)? != before {
+        return Err(io::ErrorKind::NotFound.into());
     }
     Ok((fates, damaged_bytes))
 }

@@ -168,6 +168,7 @@ impl<D: Disk> Store<D> {
             }
         }
         let mut corrections = corrections::read(&disk);
+        let next = next.max(corrections.next_segment());
         corrections.prune(sizes.segments().next().unwrap_or(next));
         Ok(Self {
             disk,

@@ -10,6 +10,7 @@ mod trouble;
 
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -332,9 +333,12 @@ impl<D: Disk + Clone, T: Send + 'static> Writer<D, T> {
         };
         let (disk, jobs) = (self.store.disk().clone(), self.jobs.clone());
         let run = move || {
-            let merged = merge.run(&disk).inspect_err(|error| {
-                warn!(target: LOG_TARGET, segment = merge.segment, %error, "outcomes cannot be merged; it is tried again");
-            });
+            // A panic, which is a defect, must not keep the writer from merging others.
+            let merged = catch_unwind(AssertUnwindSafe(|| merge.run(&disk)))
+                .unwrap_or_else(|_| Err(io::Error::other("it panicked")))
+                .inspect_err(|error| {
+                    warn!(target: LOG_TARGET, segment = merge.segment, %error, "outcomes cannot be merged; it is tried again");
+                });
             // A writer that has gone needs no answer: the file is removed at the next start.
             let _ = jobs.send(Job::EndMerge(merge, merged.ok()));
         };

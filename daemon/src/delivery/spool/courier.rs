@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{MutexGuard, Semaphore};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::MEMORY_PER_MAIL;
 use crate::delivery::request::{Prepared, prepare};
 use crate::delivery::{Answer, Incoming};
 use crate::memory::{MemoryBudget, Reservation};
@@ -17,7 +18,7 @@ use crate::message::id::MailId;
 use crate::routes::Route;
 use crate::spool::disk::Directory;
 use crate::spool::lane::Pair;
-use crate::spool::segment::{Loaded, load};
+use crate::spool::segment::{Loaded, load_if};
 use crate::webhook::destination::Delivery;
 use crate::webhook::retry::Terms;
 use crate::webhook::share::Share;
@@ -63,7 +64,7 @@ impl InMemory {
 
 /// A destination's share for so much memory: one that hangs leaves as much as it has to the others.
 fn share_of(route: &Route, memory: &Reservation) -> Option<Share> {
-    route.destination.held_bytes().take(memory.bytes(), memory.free_bytes())
+    route.destination.held_bytes().take(memory.bytes(), memory.free_for_deliveries())
 }
 
 /// How one delivery ended.
@@ -135,9 +136,11 @@ impl Courier {
         held: Option<Box<InMemory>>,
         id: &mut Option<MailId>,
     ) -> Result<Delivery, End> {
+        // Of large messages one is read and turned into a request at a time.
+        let mut turn = None;
         let InMemory { incoming, share } = match held {
             Some(held) => *held,
-            None => self.load(Arc::clone(&route), pair, bytes).await?,
+            None => self.load(Arc::clone(&route), pair, bytes, &mut turn).await?,
         };
         let id = *id.insert(incoming.mail.id);
         // Attachments were looked at when the mail was taken.
@@ -145,6 +148,7 @@ impl Courier {
             Answer::RequestTooLarge => End::TooLarge,
             _ => End::NoMemory,
         })?;
+        drop(turn);
         let Prepared { mut request, memory, .. } = prepared.into_iter().next().ok_or(End::Defect)?;
         drop(share);
         let share = share_of(&route, &memory).ok_or(End::NoMemory)?;
@@ -157,17 +161,30 @@ impl Courier {
         Ok(Box::pin(route.destination.deliver(id, &request, Terms::Patient)).await)
     }
 
-    async fn load(&self, route: Arc<Route>, pair: Pair, bytes: u64) -> Result<InMemory, End> {
+    async fn load<'q>(
+        &'q self,
+        route: Arc<Route>,
+        pair: Pair,
+        bytes: u64,
+        turn: &mut Option<MutexGuard<'q, ()>>,
+    ) -> Result<InMemory, End> {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-        let memory = self.memory.reserve(bytes).await.ok_or(End::NoMemory)?;
+        let mut memory = self.memory.reserve(bytes, turn).await.ok_or(End::NoMemory)?;
         let share = share_of(&route, &memory).ok_or(End::NoMemory)?;
         let reader = self.readers.acquire().await.map_err(|_| End::Stopped)?;
         let disk = self.disk.clone();
-        let loaded = tokio::task::spawn_blocking(move || load(&disk, pair.mail)).await;
+        let loaded = tokio::task::spawn_blocking(move || {
+            // Of a message to many destinations, each counts for a part, and reads all of it.
+            let loaded = load_if(&disk, pair.mail, |bytes| {
+                let missing = bytes.saturating_mul(MEMORY_PER_MAIL).saturating_sub(memory.bytes());
+                memory.try_grow(missing)
+            });
+            (loaded, memory)
+        });
+        let (loaded, memory) = loaded.await.map_err(|_| End::Defect)?;
         drop(reader);
         let damaged = |why| End::Unreadable(io::Error::new(io::ErrorKind::InvalidData, why));
-        let Loaded { head, content, intact, .. } =
-            loaded.map_err(|_| End::Defect)?.map_err(End::Unreadable)?;
+        let Loaded { head, content, intact, .. } = loaded.map_err(End::Unreadable)?.ok_or(End::NoMemory)?;
         if !intact {
             return Err(damaged("its content is damaged on disk"));
         }

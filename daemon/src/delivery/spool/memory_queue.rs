@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::MEMORY_PER_MAIL;
@@ -21,8 +21,9 @@ const COLLECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// How often memory that has become free is looked for.
 const COLLECT_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The part of all memory that is left to others while memory is collected: sessions and small messages go on.
-const LEFT_TO_OTHERS: usize = 8;
+/// The part of all memory that is left to others while memory is collected: what comes in goes on. The largest message
+/// that the default allows needs as much.
+const LEFT_TO_OTHERS: usize = 2;
 
 /// The wait after the first time that there was no memory; each further one is twice as long.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -40,7 +41,7 @@ const WAITING_MAX: usize = 65_536;
 #[derive(Debug)]
 pub(super) struct MemoryQueue {
     budget: Arc<MemoryBudget>,
-    /// Held by the large message that collects memory: the one that waits longest is next.
+    /// Held by the large message that collects memory and is read: the one that waits longest is next.
     turn: Mutex<()>,
 }
 
@@ -50,19 +51,25 @@ impl MemoryQueue {
     }
 
     /// Takes the memory that it takes to read a message of `bytes` and turn it into a request; `None` when there is not
-    /// enough now.
-    pub(super) async fn reserve(&self, bytes: usize) -> Option<Reservation> {
+    /// enough now. A large message gets the `turn`, too, which it holds until it is a request.
+    pub(super) async fn reserve<'q>(
+        &'q self,
+        bytes: usize,
+        turn: &mut Option<MutexGuard<'q, ()>>,
+    ) -> Option<Reservation> {
         let needed = bytes.saturating_mul(MEMORY_PER_MAIL);
         if bytes <= LARGE_BYTES {
-            return self.budget.try_reserve(needed);
+            return (needed <= self.budget.free_for_deliveries()).then(|| self.budget.try_reserve(needed))?;
         }
-        let _turn = timeout(COLLECT_TIME_MAX, self.turn.lock()).await.ok()?;
+        *turn = Some(timeout(COLLECT_TIME_MAX, self.turn.lock()).await.ok()?);
         timeout(COLLECT_TIME_MAX, self.collect(needed)).await.ok()
     }
 
     /// Collects what becomes free, beyond what is left to others.
     async fn collect(&self, needed: usize) -> Reservation {
-        let left_to_others = self.budget.limit_bytes() / LEFT_TO_OTHERS;
+        let limit = self.budget.limit_bytes();
+        // The largest message that the configuration allows needs all of it.
+        let left_to_others = (limit / LEFT_TO_OTHERS).min(limit.saturating_sub(needed));
         loop {
             if let Some(mut collected) = self.budget.try_reserve(0) {
                 while collected.bytes() < needed {
@@ -126,10 +133,11 @@ mod tests {
     async fn large_message_collects_memory_that_others_give_back() {
         let budget = MemoryBudget::new(64 * MIB);
         let queue = MemoryQueue::new(Arc::clone(&budget));
+        let mut turn = None;
         // Others take whatever is free, and give it back in small pieces.
         let mut others: Vec<Reservation> = (0..60).map(|_| budget.try_reserve(MIB).unwrap()).collect();
-        let (large, ()) = tokio::join!(queue.reserve(4 * MIB), async {
-            while others.pop().is_some() && others.len() > 20 {
+        let (large, ()) = tokio::join!(queue.reserve(4 * MIB, &mut turn), async {
+            while others.pop().is_some() && others.len() > 8 {
                 sleep(COLLECT_INTERVAL * 2).await;
                 // A session comes meanwhile, and is let in.
                 assert!(budget.try_reserve(16 * 1024).is_some());
@@ -144,12 +152,14 @@ mod tests {
         let queue = MemoryQueue::new(Arc::clone(&budget));
         let held = budget.try_reserve(50 * MIB).unwrap();
         let begun = Instant::now();
-        let (first, second) = tokio::join!(queue.reserve(4 * MIB), queue.reserve(4 * MIB));
+        let (mut one, mut other) = (None, None);
+        let (first, second) =
+            tokio::join!(queue.reserve(4 * MIB, &mut one), queue.reserve(4 * MIB, &mut other));
         assert!(first.is_none() && second.is_none());
         assert!(begun.elapsed() <= COLLECT_TIME_MAX * 2);
         assert_eq!(budget.used_bytes(), 50 * MIB);
-        drop(held);
-        assert!(queue.reserve(4 * MIB).await.is_some());
+        drop((held, one, other));
+        assert!(queue.reserve(4 * MIB, &mut None).await.is_some());
     }
 
     #[tokio::test(start_paused = true)]

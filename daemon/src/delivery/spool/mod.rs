@@ -194,11 +194,14 @@ impl Spool {
         let (stands, standing) = watch::channel(Standing::default());
         let (lifetime, spool_metrics) = (config.dead_lifetime, metrics.spool().clone());
         let kept = move || DeadLetters::new(dead_store, lifetime, spool_metrics);
-        let writer = Writer::spawn(store, (jobs.clone(), asked), says.clone(), metrics.spool().clone())
-            .map_err(unusable)?;
-        let of_writer = (jobs.clone(), says);
-        let keeper = Keeper::spawn(disk.clone(), kept, dead_asked, of_writer, clock.clone(), stop.clone())
-            .map_err(unusable)?;
+        let weak_says = says.downgrade();
+        let writer =
+            Writer::spawn(store, (jobs.clone(), asked), says, metrics.spool().clone()).map_err(unusable)?;
+        let keeper_ended = CancellationToken::new();
+        let (of_writer, of_keeper) = ((jobs.clone(), weak_says), (stop.clone(), keeper_ended.clone()));
+        let keeper =
+            Keeper::spawn(disk.clone(), kept, dead_asked, of_writer, clock.clone(), of_keeper.0, of_keeper.1)
+                .map_err(unusable)?;
         let spill_bytes = (config.bytes_max / SPILL_SHARE).max(message_bytes_max as u64);
         let spill = Arc::new(Spill::new(disk.clone(), spill_bytes, message_bytes_max));
         let workers = workers();
@@ -227,7 +230,7 @@ impl Spool {
             .inspect_err(|error| warn!(target: LOG_TARGET, %error, "mail-laser spool retry and discard cannot be used"))
             .ok()
             .map(|socket| tokio::spawn(listen(Arc::new(socket), commands, ended.clone())));
-        let ears = Ears { said, commands: commanded, stop: stop.clone() };
+        let ears = Ears { said, commands: commanded, stop: stop.clone(), keeper_ended };
         schedule(parts, ears, deliveries, ended.clone()).map_err(unusable)?;
         Ok(Self {
             jobs,

@@ -81,14 +81,13 @@ impl Transfer {
                 return Ok(());
             };
             self.show();
-            let is_coming = self.transfers.make_room(no_room.resource, no_room.shortage);
+            self.transfers.make_room(no_room.resource, no_room.shortage);
             // This one may be the slowest.
             if self.is_ended() {
                 return Err(Ended);
             }
             let now = Instant::now();
-            let may_come = is_coming || no_room.shortage != Shortage::Quota;
-            if !may_come || now >= *deadline.get_or_insert(now + ROOM_PATIENCE) {
+            if now >= *deadline.get_or_insert(now + ROOM_PATIENCE) {
                 if no_room.shortage == Shortage::Quota {
                     self.transfers.note(Event::OverQuota, self.network);
                 }
@@ -160,7 +159,10 @@ impl Transfer {
     fn show(&mut self) {
         let (memory, disk) = self.content.held();
         if memory + disk > REGISTERED_BYTES && self.registration.is_none() {
-            self.registration = Some(self.transfers.register());
+            let registration = self.transfers.register();
+            // All of it has come by now: a transfer that begins is not one that stands still.
+            registration.record(memory + disk);
+            self.registration = Some(registration);
         }
         if let Some(registration) = &self.registration {
             registration.set_held(memory, disk);

@@ -19,6 +19,8 @@ pub(super) struct DueIndex {
     later: BTreeSet<(u64, LaneId)>,
     ready: BTreeSet<LaneId>,
     parked: BTreeSet<LaneId>,
+    /// The lane that was looked at last.
+    looked_at: LaneId,
 }
 
 impl DueIndex {
@@ -78,7 +80,11 @@ impl DueIndex {
             self.later.pop_first();
             self.ready.insert(lane);
         }
-        self.ready.first().copied()
+        // They take turns: one that is looked at again and again must not keep others from it.
+        let after = self.ready.range(self.looked_at.saturating_add(1)..).next();
+        let next = after.or_else(|| self.ready.first()).copied();
+        self.looked_at = next.unwrap_or(0);
+        next
     }
 
     /// A ready lane has no room.

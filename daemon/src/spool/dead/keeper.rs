@@ -29,6 +29,9 @@ use crate::spool::writer::{BulkAppend, BulkMessage, DeadLettered, Job, Jobs, Ori
 /// Messages that are made dead letters together, at most: what they come to is told at once.
 const PORTION_MESSAGES: usize = 256;
 
+/// How long what a person wants is still done when the process ends: a fifth of the default grace.
+const CLOSING_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// How often dead letters are looked at for those that are too old.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -94,13 +97,16 @@ pub struct Keeper<D: Disk, T> {
     disk: D,
     dead: DeadLetters<D>,
     jobs: Jobs<T>,
-    said: mpsc::UnboundedSender<Said<T>>,
+    /// Weak, so that the scheduler notices when the writer has gone.
+    said: mpsc::WeakUnboundedSender<Said<T>>,
     clock: Clock,
     /// Cancelled when nothing more is begun.
     draining: CancellationToken,
     batches: VecDeque<Batch<D>>,
     actions: VecDeque<Acting>,
     expired_at: Instant,
+    /// Since when it is known that the process ends.
+    closing_since: Option<Instant>,
 }
 
 /// Messages of one segment that become dead letters.
@@ -121,7 +127,8 @@ struct Acting {
 
 impl<D: Disk + Clone, T: Send + 'static> Keeper<D, T> {
     /// Starts the thread, which takes stock of the dead letters first. `jobs` and `said` are those of the spool's
-    /// writer; once `draining` is cancelled, nothing more is begun.
+    /// writer; once `draining` is cancelled, nothing more is begun. `ended` is cancelled when the thread ends, for whatever
+    /// reason.
     ///
     /// # Errors
     /// When there can be no thread.
@@ -129,14 +136,16 @@ impl<D: Disk + Clone, T: Send + 'static> Keeper<D, T> {
         disk: D,
         dead: impl FnOnce() -> DeadLetters<D> + Send + 'static,
         asked: Receiver<DeadJob>,
-        (jobs, said): (Jobs<T>, mpsc::UnboundedSender<Said<T>>),
+        (jobs, said): (Jobs<T>, mpsc::WeakUnboundedSender<Said<T>>),
         clock: Clock,
         draining: CancellationToken,
+        ended: CancellationToken,
     ) -> io::Result<JoinHandle<()>>
     where
         D::File: Send,
     {
         bulk::spawn("dead letters", move || {
+            let _ended = ended.drop_guard();
             let keeper = Self {
                 disk,
                 dead: dead(),
@@ -147,6 +156,7 @@ impl<D: Disk + Clone, T: Send + 'static> Keeper<D, T> {
                 batches: VecDeque::new(),
                 actions: VecDeque::new(),
                 expired_at: Instant::now(),
+                closing_since: None,
             };
             keeper.run(&asked);
         })
@@ -177,7 +187,7 @@ impl<D: Disk + Clone, T: Send + 'static> Keeper<D, T> {
 
     fn say(&self, results: Vec<(Pair, DeadLettered)>) {
         // A scheduler that is gone is about to end, and finds them on disk when it starts again.
-        let _ = self.said.send(Said::DeadLettered(results));
+        let _ = self.said.upgrade().map(|said| said.send(Said::DeadLettered(results)));
     }
 
     /// Makes the next messages dead letters; those whose turn has not come when the process ends wait on.
@@ -268,9 +278,20 @@ impl<D: Disk + Clone, T: Send + 'static> Keeper<D, T> {
         self.say(results);
     }
 
+    /// Whether the process has been ending for so long that nothing more is done for a person.
+    fn is_closed(&mut self) -> bool {
+        let is_closing = self.draining.is_cancelled();
+        is_closing && self.closing_since.get_or_insert_with(Instant::now).elapsed() > CLOSING_TIME_MAX
+    }
+
     /// Does what a person wants to the dead letters of one segment.
     fn act_on_segment(&mut self) {
         let Some(mut acting) = self.actions.pop_front() else { return };
+        if self.is_closed() {
+            let why = "the spool is being closed; not all of it was done".to_owned();
+            let _ = acting.action.reply.send(Err(why));
+            return;
+        }
         let segment = acting.left.get_or_insert_with(|| self.dead.segments().into()).pop_front();
         let result = segment.map_or(Ok(()), |segment| self.act_on(segment, &mut acting));
         match result {

@@ -63,10 +63,20 @@ impl Bench {
         let metrics = SpoolMetrics::default();
         let dead_metrics = metrics.clone();
         let kept = move || DeadLetters::new(dead_store, Duration::from_secs(60), dead_metrics);
-        let writer = Writer::spawn(store, (jobs.clone(), asked), says.clone(), metrics).unwrap();
-        let (of_writer, draining) = ((jobs.clone(), says), CancellationToken::new());
+        let weak_says = says.downgrade();
+        let writer = Writer::spawn(store, (jobs.clone(), asked), says, metrics).unwrap();
+        let (of_writer, draining) = ((jobs.clone(), weak_says), CancellationToken::new());
         let (of_spool, stop) = (disk.clone(), draining.clone());
-        let keeper = Keeper::spawn(of_spool, kept, dead_asked, of_writer, Clock::new(), stop).unwrap();
+        let keeper = Keeper::spawn(
+            of_spool,
+            kept,
+            dead_asked,
+            of_writer,
+            Clock::new(),
+            stop,
+            CancellationToken::new(),
+        )
+        .unwrap();
         Self { disk, dead, failing, jobs, dead_jobs, draining, said, threads: [keeper, writer] }
     }
 

@@ -105,6 +105,7 @@ impl Dispatcher {
             return;
         }
         let (pair, at_ms) = (waiting.pair, self.clock.now_ms());
+        self.memory_waits.end(pair);
         self.backlog.set_aside(&waiting);
         let death = Death { at_ms, reason, is_damaged: false };
         // What is held of it would be memory for nothing.

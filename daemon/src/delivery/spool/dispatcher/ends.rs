@@ -41,7 +41,8 @@ impl Dispatcher {
             | End::Unreadable(_)
             | End::Stopped => None,
         };
-        self.backlog.back(lane, pair, succeeded);
+        let since_ms = self.backlog.back(lane, pair, succeeded).unwrap_or(waiting.since_ms);
+        let waiting = Waiting { since_ms, ..waiting };
         if !matches!(end, End::NoMemory) {
             self.memory_waits.end(pair);
         }
@@ -124,6 +125,7 @@ impl Dispatcher {
     }
 
     pub(super) fn end(&mut self, waiting: &Waiting<Held>) {
+        self.memory_waits.end(waiting.pair);
         // What the lane holds of the disk has become less, and nothing else may happen to it for long.
         self.touched.insert(waiting.lane);
         let segment = waiting.pair.mail.segment;

@@ -77,6 +77,8 @@ pub(super) struct Ears {
     pub(super) commands: mpsc::Receiver<Command>,
     /// Cancelled when no further delivery begins.
     pub(super) stop: CancellationToken,
+    /// Cancelled when the thread that keeps dead letters has gone.
+    pub(super) keeper_ended: CancellationToken,
 }
 
 /// The task that has mail delivered.
@@ -110,6 +112,8 @@ pub(super) struct Dispatcher {
     /// The memory that the backlog takes.
     memory: Reservation,
     memory_waits: MemoryWaits,
+    /// Messages in segments that were not read yet, as they were counted last.
+    unread: u64,
     /// How often the clock was corrected: what was read of the disk before is by another clock.
     clock_corrections: u64,
     /// Lanes that something happened to.
@@ -165,6 +169,8 @@ impl Dispatcher {
                 },
                 Some(own) = heard.recv() => dispatcher.hear_own(own),
                 Some(command) = ears.commands.recv(), if !dispatcher.stopping => dispatcher.begin(command),
+                // Nothing can be given up any more.
+                () = ears.keeper_ended.cancelled() => return,
                 Ok(()) = changes.changed() => {}
                 _ = tick.tick() => dispatcher.tick(),
                 () = ears.stop.cancelled(), if !dispatcher.stopping => dispatcher.begin_to_stop(),
@@ -237,6 +243,7 @@ impl Dispatcher {
             deliveries,
             memory,
             memory_waits: MemoryWaits::default(),
+            unread: 0,
             clock_corrections: 0,
             touched: BTreeSet::new(),
             looked_at: Instant::now(),
@@ -352,6 +359,7 @@ impl Dispatcher {
             self.backlog.look_at(lane);
         }
         self.dead_letters.send();
+        self.metrics.messages(self.backlog.pairs() + self.unread);
         if self.looked_at.elapsed() >= LOOK_INTERVAL {
             self.look();
         }
@@ -445,7 +453,8 @@ impl Dispatcher {
         let waiting_for_memory = i64::try_from(self.memory_waits.len()).unwrap_or(i64::MAX);
         self.metrics.waiting_for_memory().set(waiting_for_memory);
         let age_ms = oldest_ms.map_or(0, |since_ms| now_ms.saturating_sub(since_ms));
-        self.metrics.waiting(standing.waiting + self.unread_messages(), age_ms / 1_000);
+        self.unread = self.unread_messages();
+        self.metrics.oldest_seconds(age_ms / 1_000);
         self.standing.send_if_modified(|before| std::mem::replace(before, standing) != standing);
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -10,7 +11,7 @@ use tracing::error;
 use crate::spool::LOG_TARGET as SPOOL_LOG;
 use crate::spool::backlog::{Found, Scanned};
 use crate::spool::lane::{Gate, LaneId, Pair, Waiting};
-use crate::spool::segment::{Damage, SegmentId, is_unwritten};
+use crate::spool::segment::{Damage, SegmentId, is_gone, is_unwritten};
 use crate::spool::writer::Job;
 
 use super::lanes::Gates;
@@ -61,7 +62,12 @@ impl Dispatcher {
             let _ = jobs.send(Job::Extent { segment, reply });
             let closed = |_| io::Error::other("the spool is being closed");
             let extent = extent.blocking_recv().map_err(closed);
-            let result = extent.and_then(|extent| Look::at(&disk, &extent, selector.as_ref(), now_ms));
+            let look = |extent| Look::at(&disk, &extent, selector.as_ref(), now_ms);
+            // A panic, which is a defect, must not keep other segments from being read.
+            let result = extent.and_then(|extent| {
+                catch_unwind(AssertUnwindSafe(|| look(extent)))
+                    .unwrap_or_else(|_| Err(io::Error::other("it panicked")))
+            });
             let _ = own.send(Own::Scanned { segment, clock_corrections, result });
         });
     }
@@ -77,6 +83,8 @@ impl Dispatcher {
             Ok(look) => look,
             // Made in the moment of a crash: nothing in it was acknowledged.
             Err(_) if is_unwritten(&self.disk, segment) => Look::nothing(),
+            // Its removal had failed, and was tried again meanwhile.
+            Err(_) if is_gone(&self.disk, segment) => Look::nothing(),
             Err(error) => {
                 error!(target: SPOOL_LOG, segment, %error, "a segment cannot be read; its mails stay where they are");
                 self.backlog.scan_failed(now_ms);
