@@ -370,12 +370,12 @@ impl<'c, S: AsyncRead + AsyncWrite + Unpin> Session<'c, S> {
         let now = Instant::now();
         // What is there to be read is read without a look at the clock: a client that never pauses
         // would go on for ever.
-        if now >= self.deadline {
-            return Ok(Wait::TimedOut);
-        }
-        let patience =
-            self.content.as_ref().map_or(self.context.idle_timeout, |transfer| transfer.patience(now));
-        let until = self.deadline.min(now + patience);
+        let until = match &self.content {
+            // Content that comes in chunks has bounds of its own, as content in one piece has.
+            Some(transfer) => now + transfer.patience(now),
+            None if now >= self.deadline => return Ok(Wait::TimedOut),
+            None => self.deadline.min(now + self.context.idle_timeout),
+        };
         let read = tokio::select! {
             biased;
             () = draining => return Ok(Wait::Draining),

@@ -23,12 +23,9 @@ use super::timely::BoxError;
 /// is for interim responses, chunk sizes, records of TLS, and what was sent before the body was read no further.
 pub(super) const REQUEST_BYTES: usize = 256 * 1024;
 
-/// Bytes that a connection of HTTP/2 begins with. Requests that wait for it share it: with 64, the default concurrency,
-/// each has 32 KiB until another request begins.
-const SHARED_BYTES_AT_FIRST: usize = 8 * REQUEST_BYTES;
-
-/// Bytes that are unused at most on a connection of HTTP/2: those of 64 requests at the same time. Otherwise a webhook that
-/// has answered for days could send for hours.
+/// Bytes that a connection of HTTP/2 begins with, and that are unused at most: those of 64 requests at the same time, the
+/// default concurrency, all of which may have waited for it. Otherwise a webhook that has answered for days could send
+/// for hours.
 const SHARED_BYTES_MAX: usize = 64 * REQUEST_BYTES;
 
 /// Bytes that a connection may still read.
@@ -45,7 +42,7 @@ impl Default for Allowance {
 impl Allowance {
     /// A connection that is shared by requests has begun.
     pub(super) fn begin_shared(&self) {
-        self.0.store(SHARED_BYTES_AT_FIRST, Ordering::Relaxed);
+        self.0.store(SHARED_BYTES_MAX, Ordering::Relaxed);
     }
 
     /// A request begins on a connection that it has for itself.
@@ -188,7 +185,7 @@ mod tests {
 
     /// Bytes that a server may have written before it notices the end of its connection: what the sockets of both
     /// sides hold, which Linux bounds by 4 MiB and 6 MiB, and the allowance.
-    const WRITTEN_MAX: usize = 11 * 1024 * 1024 + SHARED_BYTES_AT_FIRST;
+    const WRITTEN_MAX: usize = 11 * 1024 * 1024 + SHARED_BYTES_MAX;
 
     const EARLY_HINTS: &str = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
 
@@ -328,8 +325,10 @@ mod tests {
     fn unused_allowance_is_bounded() {
         let allowance = Allowance::default();
         allowance.begin_shared();
+        assert!(allowance.take(SHARED_BYTES_MAX).is_ok());
+        assert!(allowance.take(1).is_err());
         allowance.add_requests(1);
-        assert!(allowance.take(SHARED_BYTES_AT_FIRST + REQUEST_BYTES).is_ok());
+        assert!(allowance.take(REQUEST_BYTES).is_ok());
         assert!(allowance.take(1).is_err());
         allowance.add_requests(usize::MAX);
         assert!(allowance.take(SHARED_BYTES_MAX + 1).is_err());

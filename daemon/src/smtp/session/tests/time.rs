@@ -15,7 +15,8 @@ const ENVELOPE: &str = "EHLO c\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<x@known.ex
 async fn sent_away<F: Future<Output = ()>>(
     speak: impl FnOnce(WriteHalf<DuplexStream>) -> F,
 ) -> (Duration, String) {
-    let context = Context { idle_timeout: FIVE_MINUTES, ..context() };
+    let mut context = Context { idle_timeout: FIVE_MINUTES, ..context() };
+    context.settings.message_bytes_max = 700_000;
     let (client, server) = tokio::io::duplex(64 * 1024);
     let (mut reader, writer) = tokio::io::split(client);
     let started = Instant::now();
@@ -145,6 +146,22 @@ async fn silence_between_chunks_counts() {
     let first = format!("{ENVELOPE}BDAT 900\r\n{}", "x".repeat(900));
     let (after, words) = trickle(&first, b"BDAT 1\r\nx", Duration::from_secs(100)).await;
     assert_eq!((after.as_secs(), &words[..9]), (100 + 180, "421 4.4.2"), "{words}");
+}
+
+/// Content in chunks may take as long as content in one piece.
+#[tokio::test(start_paused = true)]
+async fn content_in_chunks_outlives_the_time_between_messages() {
+    let (after, words) = sent_away(|mut writer| async move {
+        writer.write_all(ENVELOPE.as_bytes()).await.unwrap();
+        for _ in 0..60 {
+            sleep(Duration::from_secs(60)).await;
+            let chunk = format!("BDAT 10000\r\n{}", "x".repeat(10_000));
+            writer.write_all(chunk.as_bytes()).await.unwrap();
+        }
+        writer.write_all(b"BDAT 0 LAST\r\nQUIT\r\n").await.unwrap();
+    })
+    .await;
+    assert!(words.contains("221 ") && after > MAIL_TIME_MAX, "{words} after {after:?}");
 }
 
 /// What is there to be read is read without a wait that could count.
