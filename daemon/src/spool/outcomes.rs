@@ -102,6 +102,20 @@ pub enum Fate {
     Deferred(Deferrals),
 }
 
+impl Fate {
+    /// The fate by one outcome alone; `keep` makes its reason one that is kept.
+    fn of(outcome: &Outcome, keep: impl FnOnce(&str) -> Arc<str>) -> Self {
+        match outcome {
+            Outcome::Deferred(progress) => {
+                let reason = keep(&progress.reason);
+                let failure = Failure { failures: progress.failures, at_ms: progress.at_ms, reason };
+                Self::Deferred(Deferrals { due_ms: progress.due_ms, failures: vec![failure] })
+            }
+            end => Self::Ended(end.clone()),
+        }
+    }
+}
+
 /// The fates of a segment's messages.
 #[derive(Debug)]
 pub struct Fates {
@@ -121,14 +135,7 @@ impl Fates {
 
     /// Folds an outcome in.
     pub fn add(&mut self, subject: Subject, outcome: &Outcome) {
-        let fate = match outcome {
-            Outcome::Deferred(progress) => {
-                let reason = self.reason(&progress.reason);
-                let failure = Failure { failures: progress.failures, at_ms: progress.at_ms, reason };
-                Fate::Deferred(Deferrals { due_ms: progress.due_ms, failures: vec![failure] })
-            }
-            end => Fate::Ended(end.clone()),
-        };
+        let fate = Fate::of(outcome, |reason| self.reason(reason));
         self.join(subject, fate);
     }
 
@@ -172,9 +179,7 @@ impl Fates {
 
 /// Appends an outcome as it is written.
 pub fn write_outcome(output: &mut Vec<u8>, mark: Mark, subject: Subject, outcome: &Outcome) {
-    let mut one = Fates::keeping(1);
-    one.add(subject, outcome);
-    output.extend(one.to_bytes(mark));
+    write_fate(output, mark, subject, &Fate::of(outcome, |reason| Arc::from(reason)));
 }
 
 fn write_fate(output: &mut Vec<u8>, mark: Mark, subject: Subject, fate: &Fate) {
